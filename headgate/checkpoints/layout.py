@@ -1,0 +1,68 @@
+"""Where a pipeline's history lives on disk, and the names it has at the sinks.
+
+    <checkpoints>/<pipeline>/current            the lineage that runs, one line
+    <checkpoints>/<pipeline>/_owner/<epoch>     a driver's claim, created exclusively
+    <checkpoints>/<pipeline>/<lineage>/lineage.json
+    <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
+    <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint
+
+Paths and transaction ids hold pipeline, query, output and lineage, never generation or epoch: a batch
+that two epochs try is the same batch at the sink.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RECORDS", "CheckpointLayout", "quarantine_table", "table_path", "transaction_id"]
+
+RECORDS = "records"  # the name of the record query; no output may have it
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLayout:
+    root: Path
+    pipeline: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.pipeline
+
+    @property
+    def owners(self) -> Path:
+        return self.folder / "_owner"
+
+    @property
+    def current(self) -> Path:
+        return self.folder / "current"
+
+    def lineage(self, lineage: str) -> Path:
+        return self.folder / lineage
+
+    def query(self, lineage: str, query: str) -> Path:
+        return self.lineage(lineage) / "queries" / query
+
+    def books(self, lineage: str) -> Path:
+        return self.lineage(lineage) / "books"
+
+    def current_lineage(self) -> str | None:
+        """The lineage that runs, or None before the first start."""
+        try:
+            return self.current.read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+
+def transaction_id(pipeline: str, query: str, output: str, lineage: str) -> str:
+    """Delta's application id for one output of one query: `headgate/<pipeline>/<query>/<output>/<lineage>`."""
+    return f"headgate/{pipeline}/{query}/{output}/{lineage}"
+
+
+def table_path(tables: Path, pipeline: str, table: str) -> Path:
+    return tables / pipeline / table
+
+
+def quarantine_table(tables: Path, pipeline: str) -> Path:
+    """`_quarantine` cannot clash: the contract's names start with a letter."""
+    return tables / pipeline / "_quarantine"

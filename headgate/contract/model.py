@@ -1,0 +1,287 @@
+"""The contract: what one pipeline reads, requires, computes and promises.
+
+These models are the format's reference: the JSON Schema for editors is generated from them. They
+check what can be said of one value; what needs two places at once is in `headgate.contract.checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Column",
+    "Contract",
+    "EventTime",
+    "Expectation",
+    "Job",
+    "Output",
+    "Quality",
+    "Rule",
+    "Slo",
+    "Source",
+    "Target",
+    "seconds",
+]
+
+_UNITS = {"millisecond": 0.001, "second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?) (millisecond|second|minute|hour|day|week)s?$")
+
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
+PIPELINE = r"^[a-z][a-z0-9-]{0,62}$"
+TOPIC = r"^[a-zA-Z0-9._-]{1,200}$"
+REDIS_KEY = r"^[a-zA-Z0-9_.:-]{1,200}$"
+COLUMN = r"^[A-Za-z_][A-Za-z0-9_]{0,126}$"
+
+# Client options a contract may set on the Kafka source. Everything else is refused: Kafka client
+# options are code (CVE-2023-25194, CVE-2025-27817), and offsets and groups belong to headgate.
+SOURCE_OPTIONS = frozenset(
+    {
+        "minPartitions",
+        "maxRecordsPerPartition",
+        "kafka.fetch.max.bytes",
+        "kafka.max.partition.fetch.bytes",
+        "kafka.max.poll.records",
+        "kafka.fetch.min.bytes",
+        "kafka.fetch.max.wait.ms",
+        "kafka.isolation.level",
+    }
+)
+
+# Spark confs a contract may set: tuning that changes speed and memory, not meaning, place or code.
+SPARK_CONFS = frozenset(
+    {
+        "spark.sql.shuffle.partitions",
+        "spark.sql.streaming.stateStore.providerClass",
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled",
+        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage",
+        "spark.sql.streaming.minBatchesToRetain",
+        "spark.memory.fraction",
+        "spark.memory.storageFraction",
+        "spark.executor.instances",
+        "spark.executor.memory",
+        "spark.executor.cores",
+        "spark.executor.memoryOverhead",
+        "spark.task.maxFailures",
+        "spark.sql.files.maxRecordsPerFile",
+        "spark.databricks.delta.optimizeWrite.enabled",
+        "spark.databricks.delta.autoCompact.enabled",
+    }
+)
+
+# Topic configs that plan/apply manage. The names are Kafka's.
+TOPIC_CONFIGS = frozenset(
+    {
+        "cleanup.policy",
+        "compression.type",
+        "delete.retention.ms",
+        "max.message.bytes",
+        "message.timestamp.type",
+        "message.timestamp.after.max.ms",
+        "message.timestamp.before.max.ms",
+        "min.compaction.lag.ms",
+        "min.insync.replicas",
+        "retention.bytes",
+        "retention.ms",
+        "segment.bytes",
+        "segment.ms",
+        "unclean.leader.election.enable",
+    }
+)
+
+SIMPLE_TYPES = ("string", "boolean", "int", "long", "float", "double", "date", "timestamp", "binary")
+_DECIMAL = re.compile(r"^decimal\((\d{1,2}),\s*(\d{1,2})\)$")
+_NESTED = re.compile(r"^(array|map|struct)<[A-Za-z0-9_:,<>() ]{1,2000}>$")
+
+
+def seconds(duration: str) -> float:
+    """`10 minutes` as seconds. Raises ValueError for anything that is not a number and a unit."""
+    match = _DURATION.match(duration.strip())
+    if match is None:
+        raise ValueError("expected a number and a unit, such as `10 minutes` or `500 milliseconds`")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _duration(value: str) -> str:
+    seconds(value)
+    return value
+
+
+def _positive_duration(value: str) -> str:
+    if seconds(value) <= 0:
+        raise ValueError("expected a duration greater than zero")
+    return value
+
+
+def _column_type(value: str) -> str:
+    decimal = _DECIMAL.match(value)
+    if decimal and int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
+        return value
+    if value in SIMPLE_TYPES or _NESTED.match(value):
+        return value
+    known = ", ".join((*SIMPLE_TYPES, "decimal(p,s)", "array<…>", "map<…>", "struct<…>"))
+    raise ValueError(f"expected one of {known}")
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
+Name = Annotated[str, Field(pattern=NAME)]
+Scalar = str | int | float | bool
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Column(_Model):
+    """One column that the decoded record has.
+
+    `zone` is the zone of timestamps that carry none; `format` is a Spark datetime pattern, or
+    `epoch_seconds` / `epoch_millis`; `default_year` completes times that have no year.
+    """
+
+    name: str = Field(pattern=COLUMN)
+    type: Annotated[str, AfterValidator(_column_type)]
+    required: bool = False
+    zone: str | None = None
+    format: str | None = Field(default=None, max_length=80)
+    default_year: int | None = Field(default=None, ge=1970, le=9999)
+    description: str = ""
+
+
+class EventTime(_Model):
+    """When a record happened: one of its columns, or (`arrival: true`) when Kafka received it."""
+
+    column: str | None = None
+    arrival: bool = False
+    watermark: Duration = "10 minutes"
+    max_future: PositiveDuration = "10 minutes"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> EventTime:
+        if (self.column is None) == (not self.arrival):
+            raise ValueError("expected either `column: NAME` or `arrival: true`, never both")
+        return self
+
+
+class Rule(_Model):
+    """A Spark SQL boolean that each record must satisfy. NULL counts as failed."""
+
+    name: Name
+    expect: str = Field(min_length=1, max_length=4000)
+    otherwise: Literal["warn", "quarantine", "fail"] = "quarantine"
+
+
+class StartAt(_Model):
+    timestamp: str
+
+
+class Source(_Model):
+    """A topic, how its records are decoded, and what they must satisfy."""
+
+    topic: str = Field(pattern=TOPIC)
+    partitions: int = Field(default=1, ge=1, le=10_000)
+    config: dict[str, Scalar] = {}
+    start: Literal["earliest", "latest"] | StartAt = "earliest"
+    format: Literal["json", "text"] = "json"
+    pattern: str | None = Field(default=None, max_length=4000)
+    columns: tuple[Column, ...] = ()
+    event_time: EventTime | None = None
+    rules: tuple[Rule, ...] = ()
+    options: dict[str, Scalar] = {}
+
+
+class Target(_Model):
+    """Where an output goes: exactly one of a Delta table's name or a Redis key."""
+
+    delta: str | None = Field(default=None, pattern=NAME)
+    redis: str | None = Field(default=None, pattern=REDIS_KEY)
+    partition_by: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Target:
+        if (self.delta is None) == (self.redis is None):
+            raise ValueError("expected exactly one of `delta: TABLE` or `redis: KEY`")
+        if self.partition_by and self.delta is None:
+            raise ValueError("`partition_by` goes with `delta`")
+        return self
+
+
+class Output(_Model):
+    """One result: its SQL over the sources (or a Python function), and where it goes.
+
+    `mode: update` upserts on `key`; `append` adds rows. `event_time` names the output's column that
+    orders what Redis keeps (`keep` event times) and publishes; by default the timestamp in `key`.
+    """
+
+    sql: str | None = Field(default=None, max_length=20_000)
+    python: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    mode: Literal["append", "update"] = "append"
+    key: tuple[str, ...] = ()
+    event_time: str | None = None
+    keep: int = Field(default=100, ge=1, le=100_000)
+    to: tuple[Target, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sql_or_python(self) -> Output:
+        if (self.sql is None) == (self.python is None):
+            raise ValueError("expected exactly one of `sql` or `python`")
+        return self
+
+
+class Expectation(_Model):
+    """One Great Expectations expectation on an output's Delta table; extra keys are its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    output: Name
+    expect: str = Field(pattern=r"^Expect[A-Za-z]+$")
+    severity: Literal["critical", "warning", "info"] = "critical"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        return dict(self.model_extra or {})
+
+
+class Quality(_Model):
+    """What Great Expectations checks on what was committed, and how often.
+
+    `window` limits a check to the rows whose event time lies in the last so-much of the table.
+    """
+
+    every: PositiveDuration = "5 minutes"
+    window: PositiveDuration | None = None
+    expectations: tuple[Expectation, ...] = Field(min_length=1)
+
+
+class Slo(_Model):
+    freshness: PositiveDuration = "60 seconds"
+    quarantined_ratio: float = Field(default=0.01, ge=0, le=1)
+
+
+class Job(_Model):
+    """How the Spark job runs. `master` overrides the environment's, for `spark://…` and the like."""
+
+    trigger: PositiveDuration = "2 seconds"
+    max_records_per_batch: int = Field(default=500_000, ge=1)
+    cores: int = Field(default=2, ge=1, le=256)
+    memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
+    shuffle_partitions: int = Field(default=2, ge=1, le=10_000)
+    spark: dict[str, Scalar] = {}
+
+
+class Contract(_Model):
+    """One pipeline."""
+
+    headgate: Literal[1]
+    pipeline: str = Field(pattern=PIPELINE)
+    version: int = Field(ge=1)
+    description: str = ""
+    owner: str = Field(min_length=1)
+    sources: dict[Name, Source] = Field(min_length=1)
+    outputs: dict[Name, Output] = Field(min_length=1)
+    quality: Quality | None = None
+    slo: Slo = Slo()
+    job: Job = Job()

@@ -1,0 +1,172 @@
+"""The words of supervision: phases, desired state, owners, failure classes, and a stream's status.
+
+*Generation* is an order to run and fences orders; *epoch* is one incarnation of the driver and fences
+writes; *lineage* is one history of batch ids, that is one checkpoint. All three only ever rise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "Desired",
+    "DriverStatus",
+    "Event",
+    "FailureClass",
+    "Owner",
+    "Phase",
+    "QueryProgress",
+    "StreamStatus",
+]
+
+
+class Phase(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    STOPPING = "stopping"
+    PARKED = "parked"
+    RETIRED = "retired"
+
+
+class Desired(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class FailureClass(StrEnum):
+    DEPENDENCY = "dependency"
+    TRANSIENT = "transient"
+    DETERMINISTIC = "deterministic"
+    DATA_LOSS = "data_loss"
+    CHECKPOINT = "checkpoint"
+    FENCED = "fenced"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who ordered a stream. `kind` is `airflow` or `cli`; for Airflow the task instance is named."""
+
+    kind: str
+    user: str = ""
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    try_number: int = 0
+    clear_number: int = 0
+
+    @property
+    def label(self) -> str:
+        if self.kind == "airflow":
+            return f"airflow:{self.dag_id}/{self.run_id}/{self.task_id}"
+        return f"{self.kind}:{self.user}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryProgress:
+    """What one streaming query last reported. Times are Unix seconds, or None before the first."""
+
+    batch_id: int = -1
+    last_commit_at: float | None = None
+    last_progress_at: float | None = None
+    last_idle_at: float | None = None
+    rows: int = 0
+    rows_per_second: float = 0.0
+    batch_seconds: float = 0.0
+    watermark: float | None = None
+    state_rows: int = 0
+    state_bytes: int = 0
+    late_groups: int = 0
+    active: bool = True
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """The driver's own report, in `<state>/streams/<stream>/status.json`, replaced atomically."""
+
+    stream: str
+    pipeline: str
+    epoch: int
+    generation: int
+    contract_hash: str
+    lineage: str
+    headgate_version: str
+    pid: int
+    phase: str  # starting | running | stopping | failed | stopped
+    written_at: float
+    metrics_port: int | None = None
+    ui_url: str | None = None
+    queries: dict[str, QueryProgress] = field(default_factory=dict)
+    failure_class: str | None = None
+    failure_condition: str | None = None
+    failure_message: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DriverStatus:
+        queries = {name: QueryProgress(**value) for name, value in data.get("queries", {}).items()}
+        return cls(**{**data, "queries": queries})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """What the supervisor answers for one stream."""
+
+    stream: str
+    pipeline: str
+    phase: Phase
+    desired: Desired
+    generation: int
+    epoch: int
+    contract_hash: str
+    owner: Owner | None = None
+    reason: str = ""  # why it is in this phase, for people
+    failure_class: FailureClass | None = None
+    consecutive_failures: int = 0
+    restarts: int = 0
+    next_attempt_at: float | None = None
+    phase_since: float = 0.0
+    stopped_by: str | None = None  # who asked for the stop, and why
+    driver: DriverStatus | None = None
+    driver_alive: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StreamStatus:
+        values = dict(data)
+        values["phase"] = Phase(values["phase"])
+        values["desired"] = Desired(values["desired"])
+        if values.get("failure_class"):
+            values["failure_class"] = FailureClass(values["failure_class"])
+        if values.get("owner"):
+            values["owner"] = Owner(**values["owner"])
+        if values.get("driver"):
+            values["driver"] = DriverStatus.from_json(values["driver"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a stream's append-only log."""
+
+    id: int
+    at: float
+    stream: str
+    kind: str
+    from_phase: str
+    to_phase: str
+    cause: str
+    actor: str
+    generation: int
+    epoch: int
+    contract_hash: str = ""
+    detail: str = ""
