@@ -55,7 +55,7 @@ class CheckpointLayout:
 
 
 def transaction_id(pipeline: str, query: str, output: str, lineage: str) -> str:
-    """Delta's application id for one output of one query: `headgate/<pipeline>/<query>/<output>/<lineage>`."""
+    """Delta's application id: `headgate/<pipeline>/<query>/<output>/<lineage>`."""
     return f"headgate/{pipeline}/{query}/{output}/{lineage}"
 
 

@@ -1,7 +1,7 @@
 """Applied contracts, immutable under their hash; every process runs from these, never from the YAML.
 
-    <state>/contracts/<hash>.json             the resolved contract, written once
-    <state>/contracts/applied/<pipeline>.json which hash is applied, by whom, when: what DAG files read
+<state>/contracts/<hash>.json             the resolved contract, written once
+<state>/contracts/applied/<pipeline>.json which hash is applied, by whom, when: what DAG files read
 """
 
 from __future__ import annotations
