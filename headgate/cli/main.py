@@ -1,0 +1,88 @@
+"""The `headgate` command. Each part registers its verbs; errors become text and an exit code here.
+
+Exit codes: 0 done · 1 failed · 2 plan has changes · 3 refused · 4 not found · 64 usage ·
+65 contract · 69 a service does not answer · 70 a service answered with an error · 78 settings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from headgate import __version__
+from headgate.cli.output import say
+from headgate.errors import HeadgateError
+
+__all__ = ["build_app", "main"]
+
+# Modules with a `register(app)`, in the order of `headgate --help`.
+COMMAND_MODULES = (
+    "headgate.cli.platform",  # up, down, urls, doctor
+    "headgate.cli.planning",  # plan, apply, schema
+    "headgate.cli.status",  # status
+    "headgate.cli.streams",  # start, stop, restart, events, logs, supervisor
+    "headgate.cli.results",  # produce, tail, serve
+    "headgate.cli.quality",  # check, audit
+    "headgate.cli.monitoring",  # exporter
+)
+USAGE = 64
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer(
+        name="headgate",
+        help="Streams from one YAML contract each: topics, Spark job, quality, metrics, alerts.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in COMMAND_MODULES:
+        importlib.import_module(name).register(app)
+    return app
+
+
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    if debug:
+        os.environ["HEADGATE_DEBUG"] = "1"
+    if version:
+        typer.echo(f"headgate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; never shows a traceback unless `--debug` or HEADGATE_DEBUG asks for it."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    try:
+        result = build_app()(arguments, standalone_mode=False)
+    except HeadgateError as error:
+        if os.environ.get("HEADGATE_DEBUG"):
+            raise
+        say(f"error: {error}")
+        return error.exit_code
+    except click.UsageError as error:
+        error.show()
+        return USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`headgate logs | head`): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,46 @@
+"""What the commands print: data to stdout, talk to stderr, JSON when it is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["err", "out", "print_json", "print_table", "progress", "say"]
+
+out = Console(file=None, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Talk to the person, on stderr, without markup."""
+    err.print(message, markup=False)
+
+
+def print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, indent=2, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table, markup=False)
+
+
+@contextmanager
+def progress(message: str) -> Iterator[None]:
+    """Show that something runs: a spinner on a terminal, one line otherwise."""
+    if err.is_terminal:
+        with err.status(message):
+            yield
+    else:
+        say(f"{message} …")
+        yield
