@@ -11,7 +11,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from headgate import __version__
@@ -31,6 +30,9 @@ COMMAND_MODULES = (
     "headgate.cli.monitoring",  # exporter
 )
 USAGE = 64
+# Typer brings its own copy of Click and exports only the leaves of its error tree.
+_CliUsageError = typer.BadParameter.__bases__[0]
+_CliError = _CliUsageError.__bases__[0]
 
 
 def build_app() -> typer.Typer:
@@ -72,13 +74,13 @@ def run(arguments: list[str]) -> int:
             raise
         say(f"error: {error}")
         return error.exit_code
-    except click.UsageError as error:
-        error.show()
+    except _CliUsageError as error:
+        _show(error)
         return USAGE
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except _CliError as error:
+        _show(error)
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
         say("interrupted")
         return 130
     except BrokenPipeError:
@@ -86,3 +88,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _show(error: BaseException) -> None:
+    show = getattr(error, "show", None)
+    if callable(show):
+        show()
