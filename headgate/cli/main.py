@@ -31,8 +31,8 @@ COMMAND_MODULES = (
 )
 USAGE = 64
 # Typer brings its own copy of Click and exports only the leaves of its error tree.
-_CliUsageError = typer.BadParameter.__bases__[0]
-_CliError = _CliUsageError.__bases__[0]
+_CliUsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_CliError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def build_app() -> typer.Typer:
