@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,13 @@ def test_a_missing_certificate_file_is_a_settings_error(tmp_path: Path) -> None:
         spark_options(settings)
 
 
+# kafka-python leaves the sockets of refused connections to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_unreachable_broker_is_named_with_the_next_command(tmp_path: Path) -> None:
     settings = _settings(tmp_path, brokers="127.0.0.1:1", timeout_seconds=0.3)
     with pytest.raises(KafkaUnavailable, match=r"127\.0\.0\.1:1") as caught, admin_client(settings):
         raise AssertionError("the client must not open")
     assert "headgate up" in str(caught.value)
+    del caught
+    gc.collect()
