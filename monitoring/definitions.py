@@ -1,0 +1,278 @@
+"""The definitions of all metrics as one frozen table: names, types, labels, and which process emits them.
+
+Code, alerts, dashboards, documents and tests read it; `monitoring.catalogue` builds collectors from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
+
+__all__ = ["LABEL_VALUES", "METRICS", "Metric", "Process", "by_name"]
+
+Process = Literal["driver", "exporter", "supervisor", "producer", "serving"]
+Kind = Literal["counter", "gauge", "histogram", "info"]
+
+# From a small batch on an idle machine (50 ms is Spark's floor) to a batch that needs attention.
+BATCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+# A read from Redis takes about a millisecond; a second is a page that nobody waits for.
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_PHASES = ("stopped", "starting", "running", "backoff", "stopping", "parked", "retired")
+
+# The closed sets, by metric and label. Other labels take their values from contracts (pipeline, query,
+# output, topic, rule), from Kafka (partition) or from the code (endpoint, source). Never an offset, a
+# batch id, a path or an error's text: each new value is a new series for ever.
+LABEL_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "headgate_rows_total": {"outcome": ("read", "good", "warned", "quarantined")},
+    "headgate_committed_rows_total": {"outcome": ("read", "good", "warned", "quarantined")},
+    "headgate_producer_records_total": {"outcome": ("acked", "spooled", "resent", "refused")},
+    "headgate_stream_state": {"state": _PHASES},
+    "headgate_quality_verdict": {
+        "severity": ("none", "info", "warning", "critical"),
+        "verdict": ("passed", "failed", "errored", "no_data"),
+    },
+    "headgate_reconcile_timestamp_seconds": {"process": ("exporter", "supervisor")},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One definition. `processes` emit it, the first is its owner; `unit` is the name's unit or ""."""
+
+    name: str
+    type: Kind
+    unit: str
+    help: str
+    labels: tuple[str, ...]
+    processes: tuple[Process, ...]
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def process(self) -> Process:
+        return self.processes[0]
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which Prometheus stores it."""
+        if self.type == "histogram":
+            return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
+        return (self.name,)
+
+
+_P = ("pipeline",)
+_PQ = ("pipeline", "query")
+_UNITS = ("seconds", "bytes", "ratio")  # Prometheus's base units, as a name's last word
+
+
+def _metric(kind: Kind, name: str, labels: tuple[str, ...], processes: str, help: str, **more: Any) -> Metric:
+    unit = name.rsplit("_", 1)[-1]
+    owners = cast("tuple[Process, ...]", tuple(processes.split()))
+    return Metric(f"headgate_{name}", kind, unit if unit in _UNITS else "", help, labels, owners, **more)
+
+
+_counter = partial(_metric, "counter")
+_gauge = partial(_metric, "gauge")
+_histogram = partial(_metric, "histogram")
+_info = partial(_metric, "info")
+
+_DRIVER = (
+    _info(
+        "stream_info",
+        ("pipeline", "contract_version", "spark_version", "headgate_version"),
+        "driver",
+        "Always 1; what runs, for joins.",
+    ),
+    _counter(
+        "rows_total",
+        ("pipeline", "query", "outcome"),
+        "driver",
+        "Records of committed batches by outcome; read = good + quarantined.",
+    ),
+    _counter(
+        "late_groups_total",
+        _PQ,
+        "driver",
+        "Groups that came after the watermark and were left out: groups after partial aggregation.",
+    ),
+    _counter(
+        "rule_failures_total",
+        ("pipeline", "rule", "severity"),
+        "driver",
+        "Records that broke a rule; severity is what the contract does with them.",
+    ),
+    _gauge(
+        "conservation_difference",
+        _PQ,
+        "driver exporter",
+        "read - good - quarantined; anything but 0 is a record lost or counted twice.",
+    ),
+    _histogram(
+        "batch_duration_seconds",
+        _PQ,
+        "driver",
+        "Time from the trigger of a batch to its commit.",
+        buckets=BATCH_BUCKETS,
+    ),
+    _gauge("last_progress_timestamp_seconds", _PQ, "driver", "When the query last reported a batch."),
+    _gauge(
+        "last_idle_timestamp_seconds",
+        _PQ,
+        "driver",
+        "When the query last reported that there was nothing to read.",
+    ),
+    _gauge(
+        "last_commit_timestamp_seconds",
+        _PQ,
+        "exporter driver",
+        "When the newest batch was committed; the exporter reads it from the checkpoint.",
+    ),
+    _gauge(
+        "query_active",
+        _PQ,
+        "driver",
+        "1 while the query runs in its driver; a driver can live on with a dead query.",
+    ),
+    _gauge("watermark_timestamp_seconds", _PQ, "driver", "The query's watermark, as event time."),
+    _gauge("state_rows", _PQ, "driver", "Rows in the query's state store."),
+    _gauge("state_bytes", _PQ, "driver", "Memory that the query's state store uses."),
+)
+
+_EXPORTER = (
+    _gauge("stream_desired", _P, "exporter", "1 when the stream is wanted running, 0 when stopped."),
+    _gauge(
+        "stream_state",
+        ("pipeline", "state"),
+        "exporter",
+        "1 for the phase the stream is in, 0 for the others.",
+    ),
+    _gauge(
+        "stream_driver_alive", _P, "exporter", "1 when the supervisor sees the stream's driver process alive."
+    ),
+    _gauge("stream_generation", _P, "exporter", "Orders to run so far; the newest is in force."),
+    _gauge("stream_epoch", _P, "exporter", "Incarnations of the driver so far."),
+    _counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),
+    _gauge(
+        "contract_pending", _P, "exporter", "1 when the stream runs another contract than the applied one."
+    ),
+    _gauge(
+        "driver_outdated",
+        _P,
+        "exporter",
+        "1 when the driver runs another version of headgate than the exporter.",
+    ),
+    _counter(
+        "committed_rows_total",
+        ("pipeline", "outcome"),
+        "exporter",
+        "Records in the books of the newest committed batch, by outcome; a restart does not reset it.",
+    ),
+    _gauge(
+        "lag_records",
+        ("pipeline", "query", "topic", "partition"),
+        "exporter",
+        "Records between the committed offset and the topic's end, per query.",
+    ),
+    _gauge(
+        "lag_seconds",
+        ("pipeline", "query", "topic"),
+        "exporter",
+        "Age of the oldest record that the query has not committed; 0 when there is none.",
+    ),
+    _gauge(
+        "retention_seconds",
+        ("pipeline", "topic"),
+        "exporter",
+        "How long the topic keeps records, by contract; what lags longer is lost.",
+    ),
+    _gauge("slo_freshness_seconds", _P, "exporter", "The contract's slo.freshness."),
+    _gauge("slo_quarantined_ratio", _P, "exporter", "The contract's slo.quarantined_ratio."),
+    _gauge("trigger_interval_seconds", _P, "exporter", "The contract's job.trigger."),
+    _gauge(
+        "quality_verdict",
+        ("pipeline", "output", "severity", "verdict"),
+        "exporter",
+        "1 for the output's newest verdict, 0 for the others; severity is the worst that failed.",
+    ),
+    _gauge(
+        "quality_verdict_timestamp_seconds",
+        ("pipeline", "output"),
+        "exporter",
+        "When the output was last checked.",
+    ),
+    _gauge("quality_interval_seconds", _P, "exporter", "The contract's quality.every."),
+    _gauge(
+        "topic_drift",
+        ("topic",),
+        "exporter",
+        "Differences between the applied contract and the topic as it is.",
+    ),
+    _gauge(
+        "topic_recreated",
+        ("topic",),
+        "exporter",
+        "1 when the topic has another id than the one that was provisioned.",
+    ),
+    _gauge(
+        "reconcile_timestamp_seconds",
+        ("process",),
+        "exporter",
+        "When the process last finished a round of looking after streams.",
+    ),
+    _gauge(
+        "exporter_source_up",
+        ("source",),
+        "exporter",
+        "1 when the exporter's last read of this source succeeded in time.",
+    ),
+    _gauge(
+        "exporter_source_success_timestamp_seconds",
+        ("source",),
+        "exporter",
+        "When the exporter last read this source.",
+    ),
+    _gauge(
+        "exporter_source_duration_seconds",
+        ("source",),
+        "exporter",
+        "How long the exporter's last read of this source took.",
+    ),
+)
+
+_PRODUCER = (
+    _counter(
+        "producer_records_total",
+        ("pipeline", "outcome"),
+        "producer",
+        "Records by what became of them: acked, spooled, resent, refused.",
+    ),
+    _gauge("producer_buffer_bytes", _P, "producer", "Bytes that wait in the producer for the broker."),
+    _gauge(
+        "producer_spooled_records", _P, "producer", "Records that could not be delivered and wait on disk."
+    ),
+)
+
+_SERVING = (
+    _counter(
+        "serving_requests_total", ("endpoint", "status"), "serving", "Answers by route and HTTP status."
+    ),
+    _histogram(
+        "serving_request_duration_seconds",
+        ("endpoint",),
+        "serving",
+        "Time to answer a request.",
+        buckets=REQUEST_BUCKETS,
+    ),
+)
+
+METRICS: tuple[Metric, ...] = (*_DRIVER, *_EXPORTER, *_PRODUCER, *_SERVING)
+
+
+def by_name(name: str) -> Metric:
+    """The definition of a metric. Raises KeyError for a name that is not in the catalogue."""
+    for metric in METRICS:
+        if metric.name == name:
+            return metric
+    raise KeyError(f"{name} is not in monitoring.catalogue.METRICS")
