@@ -1,0 +1,176 @@
+"""Reads one YAML file as plain data that remembers its positions, and refuses what YAML should not do.
+
+A contract is data: tags, anchors and aliases are refused, duplicate keys too, and the file's size is
+limited before it is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from headgate.errors import Problem
+
+__all__ = ["MAX_BYTES", "Document", "Place", "read_document"]
+
+# A contract of 200 columns and 100 rules is some 30 kB; ten times that is a mistake or an attack.
+MAX_BYTES = 262_144
+MAX_DEPTH = 30
+
+Place = tuple[int, int]
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The data of one file, with (line, column), from 1, of every key and value."""
+
+    name: str
+    data: Any
+    places: Mapping[Key, Place]
+    key_places: Mapping[Key, Place]
+    lines: tuple[str, ...] = field(repr=False, default=())
+
+    def problem(
+        self,
+        at: Key,
+        message: str,
+        *,
+        expected: str | None = None,
+        help: str | None = None,
+        on_key: bool = False,
+    ) -> Problem:
+        """A problem at a path of keys, or at the nearest place above it that the file has."""
+        line, column = self._place(at, on_key)
+        excerpt = self.lines[line - 1] if 0 < line <= len(self.lines) else None
+        if excerpt is not None and len(excerpt) > 160:
+            excerpt = None
+        return Problem(self.name, line, column, message, expected, help, excerpt)
+
+    def _place(self, at: Key, on_key: bool) -> Place:
+        wanted = self.key_places if on_key else self.places
+        if at in wanted:
+            return wanted[at]
+        while at:
+            at = at[:-1]
+            if at in self.places:
+                return self.places[at]
+        return (1, 1)
+
+
+def read_document(path: Path, name: str) -> Document | Problem:
+    """Read a file. Returns the problem instead when it is not acceptable YAML."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            return Problem(name, 1, 1, f"the file has {size:,} bytes", f"at most {MAX_BYTES:,} bytes")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return Problem(name, 1, 1, f"the file is not UTF-8: byte {error.start}", "UTF-8 text")
+    except OSError as error:
+        return Problem(name, 1, 1, f"the file cannot be read: {error.strerror}")
+    return _parse(text, name)
+
+
+def _parse(text: str, name: str) -> Document | Problem:
+    lines = tuple(text.splitlines())
+    builder = _Builder(name, lines)
+    try:
+        data = builder.read(text)
+    except _Refused as refused:
+        return refused.problem
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        return builder.problem(place, f"not valid YAML: {error.problem or error.context}")
+    except (YAMLError, ValueError, RecursionError) as error:
+        return Problem(name, 1, 1, f"not valid YAML: {error}".splitlines()[0])
+    return Document(name, data, builder.places, builder.key_places, lines)
+
+
+def _first_alias(text: str) -> Place | None:
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+            return (event.start_mark.line + 1, event.start_mark.column + 1)
+    return None
+
+
+class _Refused(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Builder:
+    """Turns composed nodes into dicts, lists and scalars, keeping the place of each."""
+
+    def __init__(self, name: str, lines: tuple[str, ...]) -> None:
+        self.name = name
+        self.lines = lines
+        self.places: dict[Key, Place] = {}
+        self.key_places: dict[Key, Place] = {}
+        self._constructor = YAML(typ="safe", pure=True).constructor
+
+    def read(self, text: str) -> Any:
+        alias = _first_alias(text)
+        if alias is not None:
+            self._refuse(alias, "YAML anchors and aliases are not accepted", "the value written out")
+        node = YAML(typ="safe", pure=True).compose(text)
+        if node is None:
+            self._refuse((1, 1), "the file is empty", "a contract, which starts with `headgate: 1`")
+        return self.build(node, (), 0)
+
+    def problem(self, place: Place, message: str, expected: str | None = None) -> Problem:
+        line = self.lines[place[0] - 1] if place[0] <= len(self.lines) else None
+        excerpt = line if line is not None and len(line) <= 160 else None
+        return Problem(self.name, *place, message, expected, None, excerpt)
+
+    def build(self, node: Node, at: Key, depth: int) -> Any:
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        self.places[at] = place
+        if depth > MAX_DEPTH:
+            self._refuse(place, f"nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, at, depth)
+        if isinstance(node, SequenceNode):
+            self._plain_tag(node, "tag:yaml.org,2002:seq", place)
+            return [self.build(child, (*at, i), depth + 1) for i, child in enumerate(node.value)]
+        assert isinstance(node, ScalarNode)
+        return self._scalar(node, place)
+
+    def _mapping(self, node: MappingNode, at: Key, depth: int) -> dict[str, Any]:
+        place = self.places[at]
+        self._plain_tag(node, "tag:yaml.org,2002:map", place)
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key_place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if not isinstance(key_node, ScalarNode) or str(key_node.tag).endswith(":merge"):
+                self._refuse(key_place, "a key is not a plain word", "a name followed by a colon")
+            key = str(key_node.value)
+            if key in result:
+                first = self.key_places[(*at, key)][0]
+                self._refuse(key_place, f"duplicate key `{key}`, first on line {first}", "each key once")
+            self.key_places[(*at, key)] = key_place
+            result[key] = self.build(value_node, (*at, key), depth + 1)
+        return result
+
+    def _scalar(self, node: ScalarNode, place: Place) -> Any:
+        kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
+        if kind in {"timestamp"}:
+            return node.value  # dates stay text: the model says what they must be
+        if kind not in {"str", "int", "float", "bool", "null"}:
+            self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
+        return self._constructor.construct_object(node)
+
+    def _plain_tag(self, node: Node, tag: str, place: Place) -> None:
+        if node.tag != tag:
+            self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
+
+    def _refuse(self, place: Place, message: str, expected: str | None = None) -> NoReturn:
+        raise _Refused(self.problem(place, message, expected))

@@ -1,0 +1,197 @@
+"""Loads the contracts of a folder: all of them, or one error with every problem of every file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from headgate.contract.checks import check_contract
+from headgate.contract.document import Document, read_document
+from headgate.contract.model import Contract
+from headgate.errors import ContractError, Problem
+
+__all__ = ["LoadedContract", "load_contract", "load_contracts", "parse_contract"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedContract:
+    contract: Contract
+    path: Path
+    name: str  # the path as errors show it
+    text_sha: str
+    document: Document
+
+
+def load_contracts(folder: Path, only: Iterable[str] = ()) -> list[LoadedContract]:
+    """Every `*.yaml` of a folder; `only` narrows to some pipelines. Raises ContractError."""
+    if not folder.is_dir():
+        raise ContractError([Problem(str(folder), 1, 1, "the folder of contracts does not exist")])
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    loaded: list[LoadedContract] = []
+    problems: list[Problem] = []
+    for path in files:
+        result = parse_contract(path)
+        if isinstance(result, LoadedContract):
+            loaded.append(result)
+        else:
+            problems.extend(result)
+    problems.extend(_clashes(loaded))
+    if problems:
+        raise ContractError(problems)
+    wanted = set(only)
+    unknown = wanted - {item.contract.pipeline for item in loaded}
+    if unknown:
+        raise ContractError([_unknown_pipeline(name, folder, loaded) for name in sorted(unknown)])
+    return [item for item in loaded if not wanted or item.contract.pipeline in wanted]
+
+
+def load_contract(path: Path) -> LoadedContract:
+    """One file. Raises ContractError with all its problems."""
+    result = parse_contract(path)
+    if isinstance(result, LoadedContract):
+        return result
+    raise ContractError(result)
+
+
+def parse_contract(path: Path) -> LoadedContract | list[Problem]:
+    name = _display(path)
+    document = read_document(path, name)
+    if isinstance(document, Problem):
+        return [document]
+    if not isinstance(document.data, dict):
+        return [document.problem((), "a contract is a mapping of keys", expected="`headgate: 1` first")]
+    try:
+        contract = Contract.model_validate(document.data)
+    except ValidationError as error:
+        problems = [_problem(document, item) for item in _without_echoes(error.errors())]
+        return sorted(problems, key=lambda problem: (problem.line, problem.column))
+    problems = check_contract(contract, document)
+    if problems:
+        return problems
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadedContract(contract, path, name, digest, document)
+
+
+def _display(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _problem(document: Document, error: ErrorDetails) -> Problem:
+    at = tuple(part for part in error["loc"] if part != "[key]")
+    kind = error["type"]
+    last = str(at[-1]) if at else ""
+    if kind == "extra_forbidden":
+        known = _known_keys(at[:-1])
+        return document.problem(
+            at,
+            f"unknown key `{last}`",
+            expected=f"one of {', '.join(known)}" if known else None,
+            help=_did_you_mean(last, known),
+            on_key=True,
+        )
+    if kind == "missing":
+        return document.problem(at[:-1], f"`{last}` is missing", expected=f"a value for `{last}`")
+    if kind == "literal_error":
+        choices = [
+            part.strip().strip("'") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")
+        ]
+        return document.problem(
+            at,
+            f"`{_short(error['input'])}` is not a value of `{last}`",
+            expected=f"one of {', '.join(choices)}",
+            help=_did_you_mean(str(error["input"]), choices),
+        )
+    if kind == "string_pattern_mismatch":
+        return document.problem(
+            at,
+            f"`{_short(error['input'])}` does not fit here",
+            expected=f"text that matches {error['ctx']['pattern']}",
+            on_key="[key]" in error["loc"],
+        )
+    message = error["msg"].removeprefix("Value error, ")
+    found = f"`{last}`: found `{_short(error['input'])}`" if last else "the contract"
+    return document.problem(at, f"{found}; {message[0].lower()}{message[1:]}")
+
+
+def _without_echoes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """A union reports each of its branches; the first at a place is enough."""
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for error in errors:
+        place = tuple(part for part in error["loc"] if part not in {"StartAt", "str", "int", "float", "bool"})
+        place = tuple(part for part in place if not str(part).startswith(("literal[", "function-")))
+        if place not in seen:
+            seen.add(place)
+            kept.append({**error, "loc": place})  # type: ignore[typeddict-item]
+    return kept
+
+
+def _known_keys(at: Sequence[str | int]) -> list[str]:
+    """The keys that the model knows at a path of the document."""
+    model: Any = Contract
+    for part in at:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            # The name of a source or output, or the index of a list, stays in the same model.
+            model = _model_in(field.annotation) if field else model
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _clashes(loaded: Sequence[LoadedContract]) -> list[Problem]:
+    """An address has one owning pipeline: names, tables' folders and Redis keys over all files."""
+    owners: dict[tuple[str, str], LoadedContract] = {}
+    problems = []
+    for item in loaded:
+        addresses = {("pipeline", item.contract.pipeline): ("pipeline",)}
+        for output, spec in item.contract.outputs.items():
+            for i, target in enumerate(spec.to):
+                if target.redis:
+                    at: tuple[str | int, ...] = ("outputs", output, "to", i, "redis")
+                    addresses[("Redis key", target.redis)] = at  # type: ignore[assignment]
+        for (kind, value), at in addresses.items():
+            first = owners.setdefault((kind, value), item)
+            if first is not item:
+                problems.append(
+                    item.document.problem(
+                        at, f"{kind} `{value}` belongs to {first.name}", expected="an address with one owner"
+                    )
+                )
+    return problems
+
+
+def _unknown_pipeline(name: str, folder: Path, loaded: Sequence[LoadedContract]) -> Problem:
+    known = [item.contract.pipeline for item in loaded]
+    return Problem(
+        _display(folder), 1, 1, f"no contract here has the pipeline `{name}`",
+        expected=f"one of {', '.join(known) or '(none)'}", help=_did_you_mean(name, known),
+    )  # fmt: skip
