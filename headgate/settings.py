@@ -22,8 +22,9 @@ from headgate.errors import SettingsError
 __all__ = ["Settings", "SettingsOrigin", "load_settings", "read_secret"]
 
 FILE_NAME = "headgate.toml"
-# Variables that choose a place rather than set a value of a section.
-_SPECIAL = {"HEADGATE_HOME", "HEADGATE_ENV", "HEADGATE_PIPELINES", "HEADGATE_DEBUG"}
+# Variables that choose a place rather than set a value of a section; a driver and its children carry the
+# nonce by which the supervisor knows them.
+_SPECIAL = {"HEADGATE_HOME", "HEADGATE_ENV", "HEADGATE_PIPELINES", "HEADGATE_DEBUG", "HEADGATE_NONCE"}
 
 SecretRef = str
 

@@ -1,9 +1,10 @@
 """Why a driver died: from error conditions, message and exit status to one of seven classes.
 
-The table of failure_rules is read from the top and the first rule that matches decides: what must never be restarted comes before what may be, and evidence that only one cause can leave
-comes before evidence that several can. Conditions are Spark's error conditions (`KAFKA_DATA_LOSS`, or
-`KAFKA_DATA_LOSS.START_OFFSET_RESET`); those written as `[CONDITION]` in the message count as well,
-since a wrapper such as FOREACH_BATCH_USER_FUNCTION_ERROR says only that something inside it failed.
+The table of failure_rules is read from the top and the first rule that matches decides: what must
+never be restarted comes before what may be, and evidence that only one cause can leave comes before
+evidence that several can. Conditions are Spark's (`KAFKA_DATA_LOSS.START_OFFSET_RESET`); those written
+as `[CONDITION]` in the message count as well, since a wrapper such as FOREACH_BATCH_USER_FUNCTION_ERROR
+says only that something inside it failed.
 """
 
 from __future__ import annotations

@@ -136,6 +136,7 @@ class StreamStatus:
     stopped_by: str | None = None  # who asked for the stop, and why
     driver: DriverStatus | None = None
     driver_alive: bool = False
+    conditions: dict[str, str] = field(default_factory=dict)  # beside the phase: name to text for people
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
