@@ -1,0 +1,62 @@
+# `make help` lists the targets. Each can be run again: what is done is not done twice.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+SOURCES := headgate spark producers serving monitoring dags bench tests
+
+.PHONY: help setup up down check lint format types unit e2e test bench lock schema jars clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## everything a fresh clone needs: packages, .venv, jars
+	@tools/setup.sh
+
+up: setup ## set up, start the embedded platform, run the pipelines
+	@$(BIN)/headgate up
+
+down: ## stop everything that `make up` started; what is desired stays desired
+	@if [ -x $(BIN)/headgate ]; then $(BIN)/headgate down; else echo "nothing to stop: not set up"; fi
+
+check: setup lint types unit ## ruff, mypy and the unit tests
+
+lint: ## ruff check and format --check
+	@$(BIN)/ruff check $(wildcard $(SOURCES))
+	@$(BIN)/ruff format --check $(wildcard $(SOURCES))
+
+format: ## let ruff rewrite the sources
+	@$(BIN)/ruff check --fix-only $(wildcard $(SOURCES))
+	@$(BIN)/ruff format $(wildcard $(SOURCES))
+
+types: ## mypy --strict
+	@$(BIN)/mypy
+
+unit: ## the tests that need no service
+	@$(BIN)/pytest -q tests/unit
+
+e2e: ## the tests that run real services
+	@$(BIN)/pytest -q tests/e2e
+
+test: ## set up, then all checks and all tests
+	@tools/setup.sh --tests
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e
+
+bench: setup ## the benchmark against the embedded broker; results in bench/RESULTS.md
+	@$(BIN)/python -m bench
+
+lock: ## regenerate requirements.lock from pyproject.toml (UPGRADE=1: newest allowed versions)
+	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	@! grep -nE '://|^-' requirements.lock || { echo "error: the lock names an address" >&2; exit 1; }
+
+schema: setup ## regenerate the contracts' JSON Schema
+	@$(BIN)/headgate schema --write
+
+jars: setup ## fetch and verify the jars of headgate/local/locks
+	@$(BIN)/python -m headgate.local.jars fetch
+
+clean: ## remove caches and the leftovers of tests; keeps .venv, jars and var
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist var/test-*
+	@find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
