@@ -9,7 +9,7 @@ What the author wrote as `try_…` is left alone: there NULL is the wish.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlglot import exp
 
@@ -27,7 +27,7 @@ __all__ = [
 
 COMPUTE = "_compute_"  # prefix of the reason for records whose output expression cannot be computed
 
-_TRY = {
+_TRY: dict[type[exp.Expr], str] = {
     exp.Add: "try_add",
     exp.Sub: "try_subtract",
     exp.Mul: "try_multiply",

@@ -128,12 +128,18 @@ def _without_echoes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     seen: set[tuple[Any, ...]] = set()
     kept = []
     for error in errors:
-        place = tuple(part for part in error["loc"] if part not in {"StartAt", "str", "int", "float", "bool"})
-        place = tuple(part for part in place if not str(part).startswith(("literal[", "function-")))
+        place = _plain_place(error["loc"])
         if place not in seen:
             seen.add(place)
-            kept.append({**error, "loc": place})  # type: ignore[typeddict-item]
+            error["loc"] = place
+            kept.append(error)
     return kept
+
+
+def _plain_place(loc: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A path of the document: without the names of the branches that pydantic puts into it."""
+    names = [part for part in loc if part not in {"StartAt", "str", "int", "float", "bool"}]
+    return tuple(part for part in names if not str(part).startswith(("literal[", "function-")))
 
 
 def _known_keys(at: Sequence[str | int]) -> list[str]:

@@ -1,0 +1,173 @@
+"""Turns loaded contracts into frozen ones: asks Spark for schemas, names topics, settles defaults.
+
+Analysis needs a JVM (some 8 seconds), so results are kept under <state>/cache by the contract's content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headgate import __version__
+from headgate.contract.document import Document
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.contract.loader import LoadedContract
+from headgate.contract.model import Contract, Output
+from headgate.contract.sql import output_facts, parse_output
+from headgate.errors import ContractError, Problem, ServiceError
+from headgate.settings import Settings
+
+__all__ = ["needs_analysis", "resolve"]
+
+
+def needs_analysis(loaded: Sequence[LoadedContract], settings: Settings) -> bool:
+    """Whether `resolve` will start a JVM: worth telling a person who waits."""
+    return any(not _cache_file(item.contract, settings).is_file() for item in loaded)
+
+
+def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[FrozenContract]:
+    """Frozen contracts in the given order. Raises ContractError with all problems of all contracts."""
+    missing = [item for item in loaded if not _cache_file(item.contract, settings).is_file()]
+    found: dict[str, Any] = {}
+    if missing:
+        results = _ask_spark([item.contract for item in missing], settings)
+        for item, result in zip(missing, results, strict=True):
+            found[item.contract.pipeline] = result
+            if not result["problems"]:
+                file = _cache_file(item.contract, settings)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(result), encoding="utf-8")
+    problems: list[Problem] = []
+    frozen = []
+    for item in loaded:
+        result = found.get(item.contract.pipeline) or json.loads(
+            _cache_file(item.contract, settings).read_text(encoding="utf-8")
+        )
+        for problem in result["problems"]:
+            problems.append(item.document.problem(tuple(problem["at"]), problem["message"]))
+        if not result["problems"]:
+            outputs, more = _outputs(item.contract, item.document, result["outputs"])
+            problems.extend(more)
+            if not more:
+                frozen.append(_freeze(item.contract, outputs, settings))
+    if problems:
+        raise ContractError(problems)
+    return frozen
+
+
+def _freeze(contract: Contract, outputs: dict[str, ResolvedOutput], settings: Settings) -> FrozenContract:
+    topics = {name: f"{settings.prefix}{source.topic}" for name, source in contract.sources.items()}
+    return freeze(
+        contract,
+        topics=topics,
+        replication=settings.kafka.replication,
+        outputs=outputs,
+        env=settings.env,
+        headgate_version=__version__,
+    )
+
+
+def _outputs(
+    contract: Contract, document: Document, analysed: dict[str, Any]
+) -> tuple[dict[str, ResolvedOutput], list[Problem]]:
+    outputs = {}
+    problems: list[Problem] = []
+    for name, spec in contract.outputs.items():
+        result = analysed[name]
+        problems.extend(_output_problems(name, spec, result, document))
+        types = {field["name"]: field["type"] for field in result["schema"]["fields"]}
+        event_time = spec.event_time or next((c for c in spec.key if types.get(c) == "timestamp"), None)
+        window, count = None, None
+        if spec.sql is not None:
+            query = parse_output(spec.sql, contract.sources)
+            if not isinstance(query, list):
+                facts = output_facts(query, contract.sources)
+                window, count = facts.window_seconds, facts.count_column
+        outputs[name] = ResolvedOutput(
+            stateful=result["stateful"],
+            schema=result["schema"],
+            event_time=event_time,
+            window_seconds=window if event_time else None,
+            count_column=count if result["stateful"] else None,
+        )
+    return outputs, problems
+
+
+def _output_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:
+    problems = []
+    types = {field["name"]: field["type"] for field in result["schema"]["fields"]}
+    known = ", ".join(types)
+    for i, column in enumerate(spec.key):
+        if column not in types:
+            at = ("outputs", name, "key", i)
+            problems.append(
+                document.problem(at, f"the output has no column `{column}`", expected=f"one of {known}")
+            )
+    if spec.event_time is not None and types.get(spec.event_time) != "timestamp":
+        problems.append(
+            document.problem(
+                ("outputs", name, "event_time"),
+                f"`{spec.event_time}` is not a timestamp of this output",
+                expected=f"one of {', '.join(c for c, t in types.items() if t == 'timestamp') or '(none)'}",
+            )
+        )
+    if spec.mode == "update" and not result["stateful"]:
+        problems.append(
+            document.problem(
+                ("outputs", name, "mode"),
+                "`mode: update` is for outputs that aggregate; this one passes records on",
+                expected="`mode: append`",
+            )
+        )
+    for i, target in enumerate(spec.to):
+        for column in target.partition_by:
+            if column not in types:
+                place = ("outputs", name, "to", i, "partition_by")
+                problems.append(
+                    document.problem(place, f"the output has no column `{column}`", expected=known)
+                )
+    return problems
+
+
+def _cache_file(contract: Contract, settings: Settings) -> Path:
+    seed = {
+        "contract": contract.model_dump(mode="json", exclude_defaults=True),
+        "versions": [__version__, version("pyspark"), version("sqlglot")],
+    }
+    digest = hashlib.sha256(json.dumps(seed, sort_keys=True).encode()).hexdigest()[:32]
+    return settings.state / "cache" / "analysis" / f"{digest}.json"
+
+
+def _ask_spark(contracts: Sequence[Contract], settings: Settings) -> list[dict[str, Any]]:
+    request = {
+        "contracts": [contract.model_dump(mode="json", exclude_defaults=True) for contract in contracts]
+    }
+    log = settings.state / "log" / "analysis.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", "spark.analyze"],
+            input=json.dumps(request),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=False,
+        )
+    try:
+        results: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])["results"]
+    except (ValueError, IndexError, KeyError) as error:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = next(
+            (line for line in reversed(lines) if line.strip() and not line.startswith("\t")), "no output"
+        )
+        raise ServiceError(
+            f"Spark could not analyse the contracts (exit {done.returncode}): {last[:300]}",
+            help=f"read {log}; `headgate doctor` checks Java and the jars",
+        ) from error
+    return results
