@@ -1,0 +1,211 @@
+"""Contracts: what changed since the applied one, and what of it breaks somebody. Pure.
+
+A reader of an output breaks when a column, an output or an address goes away or means something else;
+such a change needs a new `version`, which is the owner's word that the readers know. The state of a
+stateful query breaks when its grouping or its aggregates change, whatever the version says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlglot import exp
+
+from headgate.checkpoints.layout import RECORDS
+from headgate.contract.frozen import FrozenContract
+from headgate.contract.model import Output
+from headgate.contract.sql import parse_output, to_sql
+from headgate.topics.differences import Action, Note, Refusal
+from headgate.topics.schemas import nullable_schema, type_text
+
+__all__ = ["ContractChange", "breaking_changes", "change_of", "compare_contract", "state_changes"]
+
+# Aggregates that the SQL parser has no class for.
+_MORE_AGGREGATES = frozenset(("try_sum", "try_avg", "every", "some", "histogram_numeric"))
+# Parts of a state's signature that change what a row of the output stands for.
+_MEANING = ("grouping", "function")
+
+ContractChange = Literal["new", "changed", "unchanged", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A query whose checkpoint cannot be carried on, and why."""
+
+    query: str
+    why: str
+    new_meaning: bool = False  # a row of the output stands for something else
+
+
+def change_of(contract: FrozenContract, before: FrozenContract | None) -> ContractChange:
+    if before is None:
+        return "new"
+    return "unchanged" if before.hash == contract.hash else "changed"
+
+
+def compare_contract(
+    contract: FrozenContract, before: FrozenContract | None, *, file: str, committed: Collection[str]
+) -> tuple[list[Action], list[Refusal], list[Note]]:
+    """`committed` names the queries whose checkpoint holds a committed batch."""
+    if before is not None and before.hash == contract.hash:
+        return [], [], []
+    refusals: list[Refusal] = []
+    if before is not None:
+        refusals += _version_refusals(contract, before)
+        refusals += _state_refusals(contract, before, committed)
+    if refusals:
+        return [], refusals, []
+    return [_put(contract, before, file)], [], []
+
+
+def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> Action:
+    version = contract.contract.version
+    if before is None:
+        summary, reason = f"version {version}", f"{file} is new"
+    elif before.contract.version == version:
+        summary, reason = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}", f"{file} changed"
+    else:
+        summary = f"version {before.contract.version} → {version}"
+        told = "; ".join(breaking_changes(before, contract))
+        reason = f"{file} has a new version" + (f", in which {told}" if told else "")
+    return Action(
+        kind="put_contract",
+        address=f"contract {contract.pipeline}",
+        pipeline=contract.pipeline,
+        summary=summary,
+        reason=reason,
+        arguments={"hash": contract.hash, "before": before.hash if before else None, "file": file},
+    )
+
+
+def _version_refusals(contract: FrozenContract, before: FrozenContract) -> Iterable[Refusal]:
+    new, old = contract.contract.version, before.contract.version
+    address = f"contract {contract.pipeline}"
+    if new < old:
+        yield Refusal(
+            "version_lowered",
+            address,
+            contract.pipeline,
+            f"version {new} is older than the applied version {old}",
+            f"write version: {old} or a greater one",
+        )
+    elif new == old and (breaking := breaking_changes(before, contract)):
+        yield Refusal(
+            "version_needed",
+            address,
+            contract.pipeline,
+            f"this breaks readers of version {old}: {'; '.join(breaking)}",
+            f"undo it, or tell the readers and write version: {old + 1}",
+        )
+
+
+def _state_refusals(
+    contract: FrozenContract, before: FrozenContract, committed: Collection[str]
+) -> Iterable[Refusal]:
+    for change in state_changes(before, contract):
+        if change.query in committed:
+            yield Refusal(
+                "state_does_not_fit",
+                f"checkpoint {contract.pipeline}/{change.query}",
+                contract.pipeline,
+                f"{change.why}, and what the query has committed cannot be carried on from",
+                "undo it; or give the output another name and table: it then starts with a checkpoint "
+                "of its own",
+            )
+
+
+def breaking_changes(old: FrozenContract, new: FrozenContract) -> list[str]:
+    """What a reader of the old outputs would stumble over, one phrase each."""
+    found = [f"source {name} is gone" for name in old.topics if name not in new.topics]
+    for name, before in old.contract.outputs.items():
+        after = new.contract.outputs.get(name)
+        if after is None:
+            found.append(f"output {name} is gone")
+            continue
+        found += _broken_columns(name, old, new)
+        if before.mode != after.mode or before.key != after.key:
+            found.append(f"output {name} has other keys: {_key(before)} became {_key(after)}")
+        found += [f"output {name} leaves {address}" for address in _addresses(before) - _addresses(after)]
+    return found + [change.why for change in state_changes(old, new) if change.new_meaning]
+
+
+def _broken_columns(name: str, old: FrozenContract, new: FrozenContract) -> Iterable[str]:
+    before = _types(old, name)
+    after = _types(new, name)
+    for column, kind in before.items():
+        if column not in after:
+            yield f"column {column} of output {name} is gone"
+        elif after[column] != kind:
+            yield f"column {column} of output {name} becomes {after[column]} from {kind}"
+
+
+def _types(contract: FrozenContract, output: str) -> dict[str, str]:
+    fields = nullable_schema(contract.outputs[output].schema)["fields"]
+    return {each["name"]: type_text(each["type"]) for each in fields}
+
+
+def _key(output: Output) -> str:
+    return f"{output.mode} on ({', '.join(output.key)})" if output.key else output.mode
+
+
+def _addresses(output: Output) -> set[str]:
+    tables = {f"table {target.delta}" for target in output.to if target.delta}
+    return tables | {f"Redis key {target.redis}" for target in output.to if target.redis}
+
+
+def state_changes(old: FrozenContract, new: FrozenContract) -> list[StateChange]:
+    """Queries that exist on both sides and whose checkpoint the new contract cannot carry on."""
+    changes = [
+        StateChange(query, f"source {name} reads topic {new.topics[name]} instead of {topic}")
+        for name, topic in old.topics.items()
+        if name in new.topics and new.topics[name] != topic
+        for query in [RECORDS, *(q for q in new.stateful_outputs if q in old.stateful_outputs)]
+    ]
+    for name in new.outputs:
+        if name in old.outputs and old.outputs[name].stateful and new.outputs[name].stateful:
+            before, after = _state_signature(old, name), _state_signature(new, name)
+            changes += [
+                StateChange(name, f"output {name} has another {part}", part in _MEANING)
+                for part in before
+                if before[part] != after[part]
+            ]
+    return changes
+
+
+def _state_signature(contract: FrozenContract, name: str) -> Mapping[str, object]:
+    """What Spark's state rows are made from: grouping, aggregates, sources, and their columns' types."""
+    output = contract.contract.outputs[name]
+    sources = contract.contract.sources
+    if output.sql is None:
+        return {"function": output.python}
+    query = parse_output(output.sql, sources)
+    if isinstance(query, list):  # what was applied was checked; a newer parser may be stricter
+        return {"SQL": output.sql}
+    used = {column.name.lower() for column in query.find_all(exp.Column)}
+    tables = sorted({table.name for table in query.find_all(exp.Table)} & set(sources))
+    groups = query.find_all(exp.Group, bfs=False)
+    return {
+        # In the order of the text: the state's rows hold keys and buffers by position.
+        "grouping": [_text(each) for group in groups for each in group.expressions],
+        "list of aggregates": list(dict.fromkeys(map(_text, _aggregates(query)))),
+        "join or source": (tables, [_text(join) for join in query.find_all(exp.Join, bfs=False)]),
+        "DISTINCT": query.find(exp.Distinct) is not None,
+        "type of a column it reads": {
+            f"{table}.{column.name}": column.type
+            for table in tables
+            for column in sources[table].columns
+            if column.name.lower() in used
+        },
+    }
+
+
+def _aggregates(query: exp.Select) -> Iterable[exp.Expr]:
+    for node in query.find_all(exp.AggFunc, exp.Anonymous, bfs=False):
+        if isinstance(node, exp.AggFunc) or node.name.lower() in _MORE_AGGREGATES:
+            yield node
+
+
+def _text(node: exp.Expr) -> str:
+    return to_sql(node)  # not lowered: literals have a case, and they are part of what is counted
