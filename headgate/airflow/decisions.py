@@ -129,6 +129,7 @@ def progress_line(status: StreamStatus) -> str:
             )
     if status.restarts:
         parts.append(f"{status.restarts} restarts")
+    parts += [f"{name}: {text}" for name, text in sorted(status.conditions.items())]
     return " · ".join(parts)
 
 
@@ -144,6 +145,7 @@ def snapshot(status: StreamStatus) -> dict[str, Any]:
         "restarts": status.restarts,
         "consecutive_failures": status.consecutive_failures,
         "reason": status.reason[:500],
+        "conditions": dict(status.conditions),
         "ui_url": driver.ui_url if driver else None,
         "queries": {
             name: {

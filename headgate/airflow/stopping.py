@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.airflow import access
 from headgate.airflow.decisions import is_final
-from headgate.errors import HeadgateError, NotFoundError, RefusedError, UnavailableError
+from headgate.errors import HeadgateError, NotFoundError, RefusedError
 from headgate.streams.model import Owner, Phase
 
 if TYPE_CHECKING:
     from headgate.streams.client import AsyncSupervisorClient
 
-__all__ = ["GONE", "STOP_SECONDS", "in_background", "stop_if_final", "task_state"]
+__all__ = ["GONE", "STOP_SECONDS", "in_background", "pending", "stop_if_final", "task_state"]
 
 GONE = "gone"  # no such task instance; Airflow answered, so this is not a failed call
 STOP_SECONDS = 60.0  # for the running batch to commit, before the driver is killed
@@ -44,6 +44,11 @@ async def in_background(work: Awaitable[None]) -> None:
     _background.add(task)
     task.add_done_callback(_background.discard)
     await asyncio.shield(task)
+
+
+def pending() -> int:
+    """How many stops are still being worked on in this process."""
+    return len(_background)
 
 
 async def task_state(owner: Owner) -> str | None:
@@ -77,7 +82,7 @@ async def stop_if_final(
             if time.monotonic() >= until:
                 say("%s was not stopped, the reconcile DAG will: %s", stream, error)
                 return
-            expected = isinstance(error, (UnavailableError, TimeoutError, HeadgateError))
+            expected = isinstance(error, (HeadgateError, TimeoutError))
             say("stopping %s again in %.0f s: %s", stream, RETRY_SECONDS, error if expected else repr(error))
         await asyncio.sleep(RETRY_SECONDS)
 

@@ -166,7 +166,13 @@ class StreamTrigger(_StreamPoll):
         return decision
 
     async def _report(self, status: StreamStatus) -> None:
-        seen = (status.phase, status.generation, status.epoch, status.consecutive_failures)
+        seen = (
+            status.phase,
+            status.generation,
+            status.epoch,
+            status.consecutive_failures,
+            *sorted(status.conditions),
+        )
         changed, self._seen = seen != self._seen, seen
         now = time.monotonic()
         if not changed and now - self._reported < REPORT_SECONDS:
