@@ -1,0 +1,242 @@
+"""Put what the sources gave together into one snapshot. Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headgate import __version__
+from headgate.checkpoints.layout import RECORDS
+from headgate.contract.model import seconds
+from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
+from monitoring.readings import AppliedContract, CheckpointReading, DriverReport, QueryLag, Readings
+from monitoring.snapshot import (
+    OutputVerdict,
+    PipelineSnapshot,
+    PlatformSnapshot,
+    QuerySnapshot,
+    SourceHealth,
+)
+
+__all__ = ["compose"]
+
+# From the worst to the best: a pipeline's verdict is that of its worst output.
+_VERDICTS = ("failed", "errored", "no_data", "passed")
+# Below this a stream is not called stalled, whatever its trigger: batches may just be long.
+_STALL_FLOOR = 60.0
+
+
+def compose(
+    readings: Readings,
+    *,
+    at: float,
+    env: str,
+    sources: Sequence[SourceHealth],
+    round_at: float | None = None,
+) -> PlatformSnapshot:
+    """One snapshot of everything; what a dead source would have told is None or `unknown`."""
+    supervised = readings.supervised
+    names = {*(readings.contracts or {})}
+    names |= {stream.pipeline for stream in (supervised.streams if supervised else {}).values()}
+    if readings.contracts is None:
+        names |= {*(readings.drivers or {}), *(readings.checkpoints or {})}
+    return PlatformSnapshot(
+        at=at,
+        env=env,
+        pipelines=tuple(_pipeline(name, readings, at) for name in sorted(names)),
+        sources=tuple(sources),
+        topics=readings.topics or (),
+        producers=readings.producers or (),
+        supervisor_reconciled_at=supervised.reconciled_at if supervised else None,
+        exporter_round_at=round_at,
+    )
+
+
+def _pipeline(name: str, readings: Readings, at: float) -> PipelineSnapshot:
+    applied = (readings.contracts or {}).get(name)
+    status = _status(name, readings)
+    report = (readings.drivers or {}).get(name)
+    snapshot = PipelineSnapshot(
+        pipeline=name,
+        **_promises(applied),
+        **_supervision(name, status, report, readings),
+        **_driver(status, report, applied),
+        **_progress(name, status, report, readings),
+    )
+    return replace(snapshot, conditions=tuple(_conditions(snapshot, readings, at)))
+
+
+def _status(name: str, readings: Readings) -> StreamStatus | None:
+    streams = readings.supervised.streams if readings.supervised else {}
+    return next((stream for stream in streams.values() if stream.pipeline == name), None)
+
+
+def _promises(applied: AppliedContract | None) -> dict[str, Any]:
+    """What the applied contract says that alerts and people compare with."""
+    if applied is None:
+        return {}
+    contract = applied.frozen.contract
+    retention = {}
+    for name, source in contract.sources.items():
+        value = source.config.get("retention.ms")
+        if value is not None and int(value) >= 0:  # -1 keeps records for ever
+            retention[applied.frozen.topics[name]] = int(value) / 1000
+    return {
+        "description": contract.description,
+        "owner": contract.owner,
+        "applied_hash": applied.pointer.hash,
+        "freshness": seconds(contract.slo.freshness),
+        "quarantined_ratio": contract.slo.quarantined_ratio,
+        "trigger": seconds(contract.job.trigger),
+        "quality_every": applied.pointer.quality_every,
+        "retention": retention,
+    }
+
+
+def _supervision(
+    name: str, status: StreamStatus | None, report: DriverReport | None, readings: Readings
+) -> dict[str, Any]:
+    if status is not None:
+        return {
+            "state": str(status.phase),
+            "desired": str(status.desired),
+            "generation": status.generation,
+            "epoch": status.epoch,
+            "ordered_by": status.owner.label if status.owner else "",
+            "reason": status.reason,
+            "failure_class": str(status.failure_class) if status.failure_class else None,
+            "restarts": status.restarts,
+            "next_attempt_at": status.next_attempt_at,
+            "events": (readings.supervised.events if readings.supervised else {}).get(status.stream, ()),
+        }
+    if readings.supervised is not None:
+        return {
+            "state": str(Phase.STOPPED),
+            "desired": str(Desired.STOPPED),
+            "generation": 0,
+            "epoch": 0,
+            "restarts": 0,
+            "reason": f"never started; next: headgate start {name}",
+        }
+    return {
+        "reason": "the supervisor does not answer",
+        "generation": report.status.generation if report else None,
+        "epoch": report.status.epoch if report else None,
+    }
+
+
+def _driver(
+    status: StreamStatus | None, report: DriverReport | None, applied: AppliedContract | None
+) -> dict[str, Any]:
+    alive = status.driver_alive if status is not None else (report.alive if report else None)
+    driver = _newest(status, report)
+    running = driver.contract_hash if driver else (status.contract_hash if status else None)
+    current = bool(alive and driver)
+    return {
+        "driver_alive": alive,
+        "driver_version": driver.headgate_version if driver else None,
+        "metrics_port": driver.metrics_port if driver and current else None,
+        "ui_url": driver.ui_url if driver and current else None,
+        "running_hash": running if alive else None,
+        "outdated": bool(current and driver and driver.headgate_version != __version__),
+        "contract_pending": bool(alive and running and applied and running != applied.pointer.hash),
+    }
+
+
+def _newest(status: StreamStatus | None, report: DriverReport | None) -> DriverStatus | None:
+    """The driver's own file when it belongs to the epoch that the supervisor speaks of."""
+    if report is not None and (status is None or report.status.epoch == status.epoch):
+        return report.status
+    return status.driver if status is not None else None
+
+
+def _progress(
+    name: str, status: StreamStatus | None, report: DriverReport | None, readings: Readings
+) -> dict[str, Any]:
+    checkpoint = (readings.checkpoints or {}).get(name, CheckpointReading())
+    lags = (readings.lags or {}).get(name, {})
+    driver = _newest(status, report)
+    queries = tuple(
+        _query(query, checkpoint, lags.get(query), driver)
+        for query in sorted(
+            {*checkpoint.queries, *lags, *(driver.queries if driver else {})}, key=_records_first
+        )
+    )
+    commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
+    records = checkpoint.queries.get(RECORDS)
+    verdicts = (readings.verdicts or {}).get(name, ())
+    return {
+        "queries": queries,
+        "rows": checkpoint.rows,
+        "lag_records": max((q.lag_records for q in queries if q.lag_records is not None), default=None),
+        "lag_seconds": max((q.lag_seconds for q in queries if q.lag_seconds is not None), default=None),
+        # The oldest of the queries' newest commits: a stream is as healthy as its worst query.
+        "last_commit_at": min(commits, default=None),
+        "batch_id": records.batch_id if records else None,
+        "verdicts": verdicts,
+        "verdict": _worst(verdicts),
+    }
+
+
+def _records_first(query: str) -> tuple[bool, str]:
+    return (query != RECORDS, query)
+
+
+def _query(
+    name: str, checkpoint: CheckpointReading, lag: QueryLag | None, driver: DriverStatus | None
+) -> QuerySnapshot:
+    committed = checkpoint.queries.get(name)
+    progress = driver.queries.get(name) if driver else None
+    return QuerySnapshot(
+        query=name,
+        batch_id=committed.batch_id if committed else None,
+        last_commit_at=committed.committed_at if committed else None,
+        lag_records=lag.records if lag else None,
+        lag_seconds=lag.seconds if lag else None,
+        partitions=lag.partitions if lag else (),
+        topic_seconds=dict(lag.topic_seconds) if lag else {},
+        active=progress.active if progress else None,
+        error=progress.error if progress else None,
+        conservation_difference=committed.conservation_difference if committed else None,
+    )
+
+
+def _worst(verdicts: Iterable[OutputVerdict]) -> str | None:
+    found = {verdict.status for verdict in verdicts}
+    return next((status for status in _VERDICTS if status in found), None)
+
+
+def _conditions(snapshot: PipelineSnapshot, readings: Readings, at: float) -> Iterable[str]:
+    """What a person must see beside the state, in words."""
+    wanted = snapshot.desired == Desired.RUNNING
+    if snapshot.applied_hash is None and readings.contracts is not None:
+        yield "no contract applied"
+    if snapshot.contract_pending:
+        yield "contract pending"
+    if snapshot.outdated:
+        yield f"driver runs headgate {snapshot.driver_version}"
+    if wanted and snapshot.driver_alive is False and snapshot.state == Phase.RUNNING:
+        yield "driver gone"
+    for query in snapshot.queries:
+        if snapshot.driver_alive and query.active is False:
+            yield f"query {query.query} is not running"
+        if wanted and _stalled(query, snapshot.trigger, at):
+            yield f"query {query.query} is stalled"
+    yield from _blind(snapshot, readings)
+
+
+def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
+    """Records wait, and nothing was committed for three triggers and at least a minute."""
+    if not query.lag_records or query.last_commit_at is None:
+        return False
+    return at - query.last_commit_at > max(3 * (trigger or 0), _STALL_FLOOR)
+
+
+def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:
+    if readings.lags is None or (snapshot.batch_id is not None and snapshot.lag_records is None):
+        yield "lag unknown"
+    if readings.checkpoints is None or snapshot.pipeline not in readings.checkpoints:
+        yield "checkpoints unknown"
+    if readings.verdicts is None and snapshot.quality_every is not None:
+        yield "verdict unknown"
