@@ -1,0 +1,48 @@
+"""From the folder of contracts to a plan: what `headgate plan`, `headgate apply` and the DAGs start with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.contract.frozen import ContractStore
+from headgate.contract.loader import LoadedContract, load_contracts, parse_contract
+from headgate.contract.resolve import resolve
+from headgate.errors import ContractError
+from headgate.quality.vocabulary import expectation_problems
+from headgate.settings import Settings
+from headgate.topics.plan import Plan, make_plan
+
+__all__ = ["load_pipelines", "plan_pipelines"]
+
+
+def plan_pipelines(settings: Settings, names: Sequence[str] = ()) -> Plan:
+    """Plan the named pipelines, or all of them together with what has lost its file.
+
+    Raises ContractError with every problem, KafkaUnavailable, StoreUnavailable, ServiceError.
+    """
+    loaded = load_pipelines(settings, names)
+    frozen = resolve(loaded, settings)
+    problems = expectation_problems(loaded, frozen, settings)
+    if problems:
+        raise ContractError(problems)
+    removed = [] if names else _removed(settings, loaded)
+    files = {item.contract.pipeline: item.name for item in loaded}
+    return make_plan(settings, frozen, files=files, removed=removed)
+
+
+def load_pipelines(settings: Settings, names: Sequence[str] = ()) -> list[LoadedContract]:
+    """The named contracts, or all. One that is asked for by name is not held up by another file's
+    problems: a stream must be able to restart while somebody edits its neighbour."""
+    folder = settings.pipelines_dir
+    if names and folder.is_dir():
+        files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+        parsed = [item for item in map(parse_contract, files) if isinstance(item, LoadedContract)]
+        found = [item for item in parsed if item.contract.pipeline in names]
+        if sorted(item.contract.pipeline for item in found) == sorted(set(names)):
+            return found
+    return load_contracts(folder, only=names)
+
+
+def _removed(settings: Settings, loaded: Sequence[LoadedContract]) -> list[str]:
+    there = {item.contract.pipeline for item in loaded}
+    return [name for name in ContractStore(settings.state).applied() if name not in there]
