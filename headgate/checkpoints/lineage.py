@@ -1,0 +1,97 @@
+"""Lineages: one history of batch ids each. Begun on purpose, noted beside the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headgate import __version__
+from headgate.checkpoints.layout import CheckpointLayout
+from headgate.errors import RefusedError
+
+__all__ = ["Lineage", "begin_lineage", "open_lineage", "read_lineage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What stands in lineage.json. `id` is unique for ever: sinks know batches by it."""
+
+    id: str
+    pipeline: str
+    contract_hash: str
+    begun_at: float
+    headgate_version: str
+    spark_version: str
+
+
+def open_lineage(
+    layout: CheckpointLayout, *, contract_hash: str, spark_version: str, at: float, tables: Iterable[Path]
+) -> Lineage:
+    """The lineage that runs, or a first one where the pipeline has no history at all.
+
+    Raises RefusedError when the checkpoint is gone but tables hold what it committed, or when it belongs
+    to another pipeline: starting afresh there would read everything again.
+    """
+    current = layout.current_lineage()
+    if current is not None:
+        return read_lineage(layout, current)
+    written = [table for table in tables if _has_history(table, layout.pipeline)]
+    if written:
+        names = ", ".join(table.name for table in written)
+        raise RefusedError(
+            f"the checkpoint of {layout.pipeline} is gone ({layout.current} does not exist), "
+            f"and its tables hold what an earlier one committed: {names}",
+            expected="the checkpoint that goes with the tables",
+            help=f"restore {layout.folder} from a backup, or move the tables away to start afresh",
+        )
+    return begin_lineage(layout, contract_hash=contract_hash, spark_version=spark_version, at=at)
+
+
+def begin_lineage(layout: CheckpointLayout, *, contract_hash: str, spark_version: str, at: float) -> Lineage:
+    """A new history of batch ids, which becomes the current one."""
+    number = sum(1 for _ in layout.folder.glob("*/lineage.json")) + 1
+    lineage = Lineage(
+        id=f"{number}-{secrets.token_hex(4)}",
+        pipeline=layout.pipeline,
+        contract_hash=contract_hash,
+        begun_at=at,
+        headgate_version=__version__,
+        spark_version=spark_version,
+    )
+    folder = layout.lineage(lineage.id)
+    folder.mkdir(parents=True)
+    (folder / "lineage.json").write_text(json.dumps(asdict(lineage), indent=1), encoding="utf-8")
+    draft = layout.current.with_suffix(".new")
+    draft.write_text(lineage.id + "\n", encoding="utf-8")
+    draft.replace(layout.current)
+    return lineage
+
+
+def read_lineage(layout: CheckpointLayout, lineage: str) -> Lineage:
+    """Read lineage.json. Raises RefusedError when it is missing, damaged or another pipeline's."""
+    path = layout.lineage(lineage) / "lineage.json"
+    try:
+        found = Lineage(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RefusedError(
+            f"the checkpoint of {layout.pipeline} is damaged: {path} cannot be read ({error})",
+            help=f"restore {layout.folder} from a backup",
+        ) from error
+    if found.pipeline != layout.pipeline:
+        raise RefusedError(
+            f"the checkpoint in {path.parent} belongs to pipeline {found.pipeline}, not {layout.pipeline}",
+            help="set roots.checkpoints of this environment to a folder of its own",
+        )
+    return found
+
+
+def _has_history(table: Path, pipeline: str) -> bool:
+    """Whether a transaction of this pipeline was committed to a table."""
+    prefix = f"headgate/{pipeline}/"
+    for entry in sorted((table / "_delta_log").glob("*.json")):
+        if f'"appId":"{prefix}' in entry.read_text(encoding="utf-8", errors="replace"):
+            return True
+    return any((table / "_delta_log").glob("*.checkpoint*.parquet"))

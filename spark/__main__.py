@@ -1,0 +1,35 @@
+"""`python -m spark --pipeline NAME --contract HASH --generation N --epoch E`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from headgate.errors import HeadgateError
+from headgate.settings import load_settings
+from spark.driver import Order, run_driver
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m spark", description="One driver of one stream.")
+    parser.add_argument("--pipeline", required=True)
+    parser.add_argument("--contract", required=True, help="hash of an applied contract")
+    parser.add_argument("--generation", required=True, type=int)
+    parser.add_argument("--epoch", required=True, type=int)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout
+    )
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    try:
+        settings, _ = load_settings()
+    except HeadgateError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    order = Order(arguments.pipeline, arguments.contract, arguments.generation, arguments.epoch)
+    return run_driver(settings, order)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

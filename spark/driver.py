@@ -1,0 +1,250 @@
+"""One incarnation of a driver, from claim to exit: the order of steps, and what each way out means.
+
+Exit codes: 0 stopped on request · 10 failed · 11 fenced · 12 refused to start. The reason is in
+`status.json`, for the supervisor, and in the log, for people.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+from headgate import __version__
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
+from headgate.checkpoints.lineage import open_lineage
+from headgate.checkpoints.logs import batch_watermark
+from headgate.checkpoints.owner import FencedError, OwnerClaim
+from headgate.contract.frozen import ContractStore, FrozenContract
+from headgate.contract.model import seconds
+from headgate.errors import HeadgateError, RefusedError
+from headgate.settings import Settings
+from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
+from headgate.streams.model import DriverStatus
+from serving.results import ResultStore
+from spark.context import DriverContext
+from spark.failure import Failure, failure_of
+from spark.progress import DriverMetrics, ProgressListener, StatusFile
+from spark.stop import StopGate, StopRequestedError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = ["Order", "run_driver"]
+
+_log = logging.getLogger("headgate.driver")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the supervisor asks one incarnation to run."""
+
+    pipeline: str
+    contract_hash: str
+    generation: int
+    epoch: int
+
+
+def run_driver(settings: Settings, order: Order) -> int:
+    """Run until stopped, fenced or failed; the exit code."""
+    gate = StopGate()
+    gate.install()
+    status = StatusFile(
+        settings.state / "streams" / order.pipeline / "status.json",
+        DriverStatus(
+            stream=order.pipeline,
+            pipeline=order.pipeline,
+            epoch=order.epoch,
+            generation=order.generation,
+            contract_hash=order.contract_hash,
+            lineage="",
+            headgate_version=__version__,
+            pid=os.getpid(),
+            phase="starting",
+            written_at=time.time(),
+        ),
+    )
+    driver = _Driver(settings, order, gate, status)
+    try:
+        driver.start()
+        driver.watch()
+    except FencedError as error:
+        return _end(status, driver, EXIT_FENCED, failure_of(error))
+    except RefusedError as error:
+        return _end(status, driver, EXIT_REFUSED, failure_of(error))
+    except Exception as error:  # noqa: BLE001 - the one place that catches: every way out is classified
+        _log.exception("the driver failed")
+        return _end(status, driver, EXIT_FAILED, driver.first_failure or failure_of(error))
+    return _end(status, driver, 0, None)
+
+
+def _end(status: StatusFile, driver: _Driver, code: int, failure: Failure | None) -> int:
+    if failure is None:
+        status.change(phase="stopped")
+        _log.info("stopped on request; every batch that ran is committed")
+    else:
+        if failure.failure_class == "fenced":
+            code = EXIT_FENCED
+        status.change(
+            phase="failed",
+            failure_class=failure.failure_class,
+            failure_condition=failure.condition,
+            failure_message=failure.message,
+        )
+        _log.error("%s: %s", failure.failure_class, failure.message)
+    driver.close()
+    return code
+
+
+class _Driver:
+    def __init__(self, settings: Settings, order: Order, gate: StopGate, status: StatusFile) -> None:
+        self._settings = settings
+        self._order = order
+        self._gate = gate
+        self._status = status
+        self._queries: dict[str, StreamingQuery] = {}
+        self._spark: SparkSession | None = None
+        self.first_failure: Failure | None = None
+
+    def start(self) -> None:
+        import pyspark
+
+        order, settings = self._order, self._settings
+        self._status.change()
+        frozen = ContractStore(settings.state).get(order.contract_hash)
+        layout = CheckpointLayout(settings.checkpoints, order.pipeline)
+        claim = OwnerClaim(layout.owners, order.epoch)
+        claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
+        lineage = open_lineage(
+            layout,
+            contract_hash=order.contract_hash,
+            spark_version=pyspark.__version__,
+            at=time.time(),
+            tables=_tables(settings, frozen),
+        )
+        self._status.change(lineage=lineage.id)
+        results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
+        context = DriverContext(
+            settings, frozen, layout, lineage, order.generation, order.epoch, claim, self._gate, results
+        )
+        self._begin(context, pyspark.__version__)
+
+    def _begin(self, context: DriverContext, spark_version: str) -> None:
+        from spark.session import build_session
+
+        job = context.frozen.contract.job
+        spark = self._spark = build_session(self._settings, job, f"headgate {self._order.pipeline}")
+        names: dict[str, str] = {}
+        metrics = DriverMetrics(context.frozen, [RECORDS, *context.frozen.stateful_outputs], spark_version)
+        spark.streams.addListener(ProgressListener(names, self._status, metrics))
+        for name, query in self._start_queries(spark, context, metrics):
+            self._queries[name] = query
+            names[str(query.id)] = name
+            metrics.active(name, True)
+            self._status.query(name, lambda before: before)
+        self._status.change(phase="running", metrics_port=metrics.serve(), ui_url=spark.sparkContext.uiWebUrl)
+        _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
+
+    def _start_queries(
+        self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
+    ) -> list[tuple[str, StreamingQuery]]:
+        from spark.record import RecordQuery
+        from spark.window import StatefulQuery, stateful_frame
+
+        frozen = context.frozen
+        raw = _all_sources(spark, self._settings, frozen)
+        started = [
+            (RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, metrics.count), "append"))
+        ]
+        for output in frozen.stateful_outputs:
+            folder = context.layout.query(context.lineage.id, output)
+            commit = StatefulQuery(context, output, partial(batch_watermark, folder))
+            frame = stateful_frame(spark, self._settings, frozen, output)
+            mode = frozen.contract.outputs[output].mode
+            started.append((output, self._query(context, output, frame, commit, mode)))
+        return started
+
+    def _query(
+        self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
+    ) -> StreamingQuery:
+        def guarded(batch: DataFrame, batch_id: int) -> None:
+            # Spark wraps what is raised here in text; the first failure is kept as it was.
+            try:
+                commit(batch, batch_id)
+            except StopRequestedError:
+                raise
+            except Exception as error:
+                if self.first_failure is None:
+                    self.first_failure = failure_of(error)
+                raise
+
+        trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
+        return (
+            frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
+            .foreachBatch(guarded)
+            .outputMode(mode)
+            .option("checkpointLocation", str(context.layout.query(context.lineage.id, name)))
+            .trigger(processingTime=trigger)
+            .start()
+        )
+
+    def watch(self) -> None:
+        """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
+        while not self._gate.wait(0.5):
+            self._raise_if_ended()
+            if time.time() - self._status.status.written_at > 5:
+                self._status.change()
+        _log.info("a stop was asked for: running batches are committed, no new one begins")
+        self._status.change(phase="stopping")
+        self._drain()
+
+    def _raise_if_ended(self) -> None:
+        for name, query in self._queries.items():
+            if not query.isActive and not self._gate.closed:
+                error = query.exception()
+                self._gate.close()
+                self._drain()
+                raise (
+                    error
+                    if error is not None
+                    else HeadgateError(f"query {name} ended, and nobody asked it to")
+                )
+
+    def _drain(self) -> None:
+        """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
+        while any(query.isActive for query in self._queries.values()):
+            for query in self._queries.values():
+                if query.isActive and not query.status["isTriggerActive"]:
+                    query.stop()
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self._spark is not None:
+            self._spark.stop()
+
+
+def _all_sources(spark: SparkSession, settings: Settings, frozen: FrozenContract) -> DataFrame:
+    """The record query reads all sources; with several, each record carries its source's name."""
+    from pyspark.sql import functions as F
+
+    from spark.source import read_source
+
+    frames = {name: read_source(spark, settings, frozen, name) for name in frozen.contract.sources}
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]
+    return reduce(lambda left, right: left.unionByName(right), named)
+
+
+def _tables(settings: Settings, frozen: FrozenContract) -> list[Any]:
+    targets = [t.delta for output in frozen.contract.outputs.values() for t in output.to if t.delta]
+    own = [table_path(settings.tables, frozen.pipeline, name) for name in targets]
+    return [*own, quarantine_table(settings.tables, frozen.pipeline)]
+
+
+def _uses_redis(frozen: FrozenContract) -> bool:
+    return any(t.redis for output in frozen.contract.outputs.values() for t in output.to)

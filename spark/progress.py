@@ -1,0 +1,196 @@
+"""What a driver reports: its status file, its `/metrics`, and what each query last did."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from pyspark.sql.streaming.listener import StreamingQueryListener
+
+from headgate import __version__
+from headgate.checkpoints.books import Page
+from headgate.checkpoints.layout import RECORDS
+from headgate.streams.model import DriverStatus, QueryProgress
+from monitoring.catalogue import build, precreate
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.listener import (
+        QueryIdleEvent,
+        QueryProgressEvent,
+        QueryStartedEvent,
+        QueryTerminatedEvent,
+    )
+
+    from headgate.contract.frozen import FrozenContract
+
+__all__ = ["DriverMetrics", "ProgressListener", "StatusFile"]
+
+
+class StatusFile:
+    """`status.json`, replaced atomically on each change; readers never see half of one."""
+
+    def __init__(self, path: Path, status: DriverStatus) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._status = status
+
+    @property
+    def status(self) -> DriverStatus:
+        return self._status
+
+    def change(self, **changes: Any) -> None:
+        with self._lock:
+            self._status = replace(self._status, **changes)
+            self._write()
+
+    def query(self, name: str, change: Callable[[QueryProgress], QueryProgress]) -> None:
+        with self._lock:
+            before = self._status.queries.get(name, QueryProgress())
+            queries = {**self._status.queries, name: change(before)}
+            self._status = replace(self._status, queries=queries)
+            self._write()
+
+    def _write(self) -> None:
+        self._status = replace(self._status, written_at=time.time())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(self._status.to_json()), encoding="utf-8")
+        draft.replace(self._path)
+
+
+class DriverMetrics:
+    """The driver's collectors, in a registry of its own, served on a loopback port that the system picks."""
+
+    def __init__(self, frozen: FrozenContract, queries: list[str], spark_version: str) -> None:
+        self._registry = CollectorRegistry()
+        self._pipeline = frozen.pipeline
+        collectors = build(self._registry, "driver")
+        self._metrics: Mapping[str, Any] = collectors
+        precreate(collectors, {"pipeline": [frozen.pipeline], "query": queries})
+        self._rules = {
+            rule.name: rule.otherwise for source in frozen.contract.sources.values() for rule in source.rules
+        }
+        for rule, severity in self._rules.items():
+            self._metrics["headgate_rule_failures_total"].labels(frozen.pipeline, rule, severity)
+        self._metrics["headgate_stream_info"].labels(
+            frozen.pipeline, str(frozen.contract.version), spark_version, __version__
+        ).set(1)
+
+    def serve(self) -> int:
+        """Start serving; the port."""
+        server, _ = start_http_server(0, addr="127.0.0.1", registry=self._registry)
+        return int(server.server_port)
+
+    def count(self, page: Page) -> None:
+        """Add a page of the books."""
+        rows = self._metrics["headgate_rows_total"]
+        batch = page.batch
+        outcomes = {
+            "read": batch.read,
+            "good": batch.good,
+            "warned": batch.warned,
+            "quarantined": batch.quarantined,
+        }
+        for outcome, number in outcomes.items():
+            rows.labels(self._pipeline, RECORDS, outcome).inc(number)
+        for rule, number in batch.rules.items():
+            severity = self._rules.get(rule, "quarantine")
+            self._metrics["headgate_rule_failures_total"].labels(self._pipeline, rule, severity).inc(number)
+        difference = batch.read - batch.good - batch.quarantined
+        self._metrics["headgate_conservation_difference"].labels(self._pipeline, RECORDS).set(difference)
+
+    def progress(self, query: str, now: QueryProgress, late: int) -> None:
+        labels = (self._pipeline, query)
+        self._metrics["headgate_batch_duration_seconds"].labels(*labels).observe(now.batch_seconds)
+        self._metrics["headgate_late_groups_total"].labels(*labels).inc(late)
+        gauges = {
+            "headgate_last_progress_timestamp_seconds": now.last_progress_at,
+            "headgate_last_commit_timestamp_seconds": now.last_commit_at,
+            "headgate_watermark_timestamp_seconds": now.watermark,
+            "headgate_state_rows": now.state_rows,
+            "headgate_state_bytes": now.state_bytes,
+        }
+        for name, value in gauges.items():
+            if value is not None:
+                self._metrics[name].labels(*labels).set(value)
+        if query != RECORDS:
+            self._metrics["headgate_rows_total"].labels(*labels, "read").inc(now.rows)
+
+    def idle(self, query: str, at: float) -> None:
+        self._metrics["headgate_last_idle_timestamp_seconds"].labels(self._pipeline, query).set(at)
+
+    def active(self, query: str, alive: bool) -> None:
+        self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1 if alive else 0)
+
+
+class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark's types stop at our rim
+    """Runs in the driver on Py4J's thread: short, and it never raises for a field that is missing."""
+
+    def __init__(self, names: Mapping[str, str], status: StatusFile, metrics: DriverMetrics) -> None:
+        self._names = names  # Spark's query id to headgate's query name
+        self._status = status
+        self._metrics = metrics
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:
+        del event  # a query's name is known once `start` has returned
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:
+        progress = json.loads(event.progress.json)
+        name = self._names.get(progress["id"])
+        if name is None:
+            return
+        late = sum(op.get("numRowsDroppedByWatermark", 0) for op in progress["stateOperators"])
+        self._status.query(name, lambda before: _after(before, progress, late))
+        self._metrics.progress(name, self._status.status.queries[name], late)
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:
+        name = self._names.get(str(event.id))
+        if name is None:
+            return
+        now = time.time()
+        self._status.query(name, lambda before: replace(before, last_idle_at=now, rows_per_second=0.0))
+        self._metrics.idle(name, now)
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
+        name = self._names.get(str(event.id))
+        if name is not None:
+            self._status.query(name, lambda before: replace(before, active=False))
+            self._metrics.active(name, False)
+
+
+def _after(before: QueryProgress, progress: Mapping[str, Any], late: int) -> QueryProgress:
+    """A query's progress after one of Spark's progress events."""
+    now = time.time()
+    duration = progress.get("durationMs", {}).get("triggerExecution", 0) / 1000
+    operators = progress["stateOperators"]
+    watermark = progress.get("eventTime", {}).get("watermark")
+    return replace(
+        before,
+        batch_id=progress["batchId"],
+        last_commit_at=now,
+        last_progress_at=now,
+        rows=sum(source.get("numInputRows", 0) for source in progress["sources"]),
+        rows_per_second=float(progress.get("processedRowsPerSecond") or 0.0),
+        batch_seconds=duration,
+        watermark=_seconds(watermark) or before.watermark,
+        state_rows=sum(op["numRowsTotal"] for op in operators),
+        state_bytes=sum(op["memoryUsedBytes"] for op in operators),
+        late_groups=before.late_groups + late,
+        active=True,
+    )
+
+
+def _seconds(moment: str | None) -> float | None:
+    """Spark's `2026-01-01T00:00:00.000Z` as Unix seconds; its epoch means that there is none yet."""
+    if not moment:
+        return None
+    value = datetime.fromisoformat(moment).timestamp()
+    return value if value > 0 else None

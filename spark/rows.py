@@ -1,0 +1,64 @@
+"""Rows of a result as Redis keeps them: JSON's types, an event time and a key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from serving.results import ResultRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["result_rows"]
+
+
+def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None) -> list[ResultRow]:
+    """Rows in their order. Without a `key`, a row's place among the batch's rows tells it apart."""
+    found = []
+    for number, row in enumerate(rows.to_pylist()):
+        moment = row.get(event_time) if event_time else None
+        body = {name: _plain(value) for name, value in row.items()}
+        own = [body[name] for name in key] if key else [number]
+        found.append(
+            ResultRow(
+                event_time_ms=_milliseconds(moment) if isinstance(moment, datetime) else None,
+                key=json.dumps(own, ensure_ascii=False),
+                body=body,
+            )
+        )
+    return found
+
+
+def _milliseconds(moment: datetime) -> int:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def _plain(value: Any) -> Any:
+    """A value in JSON's types; NaN and the infinities, which JSON does not know, are null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _TEXTS[type(value)](value) if type(value) in _TEXTS else value
+
+
+def _moment(value: datetime) -> str:
+    aware = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return aware.isoformat().replace("+00:00", "Z")
+
+
+_TEXTS: Mapping[type, Callable[[Any], str]] = {
+    datetime: _moment,
+    date: date.isoformat,
+    Decimal: str,
+    bytes: lambda value: base64.b64encode(value).decode("ascii"),
+}

@@ -1,0 +1,47 @@
+"""The Kafka source of a query, named, with the options that headgate sets and those a contract may."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from headgate.contract.model import Source, StartAt
+from headgate.topics.kafka import spark_options
+from spark.decode import raw_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from headgate.contract.frozen import FrozenContract
+    from headgate.settings import Settings
+
+__all__ = ["read_source"]
+
+
+def read_source(spark: SparkSession, settings: Settings, frozen: FrozenContract, name: str) -> DataFrame:
+    """The stream of one source as `raw_columns`. Every query of a pipeline has its own."""
+    source = frozen.contract.sources[name]
+    reader = spark.readStream.format("kafka").name(name)
+    for option, value in {**source.options, **spark_options(settings)}.items():
+        reader = reader.option(option, str(value))
+    reader = (
+        reader.option("subscribe", frozen.topics[name])
+        .option("failOnDataLoss", "true")
+        .option("maxOffsetsPerTrigger", str(frozen.contract.job.max_records_per_batch))
+    )
+    for option, text in _start(source, frozen.topics[name]).items():
+        reader = reader.option(option, text)
+    return raw_columns(reader.load())
+
+
+def _start(source: Source, topic: str) -> dict[str, str]:
+    """Where a new checkpoint begins; an existing one goes on from its offsets whatever this says."""
+    if isinstance(source.start, StartAt):
+        moment = round(datetime.fromisoformat(source.start.timestamp).timestamp() * 1000)
+        by_partition = {str(number): moment for number in range(source.partitions)}
+        return {
+            "startingOffsetsByTimestamp": json.dumps({topic: by_partition}),
+            "startingOffsetsByTimestampStrategy": "latest",
+        }
+    return {"startingOffsets": source.start}

@@ -1,0 +1,44 @@
+"""The stop gate: a batch that runs is committed, the next one does not begin.
+
+*Returning* from foreachBatch would commit a batch that was never written, so the gate raises.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+__all__ = ["StopGate", "StopRequestedError"]
+
+
+class StopRequestedError(Exception):
+    """Raised at the first line of a batch after a stop was asked for."""
+
+
+class StopGate:
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    def install(self) -> None:
+        """Close the gate on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._asked.is_set()
+
+    def close(self) -> None:
+        self._asked.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the gate to close; whether it is."""
+        return self._asked.wait(seconds)
+
+    def check(self) -> None:
+        if self._asked.is_set():
+            raise StopRequestedError
