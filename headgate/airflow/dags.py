@@ -51,6 +51,8 @@ def build_stream_dag(applied: Applied, settings: Settings) -> DAG:
         "pipeline": pipeline,
         "owner": applied.owner,
         "execution_timeout": timedelta(minutes=_STEP_MINUTES),
+        "retries": 2,
+        "retry_delay": timedelta(seconds=15),
     }
     with DAG(
         stream_dag_id(pipeline),

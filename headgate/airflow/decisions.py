@@ -165,9 +165,10 @@ def _run(owner: Owner) -> tuple[str, str, str, str]:
 
 def _by(status: StreamStatus) -> str:
     who = status.stopped_by or "someone who did not leave a name"
-    # The supervisor's reason often names the actor already.
-    why = f": {status.reason}" if status.reason and status.reason not in who else ""
-    return f" by {who}{why}"
+    if not status.reason:
+        return f" by {who}"
+    # After the stop the supervisor's reason begins with who and why, and adds how the driver ended.
+    return f" by {status.reason}" if status.reason.startswith(who) else f" by {who}; {status.reason}"
 
 
 def _superseded(status: StreamStatus) -> str:

@@ -16,7 +16,7 @@ from headgate.airflow import access, reconcile
 from headgate.airflow.operators import WATCH_KEY
 from headgate.airflow.stopping import GONE
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, UnavailableError
 from headgate.settings import Settings
 from headgate.streams.model import Owner
 
@@ -40,6 +40,8 @@ class _PipelineStep(BaseOperator):  # type: ignore[misc]
         settings = access.settings()
         try:
             return self.step(settings, ContractStore(settings.state).current(self.pipeline))
+        except UnavailableError:
+            raise  # Airflow's retries are for this one: nothing was changed, and it may be back soon
         except HeadgateError as error:
             raise AirflowFailException(f"{self.task_id} of {self.pipeline} failed. {error}") from error
 
@@ -49,7 +51,8 @@ class _PipelineStep(BaseOperator):  # type: ignore[misc]
     def _plan(self, settings: Settings, frozen: FrozenContract) -> Plan:
         from headgate.topics.plan import make_plan
 
-        plan = make_plan(settings, [frozen])
+        pointer = ContractStore(settings.state).applied()[self.pipeline]
+        plan = make_plan(settings, [frozen], files={self.pipeline: pointer.file})
         for action in plan.actions:
             self.log.info("%s %s: %s (%s)", action.symbol, action.address, action.summary, action.reason)
         for note in plan.notes:
@@ -72,15 +75,13 @@ class PlanOperator(_PipelineStep):
 class ApplyOperator(_PipelineStep):
     """Carries out the plan: made again here, because the live system may have changed since."""
 
-    def step(self, settings: Settings, frozen: FrozenContract) -> None:
+    def step(self, settings: Settings, frozen: FrozenContract) -> int:
         from headgate.topics.apply import apply_plan
 
         plan = self._plan(settings, frozen)
-        if not plan.actions:
-            self.log.info("%s: nothing to apply", self.pipeline)
-            return
-        apply_plan(settings, plan)
-        self.log.info("%s: %d changes applied", self.pipeline, len(plan.actions))
+        done = apply_plan(settings, plan, by=f"airflow:{self.dag_id}").done
+        self.log.info("%s: %s", self.pipeline, f"{len(done)} changes applied" if done else "nothing to apply")
+        return len(done)
 
 
 class PreflightOperator(_PipelineStep):

@@ -40,6 +40,8 @@ REPORT_SECONDS = 30.0
 QUIET_AFTER_SECONDS = 3600.0  # the first hour is what people watch; a log line for ever is a full disk
 QUIET_REPORT_SECONDS = 300.0
 LOST_ANSWERS = 12  # one minute of "no such stream" from a supervisor that answers
+# Right after an order the supervisor may still show the phase before it, so these count when seen twice.
+SEEN_TWICE = frozenset({Outcome.PARKED, Outcome.EXITED})
 
 PROGRESS_KEY = "progress"
 UI_KEY = "_link_SparkUiLink"
@@ -120,6 +122,7 @@ class StreamTrigger(_StreamPoll):
         self._reported = self._said = float("-inf")
         self._seen: tuple[Any, ...] = ()
         self._ui: str | None = None
+        self._last: Decision | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -163,6 +166,9 @@ class StreamTrigger(_StreamPoll):
             )
             self.generation = decision.generation
         await self._report(status)
+        again, self._last = decision == self._last, decision
+        if decision.outcome in SEEN_TWICE and not again:
+            return Decision(Outcome.WATCH, self.generation)
         return decision
 
     async def _report(self, status: StreamStatus) -> None:

@@ -128,7 +128,7 @@ def test_the_trigger_polls_until_the_wait_is_over_and_yields_one_event(
     source = use(monkeypatch, Source(RUNNING, RUNNING, PARKED))
     (event,) = events(stream_trigger())
     assert event["outcome"] == "parked"
-    assert source.asked == 3
+    assert source.asked == 4
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_supervisor_that_cannot_be_reached_is_unknown_and_ends_nothing(
     source = use(monkeypatch, Source(RUNNING, *[trouble] * 50, PARKED))
     (event,) = events(stream_trigger())
     assert event["outcome"] == "parked"
-    assert source.asked == 52
+    assert source.asked == 53
 
 
 def test_a_failed_lookup_of_the_address_ends_nothing(monkeypatch: pytest.MonkeyPatch, xcoms: Xcoms) -> None:
@@ -169,6 +169,15 @@ def test_a_supervisor_that_forgets_the_stream_for_a_moment_ends_nothing(
     gone = NotFoundError("no stream logs")
     use(monkeypatch, Source(*[gone] * 11, RUNNING, *[gone] * 11, PARKED))
     assert [e["outcome"] for e in events(stream_trigger())] == ["parked"]
+
+
+def test_a_phase_from_before_the_order_does_not_end_the_wait(
+    monkeypatch: pytest.MonkeyPatch, xcoms: Xcoms
+) -> None:
+    """A parked stream that is ordered anew shows `parked` until the supervisor has moved it."""
+    stopped = replace(RUNNING, phase=Phase.STOPPED, desired=Desired.STOPPED, stopped_by="cli:ann")
+    use(monkeypatch, Source(PARKED, RUNNING, PARKED, RUNNING, stopped))
+    assert [e["outcome"] for e in events(stream_trigger())] == ["stopped"]
 
 
 def test_a_restart_by_the_command_line_is_followed(monkeypatch: pytest.MonkeyPatch, xcoms: Xcoms) -> None:
@@ -203,7 +212,7 @@ def test_cleanup_stops_nothing(monkeypatch: pytest.MonkeyPatch, xcoms: Xcoms) ->
     assert source.closed == 1
 
 
-def states(monkeypatch: pytest.MonkeyPatch, answers: Sequence[str | None | Exception]) -> None:
+def states(monkeypatch: pytest.MonkeyPatch, answers: Sequence[str | Exception | None]) -> None:
     left = list(answers)
 
     async def task_state(owner: Owner) -> str | None:
