@@ -123,7 +123,7 @@ def test_the_quality_dag_runs_by_time_and_after_a_first_commit(settings: Setting
     schedule = dag.timetable
     assert isinstance(schedule, AssetOrTimeSchedule)
     assert schedule.timetable.delta == timedelta(minutes=5)
-    assert schedule.asset_condition.objects == [stream_asset("logs")]
+    assert schedule.asset_condition.objects == (stream_asset("logs"),)
     assert (dag.max_active_runs, dag.catchup, dag.is_paused_upon_creation) == (1, False, True)
 
 
