@@ -7,7 +7,7 @@ and the waiting task follows; another owner's order ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -87,8 +87,10 @@ def decide(status: StreamStatus, generation: int, owner: Owner) -> Decision:
     return Decision(Outcome.WATCH, now)
 
 
-def first_commit(status: StreamStatus, owner: Owner, patience: float = 60.0) -> bool:
-    """Has the run of `owner` committed: every query once, or one and the others idle for `patience`?
+def first_commit(
+    status: StreamStatus, owner: Owner, queries: Collection[str], patience: float = 60.0
+) -> bool:
+    """Has the run of `owner` committed: each of `queries` once, or one and the others not for `patience`?
 
     The run counts, not the try: a restart by CLI or by clearing `run_stream` alone keeps it.
     """
@@ -99,11 +101,10 @@ def first_commit(status: StreamStatus, owner: Owner, patience: float = 60.0) -> 
     driver = status.driver
     if driver is None or driver.generation != status.generation or driver.epoch != status.epoch:
         return False
-    commits = [query.last_commit_at for query in driver.queries.values()]
-    done = [at for at in commits if at is not None]
+    done = {name: query.last_commit_at for name, query in driver.queries.items() if query.last_commit_at}
     if not done:
         return False
-    return len(done) == len(commits) or driver.written_at - min(done) >= patience
+    return set(queries) <= set(done) or driver.written_at - min(done.values()) >= patience
 
 
 def ask_again(status: StreamStatus) -> str:

@@ -18,6 +18,7 @@ from headgate.airflow import access
 from headgate.airflow.decisions import Decision, Outcome, ask_again, decide
 from headgate.airflow.links import RunbookLink, SparkUiLink, StatusPageLink
 from headgate.airflow.triggers import FirstCommitTrigger, StreamTrigger
+from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import ContractStore
 from headgate.errors import HeadgateError, NotFoundError, UnavailableError
 from headgate.streams.model import Owner, StreamStatus
@@ -169,9 +170,10 @@ class FirstCommitOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> None:
         owner = replace(access.owner_of(context), task_id=self.stream_task)
-        self.defer(
-            trigger=FirstCommitTrigger(stream=self.pipeline, owner=asdict(owner)), method_name="resume"
-        )
+        frozen = ContractStore(access.settings().state).current(self.pipeline)
+        queries = [RECORDS, *frozen.stateful_outputs]
+        trigger = FirstCommitTrigger(stream=self.pipeline, owner=asdict(owner), queries=queries)
+        self.defer(trigger=trigger, method_name="resume")
 
     def resume(self, context: Any, event: Mapping[str, Any]) -> dict[str, Any]:
         if not event.get("committed"):

@@ -209,17 +209,28 @@ class StreamTrigger(_StreamPoll):
 class FirstCommitTrigger(_StreamPoll):
     """Waits for the first commit of this DAG run, or for the end of the run's stream task."""
 
+    def __init__(
+        self, stream: str, owner: dict[str, Any], queries: list[str], poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        super().__init__(stream, owner, poll_seconds)
+        self.queries = queries
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "headgate.airflow.triggers.FirstCommitTrigger",
-            {"stream": self.stream, "owner": asdict(self.owner), "poll_seconds": self.poll_seconds},
+            {
+                "stream": self.stream,
+                "owner": asdict(self.owner),
+                "queries": self.queries,
+                "poll_seconds": self.poll_seconds,
+            },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         looked = time.monotonic()
         while True:
             status = await self._status()
-            if status is not None and first_commit(status, self.owner):
+            if status is not None and first_commit(status, self.owner, self.queries):
                 yield TriggerEvent({"committed": True, "progress": snapshot(status)})
                 return
             if time.monotonic() - looked >= REPORT_SECONDS:

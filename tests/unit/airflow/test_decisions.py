@@ -141,37 +141,38 @@ def test_states_of_a_possible_newer_attempt_are_not_final(state: str | None) -> 
 
 
 def test_the_first_commit_is_seen_once_every_query_has_committed() -> None:
-    assert first_commit(replace(STATUS, driver=DRIVER), OWNER)
+    assert first_commit(replace(STATUS, driver=DRIVER), OWNER, ["records"])
 
 
 def test_a_query_without_a_commit_is_waited_for_and_not_for_ever() -> None:
-    idle = {"records": QUERY, "average": QueryProgress()}
+    both = ["records", "average"]
+    idle = {"records": QUERY}
     young = replace(STATUS, driver=replace(DRIVER, queries=idle, written_at=1030.0))
     old = replace(STATUS, driver=replace(DRIVER, queries=idle, written_at=1060.0))
-    assert not first_commit(young, OWNER)
-    assert first_commit(old, OWNER)
+    assert not first_commit(young, OWNER, both)
+    assert first_commit(old, OWNER, both)
 
 
 def test_the_commits_of_an_older_driver_are_not_this_runs_first() -> None:
-    assert not first_commit(replace(STATUS, driver=replace(DRIVER, epoch=6)), OWNER)
-    assert not first_commit(replace(STATUS, driver=replace(DRIVER, generation=3)), OWNER)
+    assert not first_commit(replace(STATUS, driver=replace(DRIVER, epoch=6)), OWNER, ["records"])
+    assert not first_commit(replace(STATUS, driver=replace(DRIVER, generation=3)), OWNER, ["records"])
 
 
 def test_the_commits_of_another_run_are_not_this_runs_first() -> None:
     status = replace(STATUS, driver=DRIVER)
-    assert not first_commit(status, replace(OWNER, run_id="r2"))
-    assert not first_commit(status, replace(OWNER, clear_number=1))
-    assert not first_commit(replace(status, owner=None), OWNER)
+    assert not first_commit(status, replace(OWNER, run_id="r2"), ["records"])
+    assert not first_commit(status, replace(OWNER, clear_number=1), ["records"])
+    assert not first_commit(replace(status, owner=None), OWNER, ["records"])
 
 
 def test_a_cleared_stream_task_does_not_hide_the_runs_commit() -> None:
     cleared = replace(OWNER, try_number=2, clear_number=1)
-    assert first_commit(replace(STATUS, driver=DRIVER, owner=cleared), OWNER)
+    assert first_commit(replace(STATUS, driver=DRIVER, owner=cleared), OWNER, ["records"])
 
 
 def test_without_any_commit_there_is_no_first_one() -> None:
-    assert not first_commit(replace(STATUS, driver=replace(DRIVER, queries={})), OWNER)
-    assert not first_commit(STATUS, OWNER)
+    assert not first_commit(replace(STATUS, driver=replace(DRIVER, queries={})), OWNER, [])
+    assert not first_commit(STATUS, OWNER, [])
 
 
 def test_a_crash_is_told_with_its_class_and_the_next_attempt() -> None:

@@ -78,7 +78,10 @@ def supervisor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Use:
         found = Supervisor(*answers)
         monkeypatch.setattr(access, "client", lambda: found)
         monkeypatch.setattr(access, "settings", lambda: SimpleNamespace(state=tmp_path))
-        store = SimpleNamespace(applied=lambda: {"logs": APPLIED} if applied else {})
+        store = SimpleNamespace(
+            applied=lambda: {"logs": APPLIED} if applied else {},
+            current=lambda pipeline: SimpleNamespace(stateful_outputs=["levels"]),
+        )
         monkeypatch.setattr(operators, "ContractStore", lambda state: store)
         monkeypatch.setattr(operators, "ORDER_PAUSE_SECONDS", 0.0)
         return found
@@ -242,13 +245,15 @@ def test_other_methods_resume_as_airflow_asks(supervisor: Use) -> None:
         run_stream().resume_execution("resume", {"event": event}, context())
 
 
-def test_the_first_commit_is_waited_for_on_behalf_of_the_stream_task() -> None:
+def test_the_first_commit_is_waited_for_on_behalf_of_the_stream_task(supervisor: Use) -> None:
+    supervisor(RUNNING)
     operator = FirstCommitOperator(task_id="first_commit", pipeline="logs")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context(TaskInstance("first_commit")))
     trigger = deferred.value.trigger
     assert isinstance(trigger, FirstCommitTrigger)
     assert trigger.owner.task_id == "run_stream"
+    assert trigger.queries == ["records", "levels"]
 
 
 def test_the_first_commit_updates_the_asset_that_schedules_the_check() -> None:

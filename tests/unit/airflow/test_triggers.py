@@ -114,7 +114,11 @@ def events(trigger: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "trigger", [stream_trigger(), FirstCommitTrigger(stream="logs", owner=asdict(OWNER), poll_seconds=0.0)]
+    "trigger",
+    [
+        stream_trigger(),
+        FirstCommitTrigger(stream="logs", owner=asdict(OWNER), queries=["records"], poll_seconds=0.0),
+    ],
 )
 def test_a_trigger_comes_back_from_what_it_serializes(trigger: Any) -> None:
     path, arguments = trigger.serialize()
@@ -321,7 +325,7 @@ def test_a_cancelled_on_kill_still_stops_the_stream(monkeypatch: pytest.MonkeyPa
 
 
 def first_commit_trigger() -> FirstCommitTrigger:
-    return FirstCommitTrigger(stream="logs", owner=asdict(OWNER), poll_seconds=0.0)
+    return FirstCommitTrigger(stream="logs", owner=asdict(OWNER), queries=["records"], poll_seconds=0.0)
 
 
 def test_the_first_commit_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
