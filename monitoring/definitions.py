@@ -19,6 +19,8 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 BATCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 # A read from Redis takes about a millisecond; a second is a page that nobody waits for.
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+# The linger time is 20 ms; an outage that the client rides out takes up to two minutes.
+DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
 
 _PHASES = ("stopped", "starting", "running", "backoff", "stopping", "parked", "retired")
 
@@ -28,7 +30,7 @@ _PHASES = ("stopped", "starting", "running", "backoff", "stopping", "parked", "r
 LABEL_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "headgate_rows_total": {"outcome": ("read", "good", "warned", "quarantined")},
     "headgate_committed_rows_total": {"outcome": ("read", "good", "warned", "quarantined")},
-    "headgate_producer_records_total": {"outcome": ("acked", "spooled", "resent", "refused")},
+    "headgate_producer_records_total": {"outcome": ("sent", "acked", "spooled", "resent", "refused")},
     "headgate_stream_state": {"state": _PHASES},
     "headgate_quality_verdict": {
         "severity": ("none", "info", "warning", "critical"),
@@ -246,7 +248,14 @@ _PRODUCER = (
         "producer_records_total",
         ("pipeline", "outcome"),
         "producer",
-        "Records by what became of them: acked, spooled, resent, refused.",
+        "Records by what became of them: sent (taken on), acked, spooled, resent, refused.",
+    ),
+    _histogram(
+        "producer_delivery_duration_seconds",
+        _P,
+        "producer",
+        "Time from taking a record on to the broker's acknowledgement, of a sample of the records.",
+        buckets=DELIVERY_BUCKETS,
     ),
     _gauge("producer_buffer_bytes", _P, "producer", "Bytes that wait in the producer for the broker."),
     _gauge(
