@@ -1,7 +1,7 @@
 """Reads Spark's offset and commit logs of a query, without Spark.
 
-    <checkpoint>/offsets/N   version line, metadata (watermark, time, pinned confs), offsets per source
-    <checkpoint>/commits/N   batch N is done
+    <checkpoint>/offsets/N   version line, metadata (watermark, time, pinned confs), one line per source
+    <checkpoint>/commits/N   version line, the watermark of the next batch
 
 A batch that has offsets and no commit runs again at the next start, with the same offsets.
 """
@@ -16,10 +16,96 @@ from typing import Any
 
 from headgate.errors import RefusedError
 
-__all__ = ["CommittedOffsets", "batch_offsets", "batch_watermark", "committed_offsets"]
+__all__ = ["CommittedOffsets", "batch_offsets", "batch_watermark", "committed_offsets", "newest"]
+
+Offsets = dict[str, dict[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffsets:
+    """A batch's end: topic to partition to the offset that is read next. Times in milliseconds.
+
+    `watermark_ms` is the watermark that the query has reached with it, None before the first.
+    `pinned` are the confs that Spark noted with the batch: later changes of them are ignored.
+    """
+
+    batch_id: int
+    offsets: Offsets
+    watermark_ms: int | None
+    batch_timestamp_ms: int
+    pinned: Mapping[str, str]
+
+
+def newest(folder: Path) -> int | None:
+    """The highest batch id in an offset or commit log, None when it is empty or not there."""
+    if not folder.is_dir():
+        return None
+    return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+
+
+def committed_offsets(query: Path) -> CommittedOffsets | None:
+    """The newest committed batch of a query's checkpoint, None before the first commit.
+
+    Raises RefusedError when the log is damaged: cut, empty or not Spark's.
+    """
+    batch_id = newest(query / "commits")
+    return None if batch_id is None else batch_offsets(query, batch_id)
+
+
+def batch_offsets(query: Path, batch_id: int) -> CommittedOffsets:
+    """One batch, committed or not. Raises RefusedError when its file is missing or damaged."""
+    path = query / "offsets" / str(batch_id)
+    lines = _lines(path)
+    try:
+        metadata = json.loads(lines[1])
+        offsets = _offsets(lines[2:])
+        timestamp = int(metadata["batchTimestampMs"])
+        watermark = _next_watermark(query, batch_id) or int(metadata["batchWatermarkMs"])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"not an offset log of Spark ({error})") from error
+    return CommittedOffsets(batch_id, offsets, watermark or None, timestamp, metadata.get("conf", {}))
 
 
 def batch_watermark(query: Path, batch_id: int) -> float | None:
-    lines = (query / "offsets" / str(batch_id)).read_text(encoding="utf-8").splitlines()
-    ms = json.loads(lines[1]).get("batchWatermarkMs", 0)
-    return ms / 1000 if ms else None
+    """The watermark with which a batch runs, in Unix seconds; None before the first."""
+    metadata = json.loads(_lines(query / "offsets" / str(batch_id))[1])
+    milliseconds = metadata.get("batchWatermarkMs", 0)
+    return milliseconds / 1000 if milliseconds else None
+
+
+def _offsets(lines: list[str]) -> Offsets:
+    found: Offsets = {}
+    for line in lines:
+        if line.strip() in {"", "-"}:
+            continue  # a source that had no data yet
+        for topic, partitions in json.loads(line).items():
+            into = found.setdefault(topic, {})
+            into.update({int(number): int(offset) for number, offset in partitions.items()})
+    return found
+
+
+def _next_watermark(query: Path, batch_id: int) -> int:
+    path = query / "commits" / str(batch_id)
+    if not path.is_file():
+        return 0
+    lines = _lines(path)
+    metadata: dict[str, Any] = json.loads(lines[1]) if len(lines) > 1 and lines[1].strip() else {}
+    return int(metadata.get("nextBatchWatermarkMs", 0))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if len(lines) < 2 or not lines[0].startswith("v"):
+        raise _damaged(path, "empty or cut")
+    return lines
+
+
+def _damaged(path: Path, why: str) -> RefusedError:
+    return RefusedError(
+        f"the checkpoint file {path} cannot be used: {why}",
+        expected="a complete file written by Spark",
+        help="docs/runbooks/StreamParked.md says how to go on without losing what was committed",
+    )
