@@ -86,7 +86,7 @@ def _topics(settings: Settings, frozen: FrozenContract, kafka: _Kafka) -> Iterab
             yield _refuse(
                 "topic_missing",
                 f"topic {name} is not there",
-                "headgate apply creates it, unless a stream has read it before; then headgate plan has the choices",
+                "headgate plan says whether it can be created, or has the choices where it was read before",
             )
         elif remembered[name] is None:
             yield _refuse(
@@ -154,8 +154,8 @@ def _query(
                 "checkpoint_unreadable",
                 f"the checkpoint of query {query} cannot be read: {told}",
                 f"restore {folder} from a backup",
-                "if only the newest file in offsets/ is damaged and has no file of its name in commits/, remove "
-                "it: the batch runs again",
+                "if only the newest file in offsets/ is damaged, and commits/ has none of its name: "
+                "remove it, and the batch runs again",
             )
         ]
     if committed is None:
@@ -206,9 +206,8 @@ def _lost(query: str, topic: str, offsets: Mapping[int, int], kafka: _Kafka) -> 
             "retention_passed",
             f"query {query}: retention took {total} records of topic {topic} before they were read: "
             f"{_ranges(ranges)}",
-            "restore them from where they were archived, at the same offsets",
-            "start afresh: move the pipeline's checkpoint and tables away; what the topic still holds is read, "
-            "and the records above are lost",
+            "start afresh: move the pipeline's checkpoint and tables away; what the topic still holds is "
+            "read again, and the records above are lost",
         )
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from headgate.topics.live import read_topics
 from headgate.topics.plan import Plan, make_plan
 from headgate.topics.topics import desired_topics
 
-__all__ = ["Outcome", "apply_plan"]
+__all__ = ["Outcome", "apply_lock", "apply_plan"]
 
 LOCK_SECONDS = 60.0  # DAGs of several pipelines apply at the same time; each takes a few seconds
 
@@ -64,7 +64,7 @@ def apply_plan(settings: Settings, plan: Plan, *, by: str, lock_seconds: float =
     plan saw, and what Kafka, the store and the tables raise.
     """
     _refuse_refused(plan, settings)
-    with _lock(settings.state / "apply.lock", lock_seconds):
+    with apply_lock(settings, lock_seconds):
         journal = settings.state / "apply.journal"
         actions = _still_valid(settings, plan, journal)
         _write_journal(journal, plan, by)
@@ -95,9 +95,12 @@ def _refuse_refused(plan: Plan, settings: Settings) -> None:
 
 
 @contextmanager
-def _lock(path: Path, seconds: float) -> Iterator[None]:
-    """One apply at a time on this state folder. Raises RefusedError after waiting. The kernel ends it
-    with the process, so nothing stale is left."""
+def apply_lock(settings: Settings, seconds: float) -> Iterator[None]:
+    """One apply at a time on this state folder. Raises RefusedError after waiting.
+
+    The kernel ends it with the process, so nothing stale is left.
+    """
+    path = settings.state / "apply.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + seconds
     with path.open("a+", encoding="utf-8") as file:
@@ -126,14 +129,19 @@ def _still_valid(settings: Settings, plan: Plan, journal: Path) -> Sequence[Acti
         return plan.actions
     if not now.actions and not now.refusals and now.cluster_id == plan.cluster_id:
         return ()  # it was carried out before
-    left = [action for action in now.actions if action in plan.actions]
-    if _began(journal, plan) and len(left) == len(now.actions) and not now.refusals:
-        return left
+    if _began(journal, plan) and not now.refusals and all(_is_rest(each, plan) for each in now.actions):
+        return now.actions
     raise PlanChangedError(
         "the live system is not what the plan was made for, and nothing was changed:\n"
         + "\n".join(f"  {line}" for line in _moved(plan, now)),
         help="headgate plan shows the difference as it is now",
     )
+
+
+def _is_rest(action: Action, plan: Plan) -> bool:
+    """Whether an action is one of the plan's, or remembers a topic that the plan had just created."""
+    created = [each.address for each in plan.actions if each.kind == "create_topic"]
+    return action in plan.actions or (action.kind == "adopt_topic" and action.address in created)
 
 
 def _removed(plan: Plan) -> list[str]:
@@ -173,16 +181,16 @@ def _write_journal(journal: Path, plan: Plan, by: str) -> None:
 
 
 def _remember_topics(settings: Settings, plan: Plan, admin: KafkaAdminClient) -> None:
-    store = StateStore(settings.store_url)
     contracts = ContractStore(settings.state)
     applied = {name: contracts.get(each.hash) for name, each in contracts.applied().items()}
     topics = {topic for each in plan.contracts for topic in each.topics.values()}
-    owners = {topic: owner for topic in topics if (owner := store.topic_owner(topic)) is not None}
-    wanted, _, _ = desired_topics(plan.contracts, applied, owners)
-    live = read_topics(admin, [each.name for each in wanted])
-    for each in wanted:
-        if store.topic_id(each.name) != live[each.name].topic_id:
-            store.remember_topic(each.name, live[each.name].topic_id, each.pipeline)
+    with closing(StateStore(settings.store_url)) as store:
+        owners = {topic: owner for topic in topics if (owner := store.topic_owner(topic)) is not None}
+        wanted, _, _ = desired_topics(plan.contracts, applied, owners)
+        live = read_topics(admin, [each.name for each in wanted])
+        for each in wanted:
+            if store.topic_id(each.name) != live[each.name].topic_id:
+                store.remember_topic(each.name, live[each.name].topic_id, each.pipeline, at=time.time())
 
 
 def _put_contracts(settings: Settings, plan: Plan, actions: Sequence[Action], by: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from headgate.topics.state import Live
 from headgate.topics.tables import LiveTable, desired_tables
 from headgate.topics.topics import LiveConfig, LiveTopic
 
-__all__ = ["committed_queries", "read_live", "read_table", "read_topics"]
+__all__ = ["committed_queries", "read_live", "read_table", "read_topics", "topic_partitions"]
 
 _UNKNOWN_TOPIC = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -32,9 +33,9 @@ def read_live(settings: Settings, admin: KafkaAdminClient, contracts: Sequence[F
     contract_store = ContractStore(settings.state)
     applied = {name: contract_store.get(each.hash) for name, each in contract_store.applied().items()}
     topics = sorted({topic for each in contracts for topic in each.topics.values()})
-    store = StateStore(settings.store_url)
-    ids = {topic: store.topic_id(topic) for topic in topics}
-    owners = {topic: store.topic_owner(topic) for topic in topics}
+    with closing(StateStore(settings.store_url)) as store:
+        ids = {topic: store.topic_id(topic) for topic in topics}
+        owners = {topic: store.topic_owner(topic) for topic in topics}
     pipelines = {*applied, *(each.pipeline for each in contracts)}
     tables = {
         table.address: read_table(table_path(settings.tables, table.pipeline, table.table))
@@ -54,11 +55,20 @@ def read_live(settings: Settings, admin: KafkaAdminClient, contracts: Sequence[F
 
 def read_topics(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, LiveTopic]:
     """The topics that exist, with all their configs. Never creates one."""
-    described = [each for each in admin.describe_topics(sorted(set(names))) if _exists(each)]
+    wanted = sorted(set(names))
+    # An empty list would ask for nothing, None for everything.
+    described = [each for each in admin.describe_topics(wanted) if _exists(each)] if wanted else []
     # Without the filter kafka-python leaves out everything that has its default value.
     resources = [ConfigResource(ConfigResourceType.TOPIC, each["name"]) for each in described]
     configs = admin.describe_configs(resources, config_filter="all")["topic"] if resources else {}
     return {each["name"]: _topic(each, configs[each["name"]]) for each in described}
+
+
+def topic_partitions(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Id and number of partitions of the topics that exist."""
+    wanted = sorted(set(names))
+    described = [each for each in admin.describe_topics(wanted) if _exists(each)] if wanted else []
+    return {each["name"]: (str(each["topic_id"]), len(each["partitions"])) for each in described}
 
 
 def _exists(described: Mapping[str, Any]) -> bool:

@@ -201,16 +201,16 @@ def _identity(topic: str, pipeline: str, readers: Sequence[str], live: Live) -> 
     if not reading:
         return None
     what = "is gone" if have is None else f"was made anew: its id is {have.topic_id}"
-    currents = " ".join(f"<checkpoints>/{each}/current" for each in reading)
+    folders = ", ".join(f"<checkpoints>/{each}" for each in reading)
     return Refusal(
         "topic_deleted" if have is None else "topic_recreated",
         f"topic {topic}",
         pipeline,
         f"{what}, and it had the id {remembered} when {', '.join(reading)} read it; "
         "the offsets in their checkpoints mean other records now, or none",
-        "restore the topic; or let another topic be read (topic: NAME); or give up the place where the "
-        f"streams were: stop them, remove {currents}, and apply again (records that were not read are lost, "
-        "and what the new topic repeats is counted again)",
+        "restore the topic; or read another one (topic: NAME) into outputs of another name; or start afresh: "
+        f"stop the streams, move {folders} and their tables away, and apply again. What was not read of the "
+        "old topic is lost",
     )
 
 

@@ -248,7 +248,7 @@ def test_a_topic_made_anew_under_a_stream_is_refused_with_the_choices(
     gone = replace(live, topics={})
     actions, refusals = plan_of(contract(), live=gone)
     assert (actions, codes(refusals)) == ([], ["topic_deleted"])
-    assert "logs/current" in refusals[0].help
+    assert "<checkpoints>/logs" in refusals[0].help
 
 
 def test_a_topic_made_anew_before_anything_was_read_is_adopted(
