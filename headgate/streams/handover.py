@@ -1,0 +1,150 @@
+"""The files by which a runner tells supervisors, present and future, about its driver.
+
+<state>/streams/<stream>/runner-<epoch>.lock    made by the one runner of an epoch, exclusively
+<state>/streams/<stream>/runner-<epoch>.json    who runs: process ids, start times, nonce
+<state>/streams/<stream>/exit-<epoch>.json      how it ended
+<state>/streams/<stream>/status.json            the driver's own report
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headgate.streams.model import DriverStatus
+
+__all__ = [
+    "ExitNote",
+    "RunnerNote",
+    "UnreadableNote",
+    "claim",
+    "claimed",
+    "drop_old",
+    "exit_note",
+    "read_report",
+    "runner_note",
+    "write_exit",
+    "write_runner",
+]
+
+
+class UnreadableNote(ValueError):
+    """A file is there and does not hold what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerNote:
+    stream: str
+    epoch: int
+    generation: int
+    contract_hash: str
+    nonce: str
+    runner_pid: int
+    runner_start: float
+    driver_pid: int
+    driver_start: float
+    driver_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExitNote:
+    """How the driver ended; of `returncode` and `signal` exactly one is set."""
+
+    returncode: int | None
+    signal: int | None
+    at: float
+
+
+def claim(folder: Path, epoch: int) -> bool:
+    """Be the runner of an epoch. False if there was one already, alive or not."""
+    try:
+        os.close(os.open(_lock(folder, epoch), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True
+
+
+def claimed(folder: Path, epoch: int) -> bool:
+    return _lock(folder, epoch).exists()
+
+
+def write_runner(folder: Path, note: RunnerNote) -> None:
+    _write(folder / f"runner-{note.epoch}.json", asdict(note))
+
+
+def write_exit(folder: Path, epoch: int, note: ExitNote) -> None:
+    _write(folder / f"exit-{epoch}.json", asdict(note))
+
+
+def runner_note(folder: Path, epoch: int) -> RunnerNote | None:
+    """None if there is none. Raises UnreadableNote."""
+    path = folder / f"runner-{epoch}.json"
+    data = _read(path)
+    try:
+        return RunnerNote(**data) if data is not None else None
+    except TypeError as error:
+        raise UnreadableNote(f"{path}: {error}") from error
+
+
+def exit_note(folder: Path, epoch: int) -> ExitNote | None:
+    """None if there is none. Raises UnreadableNote."""
+    path = folder / f"exit-{epoch}.json"
+    data = _read(path)
+    try:
+        return ExitNote(**data) if data is not None else None
+    except TypeError as error:
+        raise UnreadableNote(f"{path}: {error}") from error
+
+
+def read_report(folder: Path) -> DriverStatus | None:
+    """The driver's last report, of whatever epoch; None if there is none. Raises UnreadableNote."""
+    path = folder / "status.json"
+    data = _read(path)
+    if data is None:
+        return None
+    try:
+        return DriverStatus.from_json(data)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise UnreadableNote(f"{path}: {error}") from error
+
+
+def drop_old(folder: Path, epoch: int, keep: int = 20) -> None:
+    """Remove the notes of epochs long past."""
+    for path in folder.glob("*-*.*"):
+        match = re.fullmatch(r"(?:runner|exit)-(\d+)\.(?:json|lock)", path.name)
+        if match and int(match[1]) <= epoch - keep:
+            path.unlink(missing_ok=True)
+
+
+def _lock(folder: Path, epoch: int) -> Path:
+    return folder / f"runner-{epoch}.lock"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableNote(f"{path}: {error}") from error
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise UnreadableNote(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise UnreadableNote(f"{path} is not a JSON object")
+    return data
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as stream:
+        json.dump(data, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)

@@ -1,0 +1,25 @@
+"""One JSON object per line on stdout: what the supervisor does, for people and log collectors."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import IO, Any
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stdout
+        self._lock = threading.Lock()
+
+    def write(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        """One line. Values are never secrets: names, numbers, phases, reasons."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
+        line = json.dumps({"at": at, "level": level, "event": event, **fields}, default=str)
+        with self._lock:
+            self._stream.write(line + "\n")
+            self._stream.flush()

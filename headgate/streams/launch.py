@@ -1,0 +1,67 @@
+"""How a driver's process is made from a stream's record: command, folders, environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headgate.settings import Settings
+from headgate.streams import handover, processes
+from headgate.streams.record import Incarnation, StreamRecord
+
+__all__ = ["Command", "Launcher", "driver_command"]
+
+Command = Callable[[Incarnation, str], Sequence[str]]
+
+
+def driver_command(incarnation: Incarnation, pipeline: str) -> list[str]:
+    """The Spark driver of a pipeline, from its stored contract."""
+    command = [sys.executable, "-m", "spark", "--pipeline", pipeline, "--contract", incarnation.contract_hash]
+    numbers = ["--generation", str(incarnation.generation), "--epoch", str(incarnation.epoch)]
+    return [*command, *numbers]
+
+
+class Launcher:
+    def __init__(self, settings: Settings, command: Command = driver_command) -> None:
+        self._settings = settings
+        self._command = command
+
+    def folder(self, stream: str) -> Path:
+        return self._settings.state / "streams" / stream
+
+    def log(self, stream: str) -> Path:
+        return self._settings.state / "log" / "streams" / f"{stream}.log"
+
+    def plan(self, record: StreamRecord, now: float) -> Incarnation:
+        """The incarnation of the record's epoch, to be written down before it is launched."""
+        return Incarnation(
+            stream=record.stream,
+            epoch=record.epoch,
+            generation=record.attempted,
+            contract_hash=record.contract_hash,
+            nonce=processes.new_nonce(self.folder(record.stream), record.epoch),
+            started_at=now,
+        )
+
+    def launch(self, record: StreamRecord, intent: Incarnation) -> subprocess.Popen[bytes]:
+        """Start what was planned; done twice, the second runner finds the first one's lock and ends."""
+        folder = self.folder(record.stream)
+        folder.mkdir(parents=True, exist_ok=True)
+        handover.drop_old(folder, intent.epoch)
+        return processes.spawn(
+            processes.Launch(
+                incarnation=intent,
+                folder=folder,
+                log=self.log(record.stream),
+                home=self._settings.home,
+                command=self._command(intent, record.pipeline),
+                environment={
+                    **os.environ,
+                    "HEADGATE_HOME": str(self._settings.home),
+                    "HEADGATE_ENV": self._settings.env,
+                },
+            )
+        )

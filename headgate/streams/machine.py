@@ -1,0 +1,175 @@
+"""What to do about one stream: a pure function of its record, of what is seen of its driver, and the time.
+
+`decide` answers one step at a time: the record as it shall be, and the effect on the world. A start is
+written down before it is carried out; a signal is sent before it is written down as sent, because two
+are harmless and none is not. The supervisor calls again until there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from headgate.streams.model import Desired, FailureClass, Phase
+from headgate.streams.policy import Policy
+from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord
+from headgate.streams.steps import (
+    Case,
+    Effect,
+    Life,
+    Seen,
+    Step,
+    begin_stop,
+    ending,
+    failed,
+    failure,
+    note,
+    outcome,
+    start,
+    stop_unwanted,
+    stopped_at_rest,
+    sweep,
+    to_stopped,
+    unhealthy,
+    who,
+)
+from headgate.streams.transitions import Cause, move
+
+__all__ = ["decide"]
+
+
+def decide(
+    record: StreamRecord, seen: Seen, *, now: float, policy: Policy, jitter: float, suspended: bool = False
+) -> Step | None:
+    """The next step for this stream, or None when there is nothing to do but wait."""
+    case = Case(record, seen, now, policy, jitter, suspended)
+    return _PHASES[record.phase](case)
+
+
+def _resting(case: Case) -> Step | None:
+    """Stopped, backoff, parked and retired: nothing may live; what is wanted decides the rest."""
+    record = case.record
+    if case.seen.life is Life.REMAINS:
+        return sweep(case)
+    if not case.gone:
+        reason = f"a driver is alive though the stream is {record.phase}"
+        return begin_stop(case, Cause.STRAY, StopCause.STRAY, "supervisor", reason)
+    if record.phase is Phase.RETIRED:
+        return None
+    if record.desired is Desired.STOPPED:
+        return None if record.phase is Phase.STOPPED else stopped_at_rest(case)
+    return _start_if_due(case) if case.wanted else None
+
+
+def _start_if_due(case: Case) -> Step | None:
+    record = case.record
+    if record.superseded:
+        return start(case, Cause.ORDERED, record.ordered_by, "ordered")
+    if record.phase is Phase.STOPPED:
+        return start(case, Cause.RESUMED, "supervisor", "the platform was resumed")
+    if record.phase is Phase.BACKOFF and case.now >= (record.next_attempt_at or 0.0):
+        return start(case, Cause.TIMER, "supervisor", f"attempt {len(record.failures) + 1}")
+    return None
+
+
+def _living(case: Case) -> Step | None:
+    """Starting and running: follow the driver, stop it when it is not wanted, judge its death."""
+    record, life = case.record, case.seen.life
+    if life is Life.REMAINS:
+        return sweep(case)
+    if life is Life.NEVER and case.wanted and not record.superseded:
+        return Step(record, effect=Effect.SPAWN)
+    if case.gone:
+        return _died(case)
+    if not case.wanted or record.superseded:
+        return stop_unwanted(case)
+    if life is Life.PENDING:
+        late = case.now - record.phase_since > case.policy.launch_seconds
+        return unhealthy(case, "its runner did not start a driver in time") if late else None
+    return _follow(case)
+
+
+def _follow(case: Case) -> Step | None:
+    record, seen, policy = case.record, case.seen, case.policy
+    if record.phase is Phase.STARTING and seen.up:
+        moved, event = move(
+            record, Phase.RUNNING, cause=Cause.UP, actor="driver", now=case.now, reason="queries run"
+        )
+        return Step(moved, event)
+    if seen.stalled is not None and policy.stall_restart is not None:
+        since = seen.stalled_since if seen.stalled_since is not None else case.now
+        if case.now - since >= policy.stall_restart:
+            return unhealthy(case, f"stalled: {seen.stalled}")
+    settled = record.phase is Phase.RUNNING and case.now - record.phase_since >= policy.healthy_seconds
+    if settled and seen.healthy and record.failures:
+        detail = f"healthy for {policy.healthy_seconds:.0f} s after {len(record.failures)} failures"
+        calm = replace(record, failures=(), failure_class=None, next_attempt_at=None)
+        return Step(calm, note(calm, "healthy", case.now, detail))
+    return None
+
+
+def _stopping(case: Case) -> Step | None:
+    record, seen, stop = case.record, case.seen, case.record.stop
+    assert stop is not None, "the phase stopping carries its stop order"
+    if seen.life is Life.REMAINS:
+        return sweep(case)
+    if case.gone:
+        return _ended(case, stop)
+    if stop.kill or case.now >= stop.deadline_at:
+        if stop.killed_at is not None:
+            return Step(record, effect=Effect.KILL)
+        why = "at once, as ordered" if stop.kill else "it was not done by the deadline"
+        marked = replace(record, stop=replace(stop, killed_at=case.now))
+        return Step(marked, note(marked, "kill", case.now, why), Effect.KILL)
+    if stop.signalled_at is None and seen.life is Life.ALIVE:
+        marked = replace(record, stop=replace(stop, signalled_at=case.now))
+        left = max(stop.deadline_at - case.now, 0.0)
+        return Step(
+            marked, note(marked, "signal", case.now, f"SIGTERM, {left:.0f} s to finish"), Effect.SIGNAL
+        )
+    return None
+
+
+def _died(case: Case) -> Step:
+    """A driver is gone that no stop was under way for."""
+    record = case.record
+    if record.desired is Desired.STOPPED:
+        close = ending(case, "stopped")
+        actor = who(record.stopped_by)
+        return to_stopped(case, actor, "stopped before its driver ran", "nothing ran", close)
+    if case.seen.life is Life.NEVER:  # not wanted for now, or an order came before it was launched
+        close = ending(case, "never started")
+        if record.superseded and case.wanted:
+            return start(case, Cause.ORDERED, record.ordered_by, "ordered", close)
+        return to_stopped(case, "supervisor", "the platform is suspended", "nothing ran", close)
+    if record.superseded:
+        close = ending(case, "failed")
+        return start(case, Cause.ORDERED, record.ordered_by, "ordered; the driver before was gone", close)
+    return failed(case, failure(case), Cause.FAILED, "driver", "failed")
+
+
+def _ended(case: Case, stop: StopOrder) -> Step:
+    """A stop has done its work."""
+    record = case.record
+    how, result = outcome(case, stop)
+    if record.desired is Desired.RUNNING and stop.cause is StopCause.UNHEALTHY and not record.superseded:
+        death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.progressed)
+        return failed(case, death, Cause.UNHEALTHY, "supervisor", how)
+    close = ending(case, how, result)
+    if not case.wanted:
+        actor = stop.by if record.desired is Desired.RUNNING else who(record.stopped_by)
+        return to_stopped(case, actor, f"{stop.reason}; {result}", how, close)
+    if record.superseded:
+        return start(case, Cause.ORDERED, record.ordered_by, f"the driver before is gone: {result}", close)
+    return start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
+
+
+_PHASES: dict[Phase, Callable[[Case], Step | None]] = {
+    Phase.STOPPED: _resting,
+    Phase.BACKOFF: _resting,
+    Phase.PARKED: _resting,
+    Phase.RETIRED: _resting,
+    Phase.STARTING: _living,
+    Phase.RUNNING: _living,
+    Phase.STOPPING: _stopping,
+}

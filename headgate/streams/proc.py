@@ -1,0 +1,132 @@
+"""Processes as Linux shows them in /proc: who they are, whether they live, what marks them.
+
+A process id alone names nobody: it is used again. Together with its start time in clock ticks since
+the boot it names one process, and no step of the wall clock changes that. A driver and all that it
+starts (JVM, Python workers) inherit the variable HEADGATE_NONCE, so they can be found even when their
+parents are gone and whatever session or group they moved to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = [
+    "NONCE",
+    "RUNNER_MODULE",
+    "Process",
+    "boot_id",
+    "marked",
+    "nonce_of",
+    "nonces",
+    "read",
+    "runners",
+    "start_ticks",
+]
+
+NONCE = "HEADGATE_NONCE"
+RUNNER_MODULE = "headgate.streams.runner"
+_PROC = Path("/proc")
+_DEAD_STATES = "ZXx"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    pid: int
+    parent: int
+    ticks: int
+    state: str
+
+    @property
+    def alive(self) -> bool:
+        """A zombie is dead: it runs nothing and holds nothing, it only waits to be reaped."""
+        return self.state not in _DEAD_STATES
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def read(pid: int) -> Process | None:
+    """The process with this id now, zombies included."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in parentheses and may hold spaces and parentheses of its own.
+    fields = stat.rpartition(")")[2].split()
+    return Process(pid, parent=int(fields[1]), ticks=int(fields[19]), state=fields[0])
+
+
+def start_ticks(pid: int) -> int | None:
+    """The start of a living process in ticks since the boot; None if it is gone or a zombie."""
+    process = read(pid)
+    return process.ticks if process is not None and process.alive else None
+
+
+def nonce_of(pid: int) -> str | None:
+    """The nonce in the environment that a process was started with; None if it has none or is gone."""
+    try:
+        environ = (_PROC / str(pid) / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    mark = f"{NONCE}=".encode()
+    for item in environ.split(b"\0"):
+        if item.startswith(mark):
+            return item[len(mark) :].decode(errors="replace")
+    return None
+
+
+def marked(prefix: str) -> list[Process]:
+    """All living processes whose nonce begins with `prefix`, the oldest first."""
+    found = []
+    for pid in _pids():
+        nonce = nonce_of(pid)
+        if nonce is not None and nonce.startswith(prefix):
+            process = read(pid)
+            if process is not None and process.alive:
+                found.append(process)
+    return sorted(found, key=lambda process: (process.ticks, process.pid))
+
+
+def nonces() -> list[str]:
+    """The nonces of all living processes that have one."""
+    found = []
+    for pid in _pids():
+        nonce = nonce_of(pid)
+        if nonce is not None and start_ticks(pid) is not None:
+            found.append(nonce)
+    return found
+
+
+def runners(prefix: str) -> dict[int, str]:
+    """Living runners whose `--nonce` begins with `prefix`: process id to nonce."""
+    found = {}
+    for pid in _pids():
+        arguments = _arguments(pid)
+        if RUNNER_MODULE not in arguments or "--nonce" not in arguments:
+            continue
+        nonce = arguments[arguments.index("--nonce") + 1]
+        process = read(pid)
+        if nonce.startswith(prefix) and process is not None and process.alive:
+            found[pid] = nonce
+    return found
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        text = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    own = text.split("\0")
+    # What follows `--` is the driver's.
+    return own[: own.index("--")] if "--" in own else own
+
+
+def _pids() -> Iterator[int]:
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            yield int(entry.name)

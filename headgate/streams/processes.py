@@ -1,0 +1,138 @@
+"""Drivers as processes: start, look, signal, kill, and prove dead. No store, no decisions.
+
+A process is ours only if its id, its start (ticks since the boot) and its nonce agree. Signals go
+through a pidfd that was opened before that was checked, so they cannot reach a later process with the
+same id. The nonce's first part names the stream and its state folder, so everything that any
+incarnation left behind can be found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headgate.streams import proc
+from headgate.streams.record import Incarnation
+
+__all__ = [
+    "Launch",
+    "is_driver",
+    "kill_all",
+    "new_nonce",
+    "nonce_prefix",
+    "remains",
+    "runners_of",
+    "spawn",
+    "terminate",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that a runner needs to start one driver."""
+
+    incarnation: Incarnation
+    folder: Path
+    log: Path
+    home: Path
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+def nonce_prefix(folder: Path) -> str:
+    """Names a stream of one state folder; two installations on a machine never meet."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16] + "-"
+
+
+def new_nonce(folder: Path, epoch: int) -> str:
+    return f"{nonce_prefix(folder)}{epoch}-{secrets.token_hex(8)}"
+
+
+def spawn(launch: Launch) -> subprocess.Popen[bytes]:
+    """Start the runner in a session of its own. The caller reaps it."""
+    begun = launch.incarnation
+    launch.folder.mkdir(parents=True, exist_ok=True)
+    arguments = [sys.executable, "-m", proc.RUNNER_MODULE]
+    arguments += ["--stream", begun.stream, "--epoch", str(begun.epoch)]
+    arguments += ["--generation", str(begun.generation), "--contract", begun.contract_hash]
+    arguments += ["--nonce", begun.nonce, "--dir", str(launch.folder), "--log", str(launch.log), "--"]
+    return subprocess.Popen(
+        [*arguments, *launch.command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=launch.home,
+        env=dict(launch.environment),
+        start_new_session=True,
+    )
+
+
+def is_driver(pid: int | None, ticks: int | None, nonce: str) -> bool:
+    """Whether this process is that driver, and lives. A stopped process lives; a zombie does not."""
+    if pid is None or ticks is None:
+        return False
+    return proc.start_ticks(pid) == ticks and proc.nonce_of(pid) == nonce
+
+
+def terminate(pid: int, ticks: int, nonce: str) -> bool:
+    """SIGTERM to the driver's own process alone: its JVM must live until the batch is committed."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_driver(pid, ticks, nonce):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def remains(prefix: str) -> list[proc.Process]:
+    """Every living process that any driver with this nonce or prefix of nonces has started, and itself."""
+    return proc.marked(prefix)
+
+
+def runners_of(prefix: str) -> dict[int, str]:
+    return proc.runners(prefix)
+
+
+def kill_all(prefix: str, *, runners: bool = False) -> int:
+    """SIGKILL every driver with this prefix and all that it started, stopped ones too.
+
+    Answers how many were still alive: call until it is 0. Runners live on to write the exit status,
+    unless they shall go too because no driver of theirs ever came.
+    """
+    members = proc.marked(prefix)
+    for member in members:
+        _kill(member.pid, member.ticks)
+    idle = proc.runners(prefix) if runners else {}
+    for pid in idle:
+        ticks = proc.start_ticks(pid)
+        if ticks is not None:
+            _kill(pid, ticks)
+    return len(members) + len(idle)
+
+
+def _kill(pid: int, ticks: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if proc.start_ticks(pid) == ticks:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)

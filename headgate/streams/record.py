@@ -1,0 +1,126 @@
+"""What the store keeps of a stream and of each incarnation of its driver, as immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from headgate.streams.model import Desired, FailureClass, Owner, Phase
+
+__all__ = ["Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord"]
+
+
+class StopCause(StrEnum):
+    """Why a living driver is being stopped; it decides what follows its death."""
+
+    ORDERED = "stop ordered"  # stays stopped
+    REPLACED = "replaced"  # a newer generation starts
+    SUSPENDED = "platform suspended"  # starts again on resume
+    UNHEALTHY = "unhealthy"  # counts as a failure
+    STRAY = "not wanted"  # alive though the record says that it is not
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """A stop under way. What was sent is written down, so that a new supervisor goes on from there."""
+
+    cause: StopCause
+    by: str
+    reason: str
+    deadline_at: float
+    kill: bool = False
+    signalled_at: float | None = None
+    killed_at: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StopOrder:
+        return cls(**{**data, "cause": StopCause(data["cause"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One death that nobody asked for. `progressed` says that a batch was committed before it."""
+
+    at: float
+    failure: FailureClass
+    text: str
+    progressed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Failure:
+        return cls(**{**data, "failure": FailureClass(data["failure"])})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """One stream as it is wanted and as it stands.
+
+    `generation` is the newest order, `attempted` the order that the newest incarnation was started for:
+    an order is carried out once they are equal. `failures` are those since the last progress. `version`
+    rises with each write; a writer that read an older one is refused.
+    """
+
+    stream: str
+    pipeline: str
+    contract_hash: str
+    desired: Desired = Desired.STOPPED
+    phase: Phase = Phase.STOPPED
+    phase_since: float = 0.0
+    generation: int = 0
+    attempted: int = 0
+    epoch: int = 0
+    owner: Owner | None = None
+    ordered_by: str = ""
+    reason: str = ""
+    failure_class: FailureClass | None = None
+    failures: tuple[Failure, ...] = ()
+    restarts: int = 0
+    next_attempt_at: float | None = None
+    stop: StopOrder | None = None
+    stopped_by: str | None = None
+    stopped_how: str | None = None
+    conditions: tuple[str, ...] = ()
+    version: int = 0
+
+    @property
+    def superseded(self) -> bool:
+        """An order waits that no incarnation has been started for."""
+        return self.attempted < self.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an incarnation ended, for its row."""
+
+    how: str  # stopped | killed | failed | never started
+    returncode: int | None = None
+    signal: int | None = None
+    failure: FailureClass | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One driver process. Ticks count from the boot that `boot_id` names, so no clock step moves them."""
+
+    stream: str
+    epoch: int
+    generation: int
+    contract_hash: str
+    nonce: str
+    started_at: float
+    runner_pid: int | None = None
+    runner_start: float | None = None
+    driver_pid: int | None = None
+    driver_start: float | None = None
+    driver_ticks: int | None = None
+    boot_id: str | None = None
+    ended_at: float | None = None
+    ending: Ending | None = None

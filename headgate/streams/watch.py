@@ -1,0 +1,118 @@
+"""Conditions beside the phase: what is wrong with a stream though its driver lives. Pure but for memory.
+
+A stall is judged by signs of progress, never by the process being there: a query without a commit, an
+idle report or any progress for max(3 triggers, 2 × p99 of its batches, 30 s). A batch id that falls
+means a new incarnation and a new baseline, not ill health.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from headgate import __version__
+from headgate.streams.model import DriverStatus, Phase, QueryProgress
+from headgate.streams.record import StreamRecord
+
+__all__ = ["Conditions", "ProgressWatch", "conditions", "stall_limit"]
+
+Conditions = dict[str, str]
+_FLOOR_SECONDS = 30.0
+_SILENT_SECONDS = 30.0  # a driver writes its report every 5 s
+
+
+def stall_limit(trigger_seconds: float, batches: list[float]) -> float:
+    """How long a query may show no sign of progress."""
+    slow = sorted(batches)[min(int(len(batches) * 0.99), len(batches) - 1)] if batches else 0.0
+    return max(3 * trigger_seconds, 2 * slow, _FLOOR_SECONDS)
+
+
+@dataclass(slots=True)
+class _QueryMemory:
+    batch_id: int = -1
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+
+
+class ProgressWatch:
+    """Remembers how long the batches of each query take, and since when a stream has been stalled."""
+
+    def __init__(self) -> None:
+        self._queries: dict[tuple[str, str], _QueryMemory] = {}
+        self._stalled_since: dict[str, float] = {}
+
+    def note(self, report: DriverStatus) -> None:
+        for name, query in report.queries.items():
+            memory = self._queries.setdefault((report.stream, name), _QueryMemory())
+            if query.batch_id != memory.batch_id:
+                if query.batch_id > memory.batch_id and query.batch_seconds > 0:
+                    memory.seconds.append(query.batch_seconds)
+                memory.batch_id = query.batch_id
+
+    def stalled(
+        self, record: StreamRecord, report: DriverStatus | None, *, trigger: float, now: float
+    ) -> tuple[str, float] | None:
+        """The worst query's silence and since when the stall has been seen; None while all is well."""
+        found = self._silence(record, report, trigger, now)
+        if found is None:
+            self._stalled_since.pop(record.stream, None)
+            return None
+        return found, self._stalled_since.setdefault(record.stream, now)
+
+    def _silence(
+        self, record: StreamRecord, report: DriverStatus | None, trigger: float, now: float
+    ) -> str | None:
+        if record.phase is not Phase.RUNNING or report is None or report.epoch != record.epoch:
+            return None
+        for name, query in report.queries.items():
+            memory = self._queries.get((record.stream, name), _QueryMemory())
+            limit = stall_limit(trigger, list(memory.seconds))
+            silent = now - max(_last_sign(query), record.phase_since)
+            if silent > limit:
+                return f"query {name} has shown no progress for {silent:.0f} s (limit {limit:.0f} s)"
+        return None
+
+
+def conditions(
+    record: StreamRecord,
+    report: DriverStatus | None,
+    *,
+    problem: str | None,
+    stalled: str | None,
+    applied_hash: str | None,
+    suspended: bool,
+    now: float,
+) -> Conditions:
+    """What is to be shown beside the phase: name to one sentence."""
+    found: Conditions = {}
+    if stalled is not None:
+        found["stalled"] = stalled
+    if problem is not None:
+        found["report_unreadable"] = problem
+    if suspended:
+        found["suspended"] = "the platform is suspended; the stream starts again on resume"
+    if applied_hash is not None and applied_hash != record.contract_hash:
+        found["contract_pending"] = (
+            f"contract {applied_hash[:12]} is applied, {record.contract_hash[:12]} runs"
+        )
+    if record.phase is Phase.RUNNING:
+        found.update(_of_the_driver(record, report, now))
+    return found
+
+
+def _of_the_driver(record: StreamRecord, report: DriverStatus | None, now: float) -> Conditions:
+    if report is None or report.epoch != record.epoch:
+        return {"silent": "the driver lives and there is no report of its epoch"}
+    found: Conditions = {}
+    age = now - report.written_at
+    if age > _SILENT_SECONDS:
+        found["silent"] = f"the driver lives and has not reported for {age:.0f} s"
+    if report.headgate_version != __version__:
+        found["old_version"] = f"the driver runs headgate {report.headgate_version}, this is {__version__}"
+    down = sorted(name for name, query in report.queries.items() if not query.active)
+    if down:
+        found["degraded"] = f"not active: {', '.join(down)}"
+    return found
+
+
+def _last_sign(query: QueryProgress) -> float:
+    return max(query.last_commit_at or 0.0, query.last_progress_at or 0.0, query.last_idle_at or 0.0)
