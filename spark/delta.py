@@ -46,7 +46,7 @@ class DeltaSink:
     def merge_rows(self, rows: pa.Table, key: Sequence[str], batch_id: int, bound: str | None) -> None:
         """Upsert collected rows on `key`, null-safely. `bound` is a column whose range in `rows` limits
         which files are looked at."""
-        predicate = " AND ".join(f't."{name}" IS NOT DISTINCT FROM s."{name}"' for name in key)
+        predicate = " AND ".join(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' for name in key)
         if bound is not None and rows.num_rows and rows.column(bound).null_count == 0:
             predicate = f"{_range(rows, bound)} AND {predicate}"
         merge = self._table.merge(
@@ -90,4 +90,4 @@ def _range(rows: pa.Table, column: str) -> str:
             literals.append(f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')")
         else:
             literals.append(json.dumps(value))
-    return f't."{column}" >= {literals[0]} AND t."{column}" <= {literals[1]}'
+    return f'(t."{column}" >= {literals[0]}) AND (t."{column}" <= {literals[1]})'
