@@ -93,7 +93,9 @@ class PreflightOperator(_PipelineStep):
         findings = preflight(settings, frozen)
         refusals = [finding for finding in findings if finding.severity == "refuse"]
         for finding in findings:
-            if finding not in refusals:
+            if finding.severity == "warn":
+                self.log.warning("~ %s", finding)
+            elif finding not in refusals:
                 self.log.info("· %s", finding)
         if refusals:
             told = [f"! {finding}" for finding in refusals]
@@ -190,7 +192,8 @@ def _outputs(verdicts: Iterable[Verdict]) -> str:
 
 
 def _problems(verdict: Verdict) -> list[str]:
-    return [f"{each.name} {each.detail}".strip() for each in verdict.expectations if not each.success]
+    told = [f"{each.name} {each.detail}".strip() for each in verdict.expectations if not each.success]
+    return [verdict.detail, *told] if verdict.detail else told
 
 
 def _refused(what: str, told: Sequence[str], command: str) -> str:

@@ -1,0 +1,169 @@
+"""A real Airflow for tests: each part a process of its own, which a test can stop, freeze and start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from headgate.local.airflow import AirflowHome, executable, migrate, prepare
+from headgate.settings import Settings
+
+__all__ = ["LiveAirflow", "Part", "wait_healthy"]
+
+STOP_SECONDS = 30.0
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+class Part:
+    """One process of the platform, with its own session so that what it forks ends with it."""
+
+    def __init__(self, name: str, command: list[str], environ: Mapping[str, str], log: Path) -> None:
+        self.name, self.command, self.environ, self.log = name, command, dict(environ), log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environ,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """SIGTERM to the process, as a process manager would; then whatever is left of its session."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def tail(self, lines: int = 30) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class LiveAirflow:
+    """Airflow as `headgate up` configures it, and the REST calls that stand for a person's clicks."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.home: AirflowHome = prepare(settings)
+        self.environ = {**os.environ, **environ, **self.home.environ}
+        self.parts = {
+            name: Part(name, [executable(), name], self.environ, self.home.folder / f"{name}.log")
+            for name in PARTS
+        }
+        self._token = ""
+
+    def start(self) -> None:
+        migrate(self.home, self.environ)
+        for part in self.parts.values():
+            part.start()
+
+    def stop(self) -> None:
+        for part in reversed(self.parts.values()):
+            part.stop()
+
+    def health(self) -> dict[str, str]:
+        """Each part's status by name; raises while the API server does not answer."""
+        answer = httpx.get(f"{self.home.url}/api/v2/monitor/health", timeout=5.0).raise_for_status().json()
+        return {name: part["status"] for name, part in answer.items() if part["status"]}
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        if not self._token:
+            login = {
+                "username": self.settings.airflow.username,
+                "password": self.settings.secret(self.settings.airflow.password),
+            }
+            token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=10.0)
+            self._token = token.raise_for_status().json()["access_token"]
+        answer = httpx.request(
+            method,
+            f"{self.home.url}/api/v2{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=30.0,
+        )
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
+        return answer.json() if answer.content else None
+
+    def unpause(self, dag_id: str) -> None:
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def run(self, dag_id: str) -> str:
+        """Trigger the DAG; the run's id."""
+        run_id: str = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        return run_id
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
+        return found
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        body = {"dag_run_id": run_id, "task_ids": [task_id], "dry_run": False, "only_failed": False}
+        self.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.call("GET", f"{path}?deserialize=true")["value"]
+
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        found: dict[str, str | None] = self.call("GET", path)["extra_links"]
+        return found
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        lines = self.call("GET", f"{path}?full_content=true")["content"]
+        return "\n".join(
+            str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in lines
+        )
+
+    def tails(self) -> str:
+        return "\n".join(f"--- {part.name}\n{part.tail()}" for part in self.parts.values())
+
+
+def wait_healthy(airflow: LiveAirflow, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    found: dict[str, str] = {}
+    while time.monotonic() < until:
+        dead = [
+            p.name for p in airflow.parts.values() if p.process is not None and p.process.poll() is not None
+        ]
+        assert not dead, f"{dead} ended:\n{airflow.tails()}"
+        try:
+            found = airflow.health()
+        except httpx.HTTPError:
+            time.sleep(0.5)
+            continue
+        if len(found) >= len(PARTS) and set(found.values()) == {"healthy"}:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"Airflow is not healthy: {found}\n{airflow.tails()}")
