@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from kafka import TopicPartition
 
 from headgate.checkpoints.layout import CheckpointLayout, table_path
 from headgate.checkpoints.lineage import read_lineage
-from headgate.checkpoints.logs import CommittedOffsets, committed_offsets
+from headgate.checkpoints.logs import CommittedOffsets, batch_offsets, committed_offsets
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import RefusedError
 from headgate.settings import Settings
@@ -146,6 +147,7 @@ def _query(
 ) -> list[Finding]:
     folder = layout.query(lineage, query)
     try:
+        _verify_log(folder)
         committed = committed_offsets(folder)
     except (RefusedError, OSError) as error:
         told = error.message if isinstance(error, RefusedError) else str(error)
@@ -166,6 +168,30 @@ def _query(
         for finding in _topic_offsets(query, topic, offsets, frozen, kafka)
     ]
     return findings or [_fits(query, committed)]
+
+
+def _verify_log(folder: Path) -> None:
+    """Spark reads an old batch's file only when it needs it, so a gap would stop the stream much later.
+
+    Raises RefusedError for a gap, or for a newest file that cannot be read.
+    """
+    offsets, commits = _batch_ids(folder / "offsets"), _batch_ids(folder / "commits")
+    for name, ids in (("offsets", offsets), ("commits", commits)):
+        gaps = sorted(set(range(ids[0], ids[-1] + 1)) - set(ids)) if ids else []
+        if gaps:
+            raise RefusedError(f"{folder / name} lacks the files of the batches {', '.join(map(str, gaps))}")
+    if commits and (not offsets or offsets[-1] not in (commits[-1], commits[-1] + 1)):
+        raise RefusedError(
+            f"{folder} holds batch {commits[-1]} as committed, and offsets/ does not go with it"
+        )
+    if offsets:
+        batch_offsets(folder, offsets[-1])
+
+
+def _batch_ids(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def _fits(query: str, committed: CommittedOffsets) -> Finding:
