@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-__all__ = ["JavaPattern", "PatternError", "from_micros", "micros_of", "zone_of"]
+__all__ = ["DAY", "JavaPattern", "PatternError", "from_micros", "micros_of", "zone_of"]
 
+DAY = 86_400_000_000  # in microseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),

@@ -7,15 +7,16 @@ be read here has no time (None) and is sent unchanged: the stream's quarantine j
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
 from headgate.contract.model import Column, Source
 from headgate.contract.text import python_pattern
-from producers.datetimes import JavaPattern, from_micros, micros_of, zone_of
+from producers.datetimes import DAY, JavaPattern, from_micros, micros_of, zone_of
 
-__all__ = ["LineTimes", "TimeColumn", "column_named", "event_time_column", "time_column"]
+__all__ = ["LineTimes", "TimeColumn", "column_named", "event_time_column", "group_reader", "time_column"]
 
 # What Spark casts to a timestamp, once there is a whole date at the front.
 _PLAIN = re.compile(
@@ -63,16 +64,22 @@ class LineTimes:
     def __init__(self, source: Source, column: Column) -> None:
         self._times = time_column(column)
         self._group = column.name
-        self._pattern = re.compile(python_pattern(source.pattern or f"(?<{column.name}>.*)"), re.ASCII)
-        if column.name not in self._pattern.groupindex:
-            self._pattern = re.compile(f"(?P<{column.name}>.*)")
-
-    def matches(self, line: bytes) -> bool:
-        return self._pattern.search(_text(line)) is not None
+        self._pattern = _line_pattern(source, column.name)
+        self._like = ""
 
     def micros(self, line: bytes) -> int | None:
         match = self._pattern.search(_text(line))
-        return self._times.micros(match[self._group]) if match and match[self._group] else None
+        if match is None or not match[self._group]:
+            return None
+        found = self._times.micros(match[self._group])
+        if found is not None:
+            self._like = match[self._group]
+        return found
+
+    def reads_back(self, micros: int) -> bool:
+        """Whether this moment, written like the last time that was read, is read as this moment."""
+        moved = self._times.micros(self._times.moved(self._like, micros)) if self._like else None
+        return moved is not None and abs(moved - micros) < DAY
 
     def shift(self, line: bytes, by: int) -> bytes:
         """The line with its time moved by so many microseconds, everything else as it is."""
@@ -86,6 +93,26 @@ class LineTimes:
             return line
         start, end = match.span(self._group)
         return _bytes(text[:start] + self._times.moved(found, micros + by) + text[end:])
+
+
+def group_reader(source: Source, name: str) -> Callable[[bytes], bytes | None]:
+    """Reads one named group of the contract's pattern from a line, None where it is not there."""
+    pattern = _line_pattern(source, name)
+
+    def read(line: bytes) -> bytes | None:
+        match = pattern.search(_text(line))
+        return _bytes(match[name]) if match is not None and match[name] is not None else None
+
+    return read
+
+
+def _line_pattern(source: Source, name: str) -> re.Pattern[str]:
+    """The contract's pattern; a column that it has no group for is the whole line, as in the driver."""
+    if source.pattern is not None:
+        pattern = re.compile(python_pattern(source.pattern), re.ASCII)
+        if name in pattern.groupindex:
+            return pattern
+    return re.compile(f"(?P<{name}>.*)", re.DOTALL)
 
 
 class _Plain:
