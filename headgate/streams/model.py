@@ -134,6 +134,7 @@ class StreamStatus:
     next_attempt_at: float | None = None
     phase_since: float = 0.0
     stopped_by: str | None = None  # who asked for the stop, and why
+    stopped_how: str | None = None  # committed | killed | interrupted | never started | nothing ran
     driver: DriverStatus | None = None
     driver_alive: bool = False
     conditions: dict[str, str] = field(default_factory=dict)  # beside the phase: name to text for people
