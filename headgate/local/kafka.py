@@ -12,7 +12,14 @@ from headgate.errors import RefusedError, ServiceError
 from headgate.local.java import find_java
 from headgate.settings import Settings
 
-__all__ = ["Broker", "broker_of", "format_storage", "log4j_configuration", "server_properties"]
+__all__ = [
+    "Broker",
+    "broker_of",
+    "format_storage",
+    "log4j_configuration",
+    "server_properties",
+    "write_configuration",
+]
 
 # Half a gigabyte carries the throughput of two cores; the page cache does the rest.
 HEAP = "512m"
@@ -115,15 +122,19 @@ def log4j_configuration() -> str:
     )
 
 
+def write_configuration(broker: Broker) -> None:
+    broker.folder.mkdir(parents=True, exist_ok=True)
+    _write_if_changed(broker.properties, server_properties(broker))
+    _write_if_changed(broker.folder / "log4j2.properties", log4j_configuration())
+
+
 def format_storage(broker: Broker) -> bool:
     """Write the configuration and format the storage once; True when it was formatted now.
 
     The cluster id is kept in a file beside the data: data whose id is lost is refused, never
     formatted over.
     """
-    broker.folder.mkdir(parents=True, exist_ok=True)
-    _write_if_changed(broker.properties, server_properties(broker))
-    _write_if_changed(broker.folder / "log4j2.properties", log4j_configuration())
+    write_configuration(broker)
     if (broker.data / "meta.properties").is_file():
         return False
     if broker.data.is_dir() and any(broker.data.iterdir()):

@@ -1,0 +1,153 @@
+"""The embedded Airflow: its configuration, its login and its database. Each part is a process of its own."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from headgate.errors import ServiceError
+from headgate.local import secrets
+from headgate.settings import Settings
+
+__all__ = ["AirflowHome", "airflow_of", "configuration", "executable", "loopback", "migrate", "prepare"]
+
+MIGRATE_SECONDS = 300
+# Small on purpose: streams hold no slot, so what runs is plan, apply, preflight, quality and the sweep.
+PARALLELISM = 6
+
+
+@dataclass(frozen=True, slots=True)
+class AirflowHome:
+    folder: Path
+    dags: Path
+    url: str
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "airflow.cfg"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "airflow.db"
+
+    @property
+    def passwords(self) -> Path:
+        return self.folder / "passwords.json"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"AIRFLOW_HOME": str(self.folder), "AIRFLOW_CONFIG": str(self.config)}
+
+
+def airflow_of(settings: Settings) -> AirflowHome:
+    url = f"http://{settings.airflow.host}:{settings.airflow.port}"
+    return AirflowHome(settings.state / "airflow", settings.home / "dags", url)
+
+
+def loopback() -> str:
+    """The name under which the parts find each other's logs: they are all on this machine."""
+    return "127.0.0.1"
+
+
+def executable() -> str:
+    """The `airflow` beside the Python that runs now."""
+    return str(Path(sys.executable).with_name("airflow"))
+
+
+def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]) -> str:
+    """airflow.cfg: what differs from Airflow's defaults. `keys`: fernet, api and jwt."""
+    sections: dict[str, dict[str, object]] = {
+        "core": {
+            "dags_folder": home.dags,
+            "executor": "LocalExecutor",
+            "parallelism": PARALLELISM,
+            "load_examples": False,
+            "fernet_key": keys["fernet"],
+            "simple_auth_manager_users": f"{settings.airflow.username}:admin",
+            "simple_auth_manager_passwords_file": home.passwords,
+            "execution_api_server_url": f"{home.url}/execution/",
+            "hostname_callable": "headgate.local.airflow.loopback",
+            "min_serialized_dag_update_interval": 5,
+        },
+        "database": {"sql_alchemy_conn": f"sqlite:///{home.database}"},
+        "logging": {
+            "base_log_folder": home.folder / "logs",
+            "worker_log_server_port": settings.local.airflow_log_port,
+            "trigger_log_server_port": settings.local.airflow_trigger_log_port,
+            "colored_console_log": False,
+        },
+        "dag_processor": {
+            # An applied contract's DAGs appear within ten seconds; a parse costs a fraction of one.
+            "parsing_processes": 1,
+            "min_file_process_interval": 8,
+            "refresh_interval": 10,
+            "print_stats_interval": 300,
+        },
+        "api": {
+            "host": settings.airflow.host,
+            "port": settings.airflow.port,
+            "base_url": home.url,
+            "workers": 1,
+            "secret_key": keys["api"],
+        },
+        "api_auth": {"jwt_secret": keys["jwt"]},
+    }
+    parser = configparser.RawConfigParser()
+    # Airflow's own parser interpolates, so a percent sign has to be doubled.
+    parser.read_dict(
+        {name: {k: str(v).replace("%", "%%") for k, v in keys.items()} for name, keys in sections.items()}
+    )
+    out = io.StringIO()
+    parser.write(out)
+    return out.getvalue()
+
+
+def prepare(settings: Settings) -> AirflowHome:
+    """Write configuration and login; secrets are made once and kept over restarts."""
+    home = airflow_of(settings)
+    home.folder.mkdir(parents=True, exist_ok=True)
+    folder = settings.state / "secrets"
+    keys = {
+        "fernet": secrets.ensure_file(folder / "airflow.fernet", secrets.fernet_key),
+        "api": secrets.ensure_file(folder / "airflow.api", secrets.signing_key),
+        "jwt": secrets.ensure_file(folder / "airflow.jwt", secrets.signing_key),
+    }
+    login = secrets.ensure(settings, settings.airflow.password, secrets.password)
+    secrets.write_private(home.passwords, json.dumps({settings.airflow.username: login}) + "\n")
+    secrets.write_private(home.config, configuration(settings, home, keys))
+    return home
+
+
+def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
+    """Bring the database to this Airflow's version; True when something was done."""
+    stamp = home.folder / ".migrated"
+    wanted = version("apache-airflow")
+    if home.database.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return False
+    done = subprocess.run(
+        [executable(), "db", "migrate"],
+        env={**environ, **home.environ},
+        capture_output=True,
+        text=True,
+        timeout=MIGRATE_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServiceError(
+            f"`airflow db migrate` failed:\n{(done.stdout + done.stderr).strip()[-3000:]}",
+            help=f"if {home.database} is damaged, move it away: streams and their checkpoints do not need it",
+        )
+    with closing(sqlite3.connect(home.database)) as database:
+        # Readers do not wait for writers: five processes share this file.
+        database.execute("PRAGMA journal_mode=WAL")
+    stamp.write_text(wanted, encoding="utf-8")
+    return True

@@ -1,0 +1,162 @@
+"""`headgate doctor`: every dependency tested, each with what it found and how to repair it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from headgate.contract.frozen import ContractStore
+from headgate.errors import HeadgateError
+from headgate.local import jars
+from headgate.local.java import find_java
+from headgate.local.platform import Platform
+from headgate.local.ports import holder_of, is_free
+from headgate.local.services import Service, missing_binaries, services_of
+from headgate.settings import Settings
+
+__all__ = ["Finding", "examine", "memory_needed"]
+
+GIB = 1024**3
+DISK_NEEDED = 5 * GIB
+# Resident, measured on an idle platform: the broker, Airflow's parts, and our own small processes.
+BASE_MEMORY = int(2.5 * GIB)
+# Beside the heap: metaspace, code cache, direct buffers, and the driver's Python.
+DRIVER_OVERHEAD = int(0.6 * GIB)
+UNITS = {"k": 1024, "m": 1024**2, "g": GIB, "t": 1024 * GIB}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One tested thing. `failed` counts; a warning costs something and does not stop the platform."""
+
+    name: str
+    failed: bool
+    detail: str
+    help: str = ""
+    warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        return "FAILED" if self.failed else "warning" if self.warning else "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order in which one would repair them."""
+    findings = [_java(), *_jars(settings), *_binaries(), _disk(settings), _memory(settings)]
+    try:
+        services = services_of(settings)
+    except HeadgateError as error:
+        return [*findings, Finding("services", True, error.message, error.help or "")]
+    platform = Platform(settings)
+    findings.append(_manager(platform))
+    findings += [finding for service in services for finding in _service(platform, service)]
+    return findings
+
+
+def memory_needed(heaps: list[str]) -> int:
+    """Bytes that the platform and drivers with these heaps take."""
+    return BASE_MEMORY + sum(_bytes(heap) + DRIVER_OVERHEAD for heap in heaps)
+
+
+def _java() -> Finding:
+    try:
+        java = find_java()
+    except HeadgateError as error:
+        return Finding("Java", True, error.message, error.help or "")
+    return Finding("Java", False, f"{java.major} at {java.path}")
+
+
+def _jars(settings: Settings) -> Iterator[Finding]:
+    for jar_set in jars.jar_sets(settings):
+        lacking = jars.missing(jar_set)
+        name = f"{jar_set.name} jars"
+        if lacking:
+            detail = f"{len(lacking)} of {len(jar_set.jars)} are missing or wrong in {jar_set.folder}"
+            yield Finding(name, True, detail, "make jars")
+        else:
+            yield Finding(name, False, f"{len(jar_set.jars)} verified in {jar_set.folder}")
+
+
+def _binaries() -> Iterator[Finding]:
+    for name, cost in missing_binaries().items():
+        yield Finding(name, False, f"not installed: {cost}", "make setup, with root or sudo", warning=True)
+
+
+def _disk(settings: Settings) -> Finding:
+    place = settings.state
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    detail = f"{free / GIB:.1f} GiB free below {settings.state}"
+    if free < DISK_NEEDED:
+        return Finding(
+            "disk",
+            True,
+            f"{detail}, less than {DISK_NEEDED / GIB:.0f} GiB",
+            "free some, or set roots.state in headgate.toml to a larger disk",
+        )
+    return Finding("disk", False, detail)
+
+
+def _memory(settings: Settings) -> Finding:
+    store = ContractStore(settings.state)
+    jobs = {name: store.get(applied.hash).contract.job for name, applied in store.applied().items()}
+    needed = memory_needed([job.memory for job in jobs.values()])
+    total = psutil.virtual_memory().total
+    detail = (
+        f"{needed / GIB:.1f} GiB for the services and {len(jobs)} streams, the machine has {total / GIB:.1f}"
+    )
+    if needed > total:
+        return Finding(
+            "memory",
+            True,
+            detail,
+            "lower job.memory in the contracts, or stop a stream: headgate stop PIPELINE",
+        )
+    return Finding("memory", False, detail)
+
+
+def _manager(platform: Platform) -> Finding:
+    if platform.manager.running:
+        return Finding("process manager", False, "runs")
+    orphans = [record.name for record in platform.live_records()]
+    if orphans:
+        detail = f"is dead, and {', '.join(orphans)} run without it"
+        return Finding("process manager", True, detail, "headgate up takes them over")
+    return Finding("process manager", True, "does not run", "headgate up")
+
+
+def _service(platform: Platform, service: Service) -> Iterator[Finding]:
+    name = service.name
+    if not platform.alive(service):
+        taken = [port for port in service.ports if not is_free(service.host, port)]
+        holders = "; ".join(str(holder_of(port) or f"port {port} is taken") for port in taken)
+        if holders:
+            yield Finding(
+                name, True, f"does not run, and {holders}", "end that process, or choose another port"
+            )
+        elif service.group == "producer" and name.removeprefix("producer-") not in platform.applied():
+            yield Finding(
+                name, False, "does not run: its contract is not applied", "headgate apply", warning=True
+            )
+        else:
+            yield Finding(name, True, "does not run", "headgate up")
+        return
+    health = service.check()
+    if health.ok:
+        yield Finding(name, False, f"healthy {service.address}".rstrip())
+    else:
+        log = platform.layout.log / f"{name}.log"
+        yield Finding(name, True, f"runs and is not healthy: {health.detail}", f"see {log}")
+
+
+def _bytes(heap: str) -> int:
+    unit = heap[-1].lower()
+    return int(heap[:-1]) * UNITS[unit] if unit in UNITS else int(heap)

@@ -1,0 +1,130 @@
+"""Stands between the process manager and a service: `python -m headgate.local.launch NAME … -- cmd…`.
+
+The services must outlive a kill -9 of the manager, so they write to their own log, never into its
+pipes, and their records say who they are. When the manager starts a service again
+
+| the recorded process | the launcher |
+|---|---|
+| lives, same command | adopts it: stays in front of it, passes signals on, ends when it ends |
+| lives, other command | ends it and its children, then becomes the new one |
+| is dead, children left | ends the children, then becomes the new one |
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import secrets
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headgate.local.records import (
+    MARKER,
+    Record,
+    end,
+    family,
+    is_alive,
+    read_record,
+    record_of_this_process,
+    write_record,
+)
+
+__all__ = ["digest_of", "main"]
+
+ROTATE_BYTES = 50 * 1024 * 1024
+# What of the environment makes a service another service. Secrets are not among them.
+SIGNIFICANT = ("HEADGATE_", "AIRFLOW_", "JAVA_HOME", "_HEADGATE_CONFIG")
+EXIT_AFTER_ADOPTED = 75
+
+
+def digest_of(command: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Changes when the service that runs is not the one that is asked for."""
+    chosen = {key: value for key, value in environ.items() if key.startswith(SIGNIFICANT)}
+    return hashlib.sha256(json.dumps([list(command), chosen], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m headgate.local.launch")
+    parser.add_argument("name")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--stop-seconds", type=float, default=20.0)
+    parser.add_argument("--keep-descendants", action="store_true", help="only the process group ends with it")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(arguments)
+    _own_log(options.log)
+    digest = digest_of(options.command, os.environ)
+    previous = read_record(options.run, options.name)
+    if previous is not None and is_alive(previous) and previous.digest == digest:
+        return _adopt(previous, options.stop_seconds)
+    if previous is not None and family(previous):
+        _note(f"ending what is left of {options.name}, pid {previous.pid}")
+        killed = end(previous, options.stop_seconds)
+        if killed:
+            _note(f"had to kill {killed}")
+    marker = f"{options.name}@{options.run}#{secrets.token_hex(8)}"
+    record = record_of_this_process(options.name, marker, digest, not options.keep_descendants)
+    write_record(options.run, record)
+    os.environ[MARKER] = marker
+    try:
+        os.execvp(options.command[0], options.command)
+    except OSError as error:
+        _note(f"{options.command[0]} cannot be started: {error.strerror}")
+        return 127
+
+
+def _own_log(path: Path) -> None:
+    """Send stdout and stderr to the log, so that the manager's death closes no pipe of ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > ROTATE_BYTES:
+        path.replace(path.with_suffix(path.suffix + ".1"))
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.close(null)
+
+
+def _adopt(record: Record, stop_seconds: float) -> int:
+    """Stand in front of a process that lives already, until it ends."""
+    try:
+        process = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return EXIT_AFTER_ADOPTED
+    if not is_alive(record):  # the pid may have changed hands before the descriptor was ours
+        return EXIT_AFTER_ADOPTED
+    _note(f"adopted {record.name}, pid {record.pid}")
+    asked: list[float] = []
+
+    def forward(_number: int, _frame: object) -> None:
+        if not asked:
+            asked.append(time.monotonic())
+
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGINT, forward)
+    while True:
+        ended, _, _ = select.select([process], [], [], 0.2)
+        if ended:
+            return EXIT_AFTER_ADOPTED
+        if asked:
+            # The manager will kill us soon after; the service must be gone before that.
+            end(record, max(1.0, stop_seconds - 3))
+            return 0
+
+
+def _note(text: str) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sys.stderr.write(f"{now} launch: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,244 @@
+"""Brings pipelines up: orders their streams through Airflow and waits until each one gives results.
+
+What a person stopped, and what the supervisor parked, is left alone and reported with the next
+command. What runs already is not ordered again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from headgate.contract.frozen import Applied, ContractStore, FrozenContract
+from headgate.errors import HeadgateError, NotFoundError, ServiceError, UnavailableError
+from headgate.local.airflow_api import AirflowApi
+from headgate.local.steps import Done, Step
+from headgate.settings import Settings
+from headgate.streams.model import Desired, Phase, StreamStatus
+
+__all__ = ["Bringer", "Held", "held_back"]
+
+POLL = 0.5
+DAG_SECONDS = 60.0
+RUNNING_SECONDS = 150.0
+RESULT_SECONDS = 120.0
+VERDICT_SECONDS = 150.0
+SCRAPE_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A stream that `up` leaves alone: why, and what to run instead."""
+
+    pipeline: str
+    reason: str
+    help: str
+
+
+def held_back(status: StreamStatus | None, pipeline: str) -> Held | None:
+    """Whether somebody or something stopped this stream on purpose."""
+    if status is None or status.generation == 0:
+        return None
+    if status.phase is Phase.PARKED:
+        reason = f"parked: {status.reason or 'the supervisor gave up'}"
+        return Held(pipeline, reason, f"headgate events {pipeline}, then headgate restart {pipeline}")
+    if status.phase is Phase.RETIRED:
+        return Held(pipeline, "retired", f"headgate apply {pipeline}")
+    if status.desired is Desired.STOPPED:
+        by = f" by {status.stopped_by}" if status.stopped_by else ""
+        return Held(pipeline, f"stopped{by}", f"headgate start {pipeline}")
+    return None
+
+
+class Bringer:
+    """The steps of every pipeline, on top of services that are up. Close it when they are done."""
+
+    def __init__(self, settings: Settings, *, metrics: bool) -> None:
+        from headgate.streams.client import client_from
+
+        self.settings = settings
+        self._metrics = metrics
+        self._airflow = AirflowApi(settings)
+        self._supervisor = client_from(settings)
+        self._http = httpx.Client(timeout=10, trust_env=False)
+        self._store = ContractStore(settings.state)
+        self.held: dict[str, Held] = {}
+
+    def close(self) -> None:
+        self._airflow.close()
+        self._http.close()
+
+    def resume(self) -> None:
+        """End what `headgate down` began and did not finish; without effect on a platform that runs."""
+        self._supervisor.resume("headgate up")
+
+    def steps(self, applied: Applied) -> list[Step]:
+        """Order, run, first result, first verdict, metrics; each waits for what it is about."""
+        name = applied.pipeline
+        frozen = self._store.get(applied.hash)
+        steps = [
+            Step(f"{name}: ordered", lambda: self._order(applied)),
+            Step(f"{name}: running", lambda: self._running(name), (f"{name}: ordered",)),
+        ]
+        after = (f"{name}: running",)
+        if name in self.settings.local.producers:
+            # Without a producer of ours nobody knows when there will be something to serve or check.
+            if served_outputs(frozen):
+                steps.append(Step(f"{name}: first result", lambda: self._result(name), after))
+            if applied.quality_every is not None:
+                steps.append(Step(f"{name}: first verdict", lambda: self._verdict(name), after))
+        if self._metrics:
+            steps.append(Step(f"{name}: metrics", lambda: self._scraped(name), after))
+        return steps
+
+    def status(self, pipeline: str) -> StreamStatus | None:
+        try:
+            return self._supervisor.status(pipeline)
+        except NotFoundError:
+            return None
+
+    def served(self, pipeline: str) -> Any:
+        """The published document, None before there is one."""
+        url = f"http://{self.settings.serving.host}:{self.settings.serving.port}/api/{quote(pipeline)}"
+        return self._get(url)
+
+    def snapshots(self) -> dict[str, Any]:
+        """Every pipeline as the exporter sees it: state, rows, lag, verdict."""
+        exporter = self.settings.exporter
+        found = self._get(f"http://{exporter.host}:{exporter.port}/api/status") or {}
+        return {item["pipeline"]: item for item in found.get("pipelines", [])}
+
+    def _order(self, applied: Applied) -> Done:
+        name = applied.pipeline
+        status = self.status(name)
+        held = held_back(status, name)
+        if held is not None:
+            self.held[name] = held
+            return Done(False, held.reason)
+        dag = f"stream.{name}"
+        _wait(lambda: self._airflow.has_dag(dag), DAG_SECONDS, lambda: self._no_dag(dag))
+        if self._airflow.active_run(dag) is not None:
+            return Done(False)
+        if status is not None and status.desired is Desired.RUNNING:
+            owner = status.owner.label if status.owner else "nobody"
+            return Done(False, f"runs by order of {owner}")
+        if applied.quality_every is not None:
+            quality = f"quality.{name}"
+            _wait(lambda: self._airflow.has_dag(quality), DAG_SECONDS, lambda: self._no_dag(quality))
+            self._airflow.unpause(quality)
+        self._airflow.unpause(dag)
+        return Done(True, f"run {self._airflow.trigger(dag)} of {dag}")
+
+    def _no_dag(self, dag: str) -> HeadgateError:
+        errors = self._airflow.import_errors()
+        shown = "".join(f"\n{error}" for error in errors[:2])
+        return ServiceError(
+            f"Airflow has not seen the DAG {dag} after {DAG_SECONDS:.0f} s{shown}",
+            help="headgate logs airflow-dag-processor",
+        )
+
+    def _running(self, name: str) -> Done:
+        if name in self.held:
+            return Done(False)
+        began = self.status(name)
+        if began is not None and began.phase is Phase.RUNNING:
+            return Done(False)
+        _wait(lambda: self._looks_running(name), RUNNING_SECONDS, lambda: self._not_running(name))
+        return Done(True)
+
+    def _looks_running(self, name: str) -> bool:
+        status = self.status(name)
+        if status is not None and status.phase is Phase.RUNNING:
+            return True
+        held = held_back(status, name)
+        if held is not None:
+            raise ServiceError(f"the stream {name} is {held.reason}", help=held.help)
+        run = self._airflow.active_run(f"stream.{name}")
+        failed = self._airflow.failed_tasks(f"stream.{name}", run) if run else []
+        if failed:
+            raise ServiceError(
+                f"the task {failed[0]} of stream.{name} failed",
+                help=f"its log: http://{self.settings.airflow.host}:{self.settings.airflow.port}"
+                f"/dags/stream.{name}",
+            )
+        return False
+
+    def _not_running(self, name: str) -> HeadgateError:
+        status = self.status(name)
+        seen = (
+            "the supervisor does not know it" if status is None else f"it is {status.phase}: {status.reason}"
+        )
+        return ServiceError(
+            f"the stream {name} does not run after {RUNNING_SECONDS:.0f} s; {seen}",
+            help=f"headgate logs {name}; headgate events {name}",
+        )
+
+    def _result(self, name: str) -> Done:
+        return self._first(name, lambda: self.served(name), RESULT_SECONDS, "nothing is served")
+
+    def _verdict(self, name: str) -> Done:
+        def verdict() -> str | None:
+            found = self.snapshots().get(name, {}).get("verdict")
+            return None if found in {None, "no_data"} else str(found)
+
+        return self._first(name, verdict, VERDICT_SECONDS, "no quality check has looked at it")
+
+    def _scraped(self, name: str) -> Done:
+        def count() -> bool:
+            query = f'count({{job="headgate-drivers",pipeline={json.dumps(name)}}})'
+            url = f"http://127.0.0.1:{self.settings.local.prometheus_port}/api/v1/query?query={quote(query)}"
+            return bool((self._get(url) or {}).get("data", {}).get("result"))
+
+        return self._first(name, count, SCRAPE_SECONDS, "Prometheus has no metrics of its driver")
+
+    def _first(self, name: str, look: Callable[[], Any], seconds: float, lacking: str) -> Done:
+        if name in self.held:
+            return Done(False)
+        if look():
+            return Done(False)
+        _wait(
+            look,
+            seconds,
+            lambda: ServiceError(
+                f"the stream {name} runs, and after {seconds:.0f} s {lacking}",
+                help=f"headgate status; headgate logs {name}",
+            ),
+        )
+        return Done(True)
+
+    def _get(self, url: str) -> Any:
+        """The JSON there; None for 404 and while the service does not answer."""
+        try:
+            answer = self._http.get(url)
+        except httpx.HTTPError:
+            return None
+        return answer.json() if answer.status_code == httpx.codes.OK else None
+
+
+def served_outputs(frozen: FrozenContract) -> list[str]:
+    """The outputs that go to Redis, and so to the REST API."""
+    return [
+        name
+        for name, output in frozen.contract.outputs.items()
+        if any(getattr(sink, "redis", None) is not None for sink in output.to)
+    ]
+
+
+def _wait(look: Callable[[], Any], seconds: float, failure: Callable[[], HeadgateError]) -> None:
+    deadline = time.monotonic() + seconds
+    last: UnavailableError | None = None
+    while time.monotonic() < deadline:
+        try:
+            if look():
+                return
+            last = None
+        except UnavailableError as error:
+            last = error  # a service that restarts meanwhile; its answer counts, not the gap
+        time.sleep(POLL)
+    raise last or failure()
