@@ -8,6 +8,7 @@ are needed and kept nowhere: not in XCom, arguments or logs.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def owner_of(context: Any) -> Owner:
 def order_key(owner: Owner, ti_id: object) -> str:
     """The same execute() asked twice allocates once; a cleared one has a new id and orders anew."""
     parts = (owner.dag_id, owner.run_id, owner.task_id, owner.try_number, owner.clear_number, ti_id)
-    return "/".join(map(str, parts))
+    # Hashed, because a run's id may be longer than the supervisor takes.
+    return f"airflow-{hashlib.sha256('/'.join(map(str, parts)).encode()).hexdigest()}"
 
 
 def _from_settings() -> Access:

@@ -20,7 +20,7 @@ __all__ = ["RunbookLink", "SparkUiLink", "StatusPageLink", "runbook_url", "statu
 
 def status_url(settings: Settings, pipeline: str = "") -> str:
     base = f"http://{settings.exporter.host}:{settings.exporter.port}/"
-    return f"{base}#{pipeline}" if pipeline else base
+    return f"{base}#stream-{pipeline}" if pipeline else base
 
 
 def runbook_url(settings: Settings, alert: str) -> str:

@@ -108,13 +108,14 @@ class RunStreamOperator(BaseOperator):  # type: ignore[misc]
         key = access.order_key(owner, context["ti"].id)
 
         def order() -> StreamStatus:
-            return access.client().ensure(
-                self.pipeline,
-                pipeline=self.pipeline,
-                contract_hash=contract_hash,
-                owner=owner,
-                idempotency_key=key,
-            )
+            with access.client() as client:
+                return client.ensure(
+                    self.pipeline,
+                    pipeline=self.pipeline,
+                    contract_hash=contract_hash,
+                    owner=owner,
+                    idempotency_key=key,
+                )
 
         try:
             return _patiently(order, self.log.warning)
@@ -124,7 +125,8 @@ class RunStreamOperator(BaseOperator):  # type: ignore[misc]
     def _now(self, seen: Decision, owner: Owner) -> Decision:
         """Decide again by what the supervisor says now: an event may have waited while the DAG was paused."""
         try:
-            status = access.client().status(self.pipeline)
+            with access.client() as client:
+                status = client.status(self.pipeline)
         except NotFoundError as error:
             return seen if seen.ends else replace(seen, outcome=Outcome.LOST, text=str(error))
         except HeadgateError as error:

@@ -121,15 +121,15 @@ class ReconcileOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> None:
         try:
-            client = access.client()
-            streams = client.streams()
+            with access.client() as client:
+                streams = client.streams()
+                owners = reconcile.airflow_owners(streams)
+                tasks = {owner: self._task(context, owner) for owner in owners}
+                paused = {name: self._paused(context, name) for name in sorted({o.dag_id for o in owners})}
+                actions = reconcile.plan_reconcile(streams, tasks, paused)
+                reconcile.carry_out(actions, client, self.log.warning)
         except HeadgateError as error:
-            raise AirflowFailException(f"nothing was swept. {error}") from error
-        owners = reconcile.airflow_owners(streams)
-        tasks = {owner: self._task(context, owner) for owner in owners}
-        paused = {dag_id: self._paused(context, dag_id) for dag_id in sorted({o.dag_id for o in owners})}
-        actions = reconcile.plan_reconcile(streams, tasks, paused)
-        reconcile.carry_out(actions, client, self.log.warning)
+            raise AirflowFailException(f"the sweep was not finished. {error}") from error
         reconcile.write_heartbeat(access.settings().state, len(streams), actions)
         self.log.info("%d streams looked at, %d found", len(streams), len(actions))
 

@@ -92,11 +92,8 @@ async def _attempt(stream: str, generation: int, owner: Owner, say: Say) -> None
     if not is_final(state):
         say("%s goes on: its task instance is %s, which is not an end", stream, state or "without a state")
         return
-    client = await access.async_client()
-    try:
+    async with await access.async_client() as client:
         await _stop(client, stream, generation, owner, f"its task instance is {state}")
-    finally:
-        await client.aclose()
     say("%s: stop ordered, its task instance is %s", stream, state)
 
 

@@ -101,7 +101,7 @@ class _StreamPoll(BaseTrigger):  # type: ignore[misc]
         client, self._client = self._client, None
         if client is not None:
             try:
-                await client.aclose()
+                await client.close()
             except Exception as error:  # noqa: BLE001 -- a half-open connection must not end the watch
                 self.log.debug("closing the connection to the supervisor: %s", error)
 

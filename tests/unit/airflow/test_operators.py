@@ -68,6 +68,12 @@ class Supervisor:
     def status(self, stream: str) -> StreamStatus:
         return self._answer()
 
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
 
 Use = Callable[..., Supervisor]
 
@@ -114,7 +120,19 @@ def test_execute_orders_a_generation_and_defers(supervisor: Use) -> None:
     (order,) = found.orders
     assert order["owner"] == OWNER
     assert order["contract_hash"] == APPLIED.hash
-    assert order["idempotency_key"] == "stream.logs/r1/run_stream/2/1/uuid-1"
+    assert order["idempotency_key"] == access.order_key(OWNER, "uuid-1")
+
+
+def test_each_attempt_has_a_key_of_its_own_that_the_supervisor_takes() -> None:
+    long = replace(OWNER, run_id="r" * 250)
+    keys = [
+        access.order_key(long, "uuid-1"),
+        access.order_key(long, "uuid-2"),
+        access.order_key(replace(long, try_number=3), "uuid-1"),
+        access.order_key(replace(long, clear_number=2), "uuid-1"),
+    ]
+    assert len(set(keys)) == 4
+    assert max(map(len, keys)) <= 250
 
 
 def test_the_task_says_where_it_is_so_that_the_sweep_can_tell_who_failed_it(supervisor: Use) -> None:

@@ -172,6 +172,12 @@ class Client:
     def __init__(self) -> None:
         self.stops: list[str] = []
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def streams(self) -> list[StreamStatus]:
         return [LIVE]
 

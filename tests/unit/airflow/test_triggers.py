@@ -65,8 +65,14 @@ class Source:
         self.stops.append({"stream": stream, **order})
         return RUNNING
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         self.closed += 1
+
+    async def __aenter__(self) -> Source:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 class Xcoms:
