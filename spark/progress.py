@@ -73,16 +73,15 @@ class DriverMetrics:
         self._registry = CollectorRegistry()
         self._pipeline = frozen.pipeline
         collectors = build(self._registry, "driver")
-        self._metrics: Mapping[str, Any] = collectors
+        self._metrics: Mapping[str, Any] = dict[str, Any](collectors)
         precreate(collectors, {"pipeline": [frozen.pipeline], "query": queries})
         self._rules = {
             rule.name: rule.otherwise for source in frozen.contract.sources.values() for rule in source.rules
         }
         for rule, severity in self._rules.items():
             self._metrics["headgate_rule_failures_total"].labels(frozen.pipeline, rule, severity)
-        self._metrics["headgate_stream_info"].labels(
-            frozen.pipeline, str(frozen.contract.version), spark_version, __version__
-        ).set(1)
+        info = self._metrics["headgate_stream_info"]
+        info.labels(frozen.pipeline, str(frozen.contract.version), spark_version, __version__).set(1)
 
     def serve(self) -> int:
         """Start serving; the port."""

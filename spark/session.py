@@ -94,7 +94,7 @@ def class_archive(settings: Settings, jars: list[Path]) -> Path:
     """The class-data-sharing archive for this JVM and class path: 9 s to the first batch become 6."""
     import pyspark
 
-    seed = ",".join([pyspark.__version__, _java_home(), platform.machine(), *(jar.name for jar in jars)])
+    seed = ",".join([pyspark.__version__, _java_home(), platform.machine(), *map(str, jars)])
     digest = hashlib.sha256(seed.encode()).hexdigest()[:12]
     return settings.state / "spark" / f"classes-{digest}.jsa"
 
