@@ -12,6 +12,7 @@ from headgate.contract.model import seconds
 from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
 from monitoring.readings import AppliedContract, CheckpointReading, DriverReport, QueryLag, Readings
 from monitoring.snapshot import (
+    UNKNOWN,
     OutputVerdict,
     PipelineSnapshot,
     PlatformSnapshot,
@@ -119,10 +120,13 @@ def _supervision(
             "restarts": 0,
             "reason": f"never started; next: headgate start {name}",
         }
+    stored = (readings.stored.streams if readings.stored else {}).get(name)
+    known = stored or (report.status if report else None)
     return {
+        "desired": stored.desired if stored else UNKNOWN,
         "reason": "the supervisor does not answer",
-        "generation": report.status.generation if report else None,
-        "epoch": report.status.epoch if report else None,
+        "generation": known.generation if known else None,
+        "epoch": known.epoch if known else None,
     }
 
 
@@ -165,7 +169,7 @@ def _progress(
     )
     commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
     records = checkpoint.queries.get(RECORDS)
-    verdicts = (readings.verdicts or {}).get(name, ())
+    verdicts = (readings.stored.verdicts if readings.stored else {}).get(name, ())
     return {
         "queries": queries,
         "rows": checkpoint.rows,
@@ -238,5 +242,5 @@ def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:
         yield "lag unknown"
     if readings.checkpoints is None or snapshot.pipeline not in readings.checkpoints:
         yield "checkpoints unknown"
-    if readings.verdicts is None and snapshot.quality_every is not None:
+    if readings.stored is None and snapshot.quality_every is not None:
         yield "verdict unknown"

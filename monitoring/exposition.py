@@ -147,11 +147,13 @@ def _if_supervised(
 
 
 _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
-    "stream_desired": _if_supervised(lambda item: item.desired == Desired.RUNNING),
+    "stream_desired": _each(
+        lambda item: None if item.desired == UNKNOWN else item.desired == Desired.RUNNING
+    ),
     "stream_state": _states,
     "stream_driver_alive": _each(lambda item: item.driver_alive),
-    "stream_generation": _if_supervised(lambda item: item.generation),
-    "stream_epoch": _if_supervised(lambda item: item.epoch),
+    "stream_generation": _each(lambda item: item.generation),
+    "stream_epoch": _each(lambda item: item.epoch),
     "restarts_total": _if_supervised(lambda item: item.restarts),
     "contract_pending": _each(lambda item: item.contract_pending if item.running_hash else None),
     "driver_outdated": _each(lambda item: item.outdated if item.driver_alive else None),

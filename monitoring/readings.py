@@ -16,6 +16,8 @@ __all__ = [
     "QueryCheckpoint",
     "QueryLag",
     "Readings",
+    "Stored",
+    "StoredStream",
     "Supervised",
 ]
 
@@ -69,6 +71,21 @@ class QueryLag:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredStream:
+    """What the store keeps of a stream, for the time that its supervisor is dead."""
+
+    desired: str
+    generation: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    verdicts: Mapping[str, tuple[OutputVerdict, ...]]
+    streams: Mapping[str, StoredStream] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """All sources at one moment; None where a source is down."""
 
@@ -77,6 +94,6 @@ class Readings:
     drivers: Mapping[str, DriverReport] | None = None
     checkpoints: Mapping[str, CheckpointReading] | None = None
     lags: Mapping[str, Mapping[str, QueryLag]] | None = None
-    verdicts: Mapping[str, tuple[OutputVerdict, ...]] | None = None
+    stored: Stored | None = None
     topics: tuple[TopicHealth, ...] | None = None
     producers: tuple[tuple[str, int], ...] | None = None

@@ -43,7 +43,7 @@ class SourceHealth:
 class PartitionLag:
     topic: str
     partition: int
-    committed: int
+    position: int
     end: int
     records: int
 

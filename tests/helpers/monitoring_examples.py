@@ -17,6 +17,8 @@ from monitoring.readings import (
     QueryCheckpoint,
     QueryLag,
     Readings,
+    Stored,
+    StoredStream,
     Supervised,
 )
 from monitoring.snapshot import (
@@ -162,7 +164,7 @@ def readings(**changes: Any) -> Readings:
         drivers={"orders": DriverReport(driver(), alive=True)},
         checkpoints={"orders": checkpoint()},
         lags={"orders": {"records": lag(), "total": lag(5, 2.0)}},
-        verdicts={"orders": (verdict(),)},
+        stored=Stored({"orders": (verdict(),)}, {"orders": StoredStream("running", 2, 4)}),
         topics=(),
         producers=(("orders", 40002),),
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from monitoring_examples import (
     NOW,
@@ -16,7 +17,7 @@ from monitoring_examples import (
 )
 
 from headgate.streams.model import Desired, Owner, Phase, QueryProgress
-from monitoring.readings import CheckpointReading, DriverReport, Supervised
+from monitoring.readings import CheckpointReading, DriverReport, Stored, Supervised
 from monitoring.snapshot import OutputVerdict
 
 NEEDED = {
@@ -25,7 +26,7 @@ NEEDED = {
 }  # fmt: skip
 
 
-def _supervised(**changes: object) -> Supervised:
+def _supervised(**changes: Any) -> Supervised:
     return Supervised({"orders": status(**changes)}, {}, NOW)
 
 
@@ -52,10 +53,14 @@ def test_the_json_has_the_promised_keys_and_is_json() -> None:
 
 def test_without_the_supervisor_the_state_is_unknown_and_the_rest_is_still_shown() -> None:
     found = orders(readings(supervised=None))
-    assert (found.state, found.desired, found.restarts) == ("unknown", "unknown", None)
+    assert (found.state, found.desired, found.restarts) == ("unknown", "running", None)
     assert found.reason == "the supervisor does not answer"
     assert found.rows is not None and found.lag_records == 5
     assert (found.generation, found.epoch, found.driver_alive) == (2, 4, True)
+
+
+def test_without_supervisor_and_store_it_is_not_known_what_is_wanted() -> None:
+    assert orders(readings(supervised=None, stored=None)).desired == "unknown"
 
 
 def test_without_kafka_the_lag_is_unknown_and_never_zero() -> None:
@@ -134,8 +139,8 @@ def test_a_report_of_an_older_epoch_does_not_speak_for_the_new_driver() -> None:
 
 def test_the_verdict_is_that_of_the_worst_output() -> None:
     both = (verdict(), OutputVerdict("total", "errored", "", NOW, None))
-    assert orders(readings(verdicts={"orders": both})).verdict == "errored"
-    assert orders(readings(verdicts={"orders": ()})).verdict is None
+    assert orders(readings(stored=Stored({"orders": both}))).verdict == "errored"
+    assert orders(readings(stored=Stored({"orders": ()}))).verdict is None
 
 
 def test_the_checkpoint_of_one_pipeline_that_cannot_be_read_is_told() -> None:
@@ -144,7 +149,7 @@ def test_the_checkpoint_of_one_pipeline_that_cannot_be_read_is_told() -> None:
 
 def test_everything_dead_still_gives_a_snapshot() -> None:
     nothing = readings(
-        contracts=None, supervised=None, drivers=None, checkpoints=None, lags=None, verdicts=None
+        contracts=None, supervised=None, drivers=None, checkpoints=None, lags=None, stored=None
     )
     assert platform(nothing).pipelines == ()
 

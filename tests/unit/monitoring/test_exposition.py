@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from headgate.streams.model import Phase
 from monitoring.catalogue import METRICS
 from monitoring.exposition import SnapshotCollector
-from monitoring.readings import Readings, Supervised
+from monitoring.readings import Readings, Stored, Supervised
 from monitoring.snapshot import TopicHealth
 from monitoring.tools import promtool
 
@@ -49,7 +49,7 @@ def test_exactly_one_phase_is_on() -> None:
 
 def test_a_dead_supervisor_leaves_no_series_that_reads_as_healthy() -> None:
     registry = _registry(readings(supervised=None), down=("supervisor",))
-    assert _value(registry, "stream_desired", pipeline="orders") is None
+    assert _value(registry, "stream_desired", pipeline="orders") == 1  # from the store
     assert _value(registry, "stream_state", pipeline="orders", state="running") is None
     assert _value(registry, "restarts_total", pipeline="orders") is None
     assert _value(registry, "exporter_source_up", source="supervisor") == 0
@@ -73,7 +73,7 @@ def test_lag_is_told_per_query_and_partition() -> None:
     ("state", "severity"), [("failed", "critical"), ("passed", "none"), ("no_data", "none")]
 )
 def test_one_combination_of_verdict_and_severity_is_on_and_all_are_there(state: str, severity: str) -> None:
-    value = readings(verdicts={"orders": (verdict(state, "" if severity == "none" else severity),)})
+    value = readings(stored=Stored({"orders": (verdict(state, "" if severity == "none" else severity),)}))
     samples = next(f for f in _registry(value).collect() if f.name == "headgate_quality_verdict").samples
     assert len(samples) == 16
     on = [(s.labels["verdict"], s.labels["severity"]) for s in samples if s.value]
