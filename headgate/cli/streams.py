@@ -1,9 +1,269 @@
+"""supervisor, start, stop, restart, events, logs: a person's hand on the streams."""
+
 from __future__ import annotations
+
+import getpass
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.cli.output import out, print_json, print_table, progress, say
+from headgate.errors import HeadgateError, NotFoundError
+from headgate.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from headgate.streams.client import SupervisorClient
+    from headgate.streams.model import Event, Owner, StreamStatus
+
 __all__ = ["register"]
+
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's name.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the event log.")]
+_POLL_SECONDS = 0.5
 
 
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
+    for verb in (start, stop, restart, events, logs, supervisor):
+        app.command()(verb)
+
+
+def supervisor() -> None:
+    """Run the supervisor in the foreground; its end leaves the streams running."""
+    from headgate.streams.server import serve
+
+    serve(_settings())
+
+
+def start(
+    pipeline: Pipeline,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 120.0,
+    as_json: Json = False,
+) -> None:
+    """Start a stream from its checkpoint, with the applied contract."""
+    settings = _settings()
+    contract = _contract(settings, pipeline)
+    with _client(settings) as client:
+        status = client.ensure(
+            pipeline,
+            pipeline=pipeline,
+            contract_hash=contract,
+            owner=_owner(),
+            idempotency_key=f"cli-{uuid.uuid4()}",
+        )
+        status = _await_running(client, status, wait)
+    _show(status, as_json)
+
+
+def restart(
+    pipeline: Pipeline,
+    reason: Reason = "",
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 180.0,
+    as_json: Json = False,
+) -> None:
+    """Stop a stream and start it from its checkpoint, with the applied contract; its owner stays."""
+    settings = _settings()
+    contract = _contract(settings, pipeline)
+    with _client(settings) as client:
+        status = client.restart(
+            pipeline,
+            actor=_owner().label,
+            reason=reason,
+            idempotency_key=f"cli-{uuid.uuid4()}",
+            owner=_owner(),
+            contract_hash=contract,
+        )
+        status = _await_running(client, status, wait)
+    _show(status, as_json)
+
+
+def stop(
+    pipeline: Pipeline,
+    deadline: Annotated[float, typer.Option("--deadline", help="Seconds for the batch to finish.")] = 60.0,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill at once; the batch runs again later.")] = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Stop a stream: the running batch commits, or the driver is killed at the deadline."""
+    from headgate.streams.model import Desired, Phase
+
+    settings = _settings()
+    with _client(settings) as client:
+        status = client.stop(
+            pipeline,
+            actor=_owner().label,
+            reason=reason,
+            mode="kill" if kill else "graceful",
+            deadline_seconds=deadline,
+        )
+        limit = time.monotonic() + deadline + 60
+        with progress(f"stopping {pipeline}"):
+            while status.phase is not Phase.STOPPED and time.monotonic() < limit:
+                time.sleep(_POLL_SECONDS)
+                status = client.status(pipeline)
+                if status.desired is Desired.RUNNING:
+                    raise HeadgateError(
+                        f"{pipeline} was ordered to run again while it was being stopped",
+                        help=f"headgate events {pipeline}",
+                    )
+    _show(status, as_json)
+    if status.phase is not Phase.STOPPED:
+        raise HeadgateError(
+            f"{pipeline} is still {status.phase}: {status.reason}", help=f"headgate stop {pipeline} --kill"
+        )
+
+
+def events(
+    pipeline: Pipeline,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="The newest so many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """What happened to a stream: orders, changes of phase, adoptions, conditions."""
+    from dataclasses import asdict
+
+    with _client(_settings()) as client:
+        found = client.events(pipeline, after=-1, limit=limit)
+    if as_json:
+        print_json([asdict(event) for event in found])
+        return
+    columns = ("AT", "WHAT", "PHASE", "GEN", "EPOCH", "BY", "DETAIL")
+    print_table(columns, [_event_row(event) for event in found])
+
+
+def logs(
+    pipeline: Pipeline,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines.")] = 100,
+) -> None:
+    """The log of a stream's driver."""
+    path = _settings().state / "log" / "streams" / f"{pipeline}.log"
+    if not path.is_file():
+        raise NotFoundError(
+            f"{pipeline} has no log yet", expected=f"{path}", help=f"headgate start {pipeline}"
+        )
+    for line in _tail(path, lines):
+        out.print(line, markup=False)
+    if follow:
+        for line in _follow(path):
+            out.print(line, markup=False)
+
+
+def _await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
+    """Wait for the ordered generation to run; a parked stream is an error with its reason."""
+    from headgate.streams.model import Desired, Phase
+
+    ordered, limit = status.generation, time.monotonic() + seconds
+    if seconds > 0:
+        with progress(f"starting {status.stream}, generation {ordered}"):
+            while status.phase is not Phase.RUNNING and time.monotonic() < limit:
+                time.sleep(_POLL_SECONDS)
+                status = client.status(status.stream)
+                over = status.desired is Desired.STOPPED or status.generation != ordered
+                if over or status.phase is Phase.PARKED:
+                    break
+    if status.phase is Phase.PARKED:
+        raise HeadgateError(
+            f"{status.stream} is parked: {status.reason}",
+            help=f"headgate logs {status.stream}; when the cause is gone, headgate restart {status.stream}",
+        )
+    return status
+
+
+def _show(status: StreamStatus, as_json: bool) -> None:
+    if as_json:
+        print_json(status.to_json())
+        return
+    line = f"{status.stream}: {status.phase}, generation {status.generation}, epoch {status.epoch}"
+    out.print(line, markup=False)
+    if status.stopped_how:
+        say(f"  {_STOPS.get(status.stopped_how, status.stopped_how)}")
+    elif status.reason:
+        say(f"  {status.reason}")
+    for name, text in status.conditions.items():
+        say(f"  {name}: {text}")
+
+
+_STOPS = {
+    "committed": "the running batch was committed",
+    "killed": "the driver was killed; the batch under way runs again at the next start",
+    "interrupted": "the driver ended without committing; a batch under way runs again at the next start",
+    "never started": "no driver had been started",
+    "nothing ran": "no driver was running",
+}
+
+
+def _event_row(event: Event) -> tuple[object, ...]:
+    at = datetime.fromtimestamp(event.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    moved = event.from_phase != event.to_phase
+    phase = f"{event.from_phase} → {event.to_phase}" if moved else event.to_phase
+    what = event.cause if event.kind == "transition" else event.kind
+    return at, what, phase, event.generation, event.epoch, event.actor, event.detail
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    """The last lines, read from the end: a log may be large."""
+    if lines == 0:
+        return []
+    with path.open("rb") as stream:
+        end = stream.seek(0, 2)
+        block, data = 65_536, b""
+        while end > 0 and data.count(b"\n") <= lines:
+            start_at = max(end - block, 0)
+            stream.seek(start_at)
+            data = stream.read(end - start_at) + data
+            end = start_at
+    return data.decode("utf-8", errors="replace").splitlines()[-lines:]
+
+
+def _follow(path: Path) -> Iterator[str]:
+    """New lines as they come; a log that was rotated away is followed by its successor."""
+    stream = path.open("r", encoding="utf-8", errors="replace")
+    stream.seek(0, 2)
+    while True:
+        line = stream.readline()
+        if line:
+            yield line.rstrip("\n")
+            continue
+        time.sleep(_POLL_SECONDS)
+        try:
+            now = path.stat()
+        except FileNotFoundError:
+            continue
+        if now.st_ino != _inode(stream) or now.st_size < stream.tell():
+            stream.close()
+            stream = path.open("r", encoding="utf-8", errors="replace")
+
+
+def _inode(stream: object) -> int:
+    import os
+
+    return os.fstat(stream.fileno()).st_ino  # type: ignore[attr-defined]
+
+
+def _settings() -> Settings:
+    return load_settings()[0]
+
+
+def _client(settings: Settings) -> SupervisorClient:
+    from headgate.streams.client import client_from
+
+    return client_from(settings)
+
+
+def _contract(settings: Settings, pipeline: str) -> str:
+    """The hash of the applied contract. Raises NotFoundError."""
+    from headgate.contract.frozen import ContractStore
+
+    return ContractStore(settings.state).current(pipeline).hash
+
+
+def _owner() -> Owner:
+    from headgate.streams.model import Owner
+
+    return Owner(kind="cli", user=getpass.getuser())

@@ -14,7 +14,7 @@ from headgate.errors import NotFoundError, RefusedError, UsageError
 from headgate.streams.model import Desired, Event, Owner, Phase
 from headgate.streams.record import StopCause, StopOrder, StreamRecord
 
-__all__ = ["ensure", "holds", "restart", "stop"]
+__all__ = ["ensure", "event", "holds", "restart", "stop"]
 
 
 def ensure(
@@ -27,7 +27,7 @@ def ensure(
     if before.phase is Phase.RETIRED:
         raise RefusedError(f"stream {stream} is retired", help="headgate apply")
     ordered = replace(_run(before, owner.label), pipeline=pipeline, contract_hash=contract_hash, owner=owner)
-    return ordered, _event(ordered, "order", now, owner.label, "start")
+    return ordered, event(ordered, "order", now, owner.label, "start")
 
 
 def restart(
@@ -51,7 +51,7 @@ def restart(
     waits = known.desired is Desired.RUNNING and known.phase is not Phase.PARKED
     kept = known.owner if known.owner is not None and waits else owner
     ordered = replace(_run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash)
-    return ordered, _event(ordered, "order", now, actor, f"restart: {reason}" if reason else "restart")
+    return ordered, event(ordered, "order", now, actor, f"restart: {reason}" if reason else "restart")
 
 
 def stop(
@@ -78,7 +78,7 @@ def stop(
             known.stop, deadline_at=min(known.stop.deadline_at, deadline), kill=kill or known.stop.kill
         )
         hurried = replace(known, stop=sooner)
-        return hurried, _event(hurried, "order", now, actor, f"stop sooner: {why}")
+        return hurried, event(hurried, "order", now, actor, f"stop sooner: {why}")
     order = StopOrder(StopCause.ORDERED, actor, f"{actor}: {why}", deadline, kill)
     if known.stop is not None:  # a replacement is under way: it goes on, for another end
         order = replace(
@@ -90,7 +90,7 @@ def stop(
             deadline_at=min(known.stop.deadline_at, deadline),
         )
     stopped = replace(known, desired=Desired.STOPPED, stopped_by=f"{actor}: {why}", stop=order)
-    return stopped, _event(stopped, "order", now, actor, f"{'kill' if kill else 'stop'}: {why}")
+    return stopped, event(stopped, "order", now, actor, f"{'kill' if kill else 'stop'}: {why}")
 
 
 def holds(record: StreamRecord, owner: Owner) -> bool:
@@ -144,7 +144,7 @@ def _known(record: StreamRecord | None, stream: str) -> StreamRecord:
     return record
 
 
-def _event(record: StreamRecord, kind: str, now: float, actor: str, detail: str) -> Event:
+def event(record: StreamRecord, kind: str, now: float, actor: str, detail: str) -> Event:
     return Event(
         id=0,
         at=now,
