@@ -120,7 +120,7 @@ OVERVIEW: tuple[Row, ...] = (
                 "95 of 100 answers are faster.",
                 "s",
                 (
-                    "histogramquantile(0.95, sum by (endpoint, le) "
+                    "histogram_quantile(0.95, sum by (endpoint, le) "
                     "(rate(headgate_serving_request_duration_seconds_bucket[$__rate_interval])))",
                     "{{endpoint}}",
                 ),

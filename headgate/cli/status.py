@@ -5,6 +5,7 @@ Exit codes: 0 all known · 4 no such pipeline · 69 a source does not answer; wh
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,9 @@ def status(
     from monitoring.monitor import Monitor
 
     settings, _ = load_settings()
+    # What cannot be read is told once, at the end, and not by every library on its way there.
+    for chatty in ("monitoring", "kafka"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     if watch:
         _watch(settings, pipeline)
         return
