@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from headgate.errors import Problem
 
@@ -90,6 +91,12 @@ def _parse(text: str, name: str) -> Document | Problem:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return builder.problem(place, f"not valid YAML: {error.problem or error.context}")
+    except ReaderError as error:
+        before = text[: error.position]
+        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        return Problem(
+            name, *place, f"the character U+{error.character:04X} is not accepted", "printable text"
+        )
     except (YAMLError, ValueError, RecursionError) as error:
         return Problem(name, 1, 1, f"not valid YAML: {error}".splitlines()[0])
     return Document(name, data, builder.places, builder.key_places, lines)
@@ -158,6 +165,8 @@ class _Builder:
                 self._refuse(key_place, f"duplicate key `{key}`, first on line {first}", "each key once")
             self.key_places[(*at, key)] = key_place
             result[key] = self.build(value_node, (*at, key), depth + 1)
+            if value_node.start_mark.index == value_node.end_mark.index:
+                self.places[(*at, key)] = key_place  # no value: YAML says it starts on the next line
         return result
 
     def _scalar(self, node: ScalarNode, place: Place) -> Any:
@@ -166,7 +175,10 @@ class _Builder:
             return node.value  # dates stay text: the model says what they must be
         if kind not in {"str", "int", "float", "bool", "null"}:
             self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
-        return self._constructor.construct_object(node)
+        try:
+            return self._constructor.construct_object(node)
+        except ValueError:
+            self._refuse(place, f"not a number that can be read ({len(node.value)} characters)")
 
     def _plain_tag(self, node: Node, tag: str, place: Place) -> None:
         if node.tag != tag:

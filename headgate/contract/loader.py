@@ -119,21 +119,21 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
             on_key="[key]" in error["loc"],
         )
     message = error["msg"].removeprefix("Value error, ")
-    found = f"`{last}`: found `{_short(error['input'])}`" if last else "the contract"
+    # A number in quotes looks like a number without them.
+    value = repr(error["input"]) if kind.endswith("_type") else error["input"]
+    found = f"`{last}`: found `{_short(value)}`" if last else "the contract"
     return document.problem(at, f"{found}; {message[0].lower()}{message[1:]}")
 
 
 def _without_echoes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """A union reports each of its branches; the first at a place is enough."""
-    seen: set[tuple[Any, ...]] = set()
-    kept = []
+    """A union reports each of its branches, and a list that its bad items do not count: the first
+    problem at a place is enough, and one inside of it says more."""
+    found: dict[tuple[str | int, ...], ErrorDetails] = {}
     for error in errors:
-        place = _plain_place(error["loc"])
-        if place not in seen:
-            seen.add(place)
-            error["loc"] = place
-            kept.append(error)
-    return kept
+        error["loc"] = _plain_place(error["loc"])
+        found.setdefault(error["loc"], error)
+    outer = {place[:length] for place in found for length in range(1, len(place))}
+    return [error for place, error in found.items() if place not in outer]
 
 
 def _plain_place(loc: Sequence[str | int]) -> tuple[str | int, ...]:

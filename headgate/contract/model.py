@@ -121,6 +121,8 @@ def _column_type(value: str) -> str:
         return value
     if value in SIMPLE_TYPES or _NESTED.match(value):
         return value
+    if value.count("(") != value.count(")") or value.count("<") != value.count(">"):
+        raise ValueError(f'inside braces a type with a comma is quoted, such as "{value}, …"')
     known = ", ".join((*SIMPLE_TYPES, "decimal(p,s)", "array<…>", "map<…>", "struct<…>"))
     raise ValueError(f"expected one of {known}")
 
@@ -147,7 +149,7 @@ class Column(_Model):
     required: bool = False
     zone: str | None = None
     format: str | None = Field(default=None, max_length=80)
-    default_year: int | None = Field(default=None, ge=1970, le=9999)
+    default_year: int | None = Field(default=None, strict=True, ge=1970, le=9999)
     description: str = ""
 
 
@@ -182,7 +184,7 @@ class Source(_Model):
     """A topic, how its records are decoded, and what they must satisfy."""
 
     topic: str = Field(pattern=TOPIC)
-    partitions: int = Field(default=1, ge=1, le=10_000)
+    partitions: int = Field(default=1, strict=True, ge=1, le=10_000)
     config: dict[str, Scalar] = {}
     start: Literal["earliest", "latest"] | StartAt = "earliest"
     format: Literal["json", "text"] = "json"
@@ -221,7 +223,7 @@ class Output(_Model):
     mode: Literal["append", "update"] = "append"
     key: tuple[str, ...] = ()
     event_time: str | None = None
-    keep: int = Field(default=100, ge=1, le=100_000)
+    keep: int = Field(default=100, strict=True, ge=1, le=100_000)
     to: tuple[Target, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -265,10 +267,10 @@ class Job(_Model):
     """How the Spark job runs. `master` overrides the environment's, for `spark://…` and the like."""
 
     trigger: PositiveDuration = "2 seconds"
-    max_records_per_batch: int = Field(default=500_000, ge=1)
-    cores: int = Field(default=2, ge=1, le=256)
+    max_records_per_batch: int = Field(default=500_000, strict=True, ge=1)
+    cores: int = Field(default=2, strict=True, ge=1, le=256)
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
-    shuffle_partitions: int = Field(default=2, ge=1, le=10_000)
+    shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
     spark: dict[str, Scalar] = {}
 
 
@@ -277,7 +279,7 @@ class Contract(_Model):
 
     headgate: Literal[1]
     pipeline: str = Field(pattern=PIPELINE)
-    version: int = Field(ge=1)
+    version: int = Field(strict=True, ge=1)
     description: str = ""
     owner: str = Field(min_length=1)
     sources: dict[Name, Source] = Field(min_length=1)

@@ -6,6 +6,7 @@ the environment, or answer differently when a batch is run again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -56,17 +57,21 @@ _ALLOWED = frozenset(
     endswith contains btrim ltrim rtrim position
     """.split()
 )
-# Known to sqlglot and refused: a batch that runs again must give the same rows.
+# Known to sqlglot and refused: a batch that runs again must give the same rows, on any machine.
 _NOT_DETERMINISTIC: tuple[type[exp.Expr], ...] = (
     exp.Rand,
     exp.Randn,
+    exp.Randstr,
+    exp.Uniform,
+    exp.Shuffle,
     exp.Uuid,
-    exp.CurrentTimestamp,
-    exp.CurrentDate,
-    exp.CurrentTime,
-    exp.CurrentUser,
     exp.Localtimestamp,
+    exp.SessionUser,
+    *(kind for kind in exp.ALL_FUNCTIONS if kind.__name__.startswith("Current")),
 )
+# Spark reads these words as times where it turns text into one: `CAST('now' AS TIMESTAMP)`.
+_MOVING_TIME = re.compile(r"^\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_KEEPS_TEXT: tuple[type[exp.Expr], ...] = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.In, exp.Case, exp.If)
 _DETERMINISM_HELP = (
     "use a column, such as the event time or `_arrival`; a repeated batch must give the same rows"
 )
@@ -110,7 +115,7 @@ def parse_rule(text: str, columns: Iterable[str]) -> exp.Expr | list[SqlProblem]
     node = _parse_one(text)
     if isinstance(node, list):
         return node
-    if isinstance(node, exp.Query | exp.Command | exp.DDL | exp.DML | exp.Alias):
+    if isinstance(node, exp.Query | exp.Alias) or not isinstance(node, exp.Condition):
         return [SqlProblem("this is not a condition", "a Spark SQL boolean, such as `value > 0`")]
     problems = list(_forbidden(node))
     if node.find(exp.AggFunc):
@@ -139,6 +144,8 @@ def parse_output(text: str, sources: Iterable[str]) -> exp.Select | list[SqlProb
             problems.append(SqlProblem(f"`{to_sql(table)}` is not a source", f"one of {', '.join(known)}"))
         elif table.name not in names and table.name not in known:
             problems.append(_unknown("source", table.name, known))
+    if not problems and not any(table.name in known for table in node.find_all(exp.Table)):
+        problems.append(SqlProblem("the query reads none of the sources", f"FROM {' or '.join(known)}"))
     return problems or node
 
 
@@ -183,14 +190,22 @@ def _forbidden_part(part: exp.Expr) -> SqlProblem | None:
             return SqlProblem(f"`{name}()` depends on when it runs", help=_DETERMINISM_HELP)
         if name not in _ALLOWED:
             return SqlProblem(f"the function `{name}` is not allowed", "a pure Spark SQL function")
-    if isinstance(part, _NOT_DETERMINISTIC):
-        return SqlProblem(f"`{to_sql(part).lower()}` depends on when it runs", help=_DETERMINISM_HELP)
+    if (moving := _moving(part)) is not None:
+        return SqlProblem(f"`{moving}` depends on when it runs", help=_DETERMINISM_HELP)
     if isinstance(part, exp.DDL | exp.DML | exp.Command) and not isinstance(part, exp.Query):
         return SqlProblem(f"`{part.key.upper()}` is a statement", "one SELECT over the contract's sources")
     for kind, words in _NOT_STREAMING:
         if isinstance(part, kind):
             return SqlProblem(f"{words} is not possible on a stream", "SELECT … FROM … WHERE … GROUP BY …")
     return None
+
+
+def _moving(part: exp.Expr) -> str | None:
+    """What a part that depends on the moment, the session or chance is called."""
+    if isinstance(part, _NOT_DETERMINISTIC):
+        return to_sql(part).lower()
+    text = isinstance(part, exp.Literal) and part.is_string and _MOVING_TIME.match(part.name)
+    return f"'{part.name}'" if text and not isinstance(part.parent, _KEEPS_TEXT) else None
 
 
 def _unknown_columns(node: exp.Expr, columns: Sequence[str]) -> Iterator[SqlProblem]:
