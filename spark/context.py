@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from headgate.checkpoints.layout import (
@@ -16,6 +17,7 @@ from headgate.checkpoints.layout import (
 from headgate.checkpoints.lineage import Lineage
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.contract.frozen import FrozenContract
+from headgate.errors import StoreUnavailable
 from headgate.settings import Settings
 from serving.results import PublishOutcome, ResultRow, ResultStore
 from spark.delta import DeltaSink
@@ -35,6 +37,7 @@ class DriverContext:
     claim: OwnerClaim
     gate: StopGate
     results: ResultStore | None
+    waiting: Callable[[str | None], None]  # told what a batch waits for, or None when it goes on
     _sinks: dict[str, DeltaSink] = field(default_factory=dict)
 
     @property
@@ -69,7 +72,9 @@ class DriverContext:
         key = next((target.redis for target in spec.to if target.redis), None)
         if key is None or self.results is None:
             return
-        outcome = self.results.publish(
+        resolved = self.frozen.outputs[output]
+        publish = partial(
+            self.results.publish,
             self.frozen.pipeline,
             output,
             epoch=self.epoch,
@@ -78,10 +83,26 @@ class DriverContext:
             published_key=key,
             keep=spec.keep,
             watermark=watermark,
-            window_seconds=self.frozen.outputs[output].window_seconds,
+            window_seconds=resolved.window_seconds,
         )
-        if outcome == PublishOutcome.FENCED:
+        if self._patiently(publish) == PublishOutcome.FENCED:
             raise FencedError(f"Redis has rows of a newer epoch than {self.epoch} for {output}")
+
+    def _patiently(self, publish: Callable[[], PublishOutcome]) -> PublishOutcome:
+        """Wait for Redis as long as it takes: a service that is away for ten minutes is back-pressure, not
+        a reason to restart. A stop and a newer epoch end the wait; the batch then runs again."""
+        pause = 0.5
+        while True:
+            try:
+                outcome = publish()
+            except StoreUnavailable as error:
+                self.waiting(f"Redis: {error.message}")
+                self.gate.wait(pause)
+                self.before_batch()
+                pause = min(pause * 2, 5.0)
+            else:
+                self.waiting(None)
+                return outcome
 
     def _sink(self, path: Path, query: str, output: str) -> DeltaSink:
         transaction = transaction_id(self.frozen.pipeline, query, output, self.lineage.id)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from headgate import __version__
+from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
 from headgate.checkpoints.lineage import open_lineage
 from headgate.checkpoints.logs import batch_watermark
@@ -129,7 +130,16 @@ class _Driver:
         self._status.change(lineage=lineage.id)
         results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
         context = DriverContext(
-            settings, frozen, layout, lineage, order.generation, order.epoch, claim, self._gate, results
+            settings=settings,
+            frozen=frozen,
+            layout=layout,
+            lineage=lineage,
+            generation=order.generation,
+            epoch=order.epoch,
+            claim=claim,
+            gate=self._gate,
+            results=results,
+            waiting=self._status.waiting,
         )
         self._begin(context, pyspark.__version__)
 
@@ -155,11 +165,13 @@ class _Driver:
         from spark.record import RecordQuery
         from spark.window import StatefulQuery, stateful_frame
 
+        def counted(page: Page) -> None:
+            metrics.count(page)
+            self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
+
         frozen = context.frozen
         raw = _all_sources(spark, self._settings, frozen)
-        started = [
-            (RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, metrics.count), "append"))
-        ]
+        started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from headgate.contract.frozen import FrozenContract
 
+_log = logging.getLogger("headgate.driver")
+
 __all__ = ["DriverMetrics", "ProgressListener", "StatusFile"]
 
 
@@ -57,6 +60,16 @@ class StatusFile:
             queries = {**self._status.queries, name: change(before)}
             self._status = replace(self._status, queries=queries)
             self._write()
+
+    def waiting(self, service: str | None) -> None:
+        """Note what a batch waits for. Written when it changes, and logged once."""
+        if service == self._status.waiting_for:
+            return
+        if service is not None and self._status.waiting_for is None:
+            _log.warning("the batch waits for %s", service)
+        elif service is None:
+            _log.info("the batch goes on, it has waited for %s", self._status.waiting_for)
+        self.change(waiting_for=service)
 
     def _write(self) -> None:
         self._status = replace(self._status, written_at=time.time())
@@ -147,7 +160,7 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark
         if name is None:
             return
         late = sum(op.get("numRowsDroppedByWatermark", 0) for op in progress["stateOperators"])
-        self._status.query(name, lambda before: _after(before, progress, late))
+        self._status.query(name, lambda before: _after(name, before, progress, late))
         self._metrics.progress(name, self._status.status.queries[name], late)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
@@ -165,19 +178,22 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark
             self._metrics.active(name, False)
 
 
-def _after(before: QueryProgress, progress: Mapping[str, Any], late: int) -> QueryProgress:
+def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: int) -> QueryProgress:
     """A query's progress after one of Spark's progress events."""
     now = time.time()
     duration = progress.get("durationMs", {}).get("triggerExecution", 0) / 1000
     operators = progress["stateOperators"]
     watermark = progress.get("eventTime", {}).get("watermark")
+    # The record query may read a batch twice, so its rows come from the books.
+    rows = sum(source.get("numInputRows", 0) for source in progress["sources"])
+    rows = before.rows if name == RECORDS else rows
     return replace(
         before,
         batch_id=progress["batchId"],
         last_commit_at=now,
         last_progress_at=now,
-        rows=sum(source.get("numInputRows", 0) for source in progress["sources"]),
-        rows_per_second=float(progress.get("processedRowsPerSecond") or 0.0),
+        rows=rows,
+        rows_per_second=rows / duration if duration else 0.0,
         batch_seconds=duration,
         watermark=_seconds(watermark) or before.watermark,
         state_rows=sum(op["numRowsTotal"] for op in operators),

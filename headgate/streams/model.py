@@ -102,6 +102,7 @@ class DriverStatus:
     metrics_port: int | None = None
     ui_url: str | None = None
     queries: dict[str, QueryProgress] = field(default_factory=dict)
+    waiting_for: str | None = None  # a service that a batch waits for, and since when it does
     failure_class: str | None = None
     failure_condition: str | None = None
     failure_message: str | None = None
