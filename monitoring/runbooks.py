@@ -18,14 +18,14 @@ HEADINGS = (
     "Mitigation",
     "Escalate when",
     "Why this threshold",
-    "Fault-matrix rows",
+    "Fault-matrix rows that fire it",
 )
 
 
 def runbooks_folder() -> Path:
     """Beside this module in an installed package, in docs/ in a checkout."""
     here = Path(__file__).resolve().parent
-    packaged = here / "runbooks"
+    packaged = here / "runbook_files"
     return packaged if packaged.is_dir() else here.parent / "docs" / "runbooks"
 
 

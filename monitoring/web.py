@@ -110,7 +110,8 @@ def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], Platform
 
     @app.get("/runbooks/<name>")
     def runbook(name: str) -> str | tuple[str, int]:
-        html = runbook_html(name)
+        # Runbooks link to each other as files, which is what a reader of the repository needs.
+        html = runbook_html(name.removesuffix(".md"))
         if html is None:
             return f"there is no runbook {name!r}; the list is at /runbooks/README\n", 404
         return render_template("runbook.html", name=name, body=html)

@@ -99,6 +99,14 @@ def test_every_answer_forbids_foreign_content() -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_runbooks_are_served_by_name_and_by_the_links_between_them() -> None:
+    client = _client()
+    page = client.get("/runbooks/StreamDown").get_data(as_text=True)
+    assert "<h2>Diagnosis</h2>" in page and 'href="StreamParked.md"' in page
+    assert client.get("/runbooks/StreamParked.md").status_code == 200
+    assert client.get("/runbooks/README").status_code == 200
+
+
 def test_an_unknown_runbook_is_not_found_and_paths_do_not_escape() -> None:
     client = _client()
     assert client.get("/runbooks/Nothing").status_code == 404
