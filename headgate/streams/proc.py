@@ -8,6 +8,8 @@ parents are gone and whatever session or group they moved to.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,7 @@ __all__ = [
     "RUNNER_MODULE",
     "Process",
     "boot_id",
+    "kill",
     "marked",
     "nonce_of",
     "nonces",
@@ -114,6 +117,21 @@ def runners(prefix: str) -> dict[int, str]:
         if nonce.startswith(prefix) and process is not None and process.alive:
             found[pid] = nonce
     return found
+
+
+def kill(pid: int, ticks: int) -> None:
+    """SIGKILL to exactly this process, stopped or not; nothing if it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if proc.start_ticks(pid) == ticks:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
 
 
 def _arguments(pid: int) -> list[str]:

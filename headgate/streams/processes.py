@@ -115,24 +115,10 @@ def kill_all(prefix: str, *, runners: bool = False) -> int:
     """
     members = proc.marked(prefix)
     for member in members:
-        _kill(member.pid, member.ticks)
+        proc.kill(member.pid, member.ticks)
     idle = proc.runners(prefix) if runners else {}
     for pid in idle:
         ticks = proc.start_ticks(pid)
         if ticks is not None:
-            _kill(pid, ticks)
+            proc.kill(pid, ticks)
     return len(members) + len(idle)
-
-
-def _kill(pid: int, ticks: int) -> None:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if proc.start_ticks(pid) == ticks:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(handle)

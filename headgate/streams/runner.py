@@ -151,18 +151,10 @@ def _clear_remains(nonce: str, grace: float) -> None:
     while remains := proc.marked(nonce):
         if time.monotonic() >= deadline:
             for process in remains:
-                _kill(process)
+                proc.kill(process.pid, process.ticks)
         _reap()
         time.sleep(0.05)
     _reap()
-
-
-def _kill(process: proc.Process) -> None:
-    if proc.start_ticks(process.pid) == process.ticks:
-        try:
-            os.kill(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
 
 
 def _reap() -> None:
