@@ -20,7 +20,8 @@ __all__ = ["LineTimes", "TimeColumn", "column_named", "event_time_column", "grou
 
 # What Spark casts to a timestamp, once there is a whole date at the front.
 _PLAIN = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)(?:(?P<between>[ T])(?P<hour>\d{1,2}):(?P<minute>\d{1,2})"
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"(?:(?P<between>[ T])(?P<hour>\d{1,2}):(?P<minute>\d{1,2})"
     r"(?::(?P<second>\d{1,2})(?:\.(?P<fraction>\d{1,9}))?)?)?"
     r"(?P<space> ?)(?P<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,

@@ -92,8 +92,9 @@ class Session:
         if now - self._sampled > SAMPLE_SECONDS:
             self._sampled = now
             future.add_callback(lambda _: self._observe(time.monotonic() - now))
-        self._flights.append(Flight(record, future, record.size, handed))
-        self.waiting_bytes += record.size
+        size = record.size
+        self._flights.append(Flight(record, future, size, handed))
+        self.waiting_bytes += size
 
     def landed(self) -> Iterator[Flight]:
         """The oldest records whose fate is known, in order; each is given once."""
