@@ -128,11 +128,10 @@ class _Plain:
         if match is None:
             return None
         try:
-            moment = datetime.strptime(match["date"], "%Y-%m-%d").replace(
-                hour=int(match["hour"] or 0),
-                minute=int(match["minute"] or 0),
-                second=int(match["second"] or 0),
-                microsecond=int((match["fraction"] or "0").ljust(6, "0")[:6]),
+            moment = datetime(
+                *(int(match["year"]), int(match["month"]), int(match["day"])),
+                *(int(match["hour"] or 0), int(match["minute"] or 0), int(match["second"] or 0)),
+                int((match["fraction"] or "0").ljust(6, "0")[:6]),
                 tzinfo=self._zone_in(match["zone"]),
             )
         except ValueError:
