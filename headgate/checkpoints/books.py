@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headgate.errors import RefusedError
+
 __all__ = ["Page", "Totals", "last_page", "read_page", "write_page"]
 
 KEEP_PAGES = 200  # twice Spark's minBatchesToRetain, so every batch that can be replayed has its page
@@ -49,12 +51,19 @@ class Page:
 
 
 def write_page(folder: Path, batch_id: int, batch: Totals) -> Page:
-    """Write the page of a batch from its predecessor's totals, and drop pages too old to matter."""
+    """Write the page of a batch from its predecessor's totals, and drop pages too old to matter.
+
+    Raises RefusedError when the predecessor's page is missing or damaged: totals cannot be guessed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = read_page(folder, batch_id - 1)
-    page = Page(batch_id, batch, (before.total if before else Totals()).plus(batch))
     if before is None and batch_id > 0:
-        raise FileNotFoundError(f"the books of batch {batch_id - 1} are missing in {folder}")
+        raise RefusedError(
+            f"the books of batch {batch_id - 1} are missing in {folder}",
+            expected=f"{batch_id - 1}.json, which was written before that batch was committed",
+            help="restore the pipeline's checkpoint folder from a backup",
+        )
+    page = Page(batch_id, batch, (before.total if before else Totals()).plus(batch))
     target = folder / f"{batch_id}.json"
     draft = target.with_suffix(".tmp")
     with draft.open("w", encoding="utf-8") as stream:
@@ -67,11 +76,18 @@ def write_page(folder: Path, batch_id: int, batch: Totals) -> Page:
 
 
 def read_page(folder: Path, batch_id: int) -> Page | None:
+    """The page of a batch, None where there is none. Raises RefusedError when it is damaged."""
+    path = folder / f"{batch_id}.json"
     try:
-        data = json.loads((folder / f"{batch_id}.json").read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Page(data["batch_id"], _totals(data["batch"]), _totals(data["total"]))
     except FileNotFoundError:
         return None
-    return Page(data["batch_id"], _totals(data["batch"]), _totals(data["total"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RefusedError(
+            f"the page {path} of the books cannot be read ({error})",
+            help="restore the pipeline's checkpoint folder from a backup",
+        ) from error
 
 
 def last_page(folder: Path, committed: int) -> Page | None:

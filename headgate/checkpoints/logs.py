@@ -56,20 +56,20 @@ def batch_offsets(query: Path, batch_id: int) -> CommittedOffsets:
     """One batch, committed or not. Raises RefusedError when its file is missing or damaged."""
     path = query / "offsets" / str(batch_id)
     lines = _lines(path)
+    metadata = _metadata(path, lines)
     try:
-        metadata = json.loads(lines[1])
         offsets = _offsets(lines[2:])
-        timestamp = int(metadata["batchTimestampMs"])
-        watermark = _next_watermark(query, batch_id) or int(metadata["batchWatermarkMs"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, f"not an offset log of Spark ({error})") from error
+    watermark = _next_watermark(query, batch_id) or _number(path, metadata, "batchWatermarkMs")
+    timestamp = _number(path, metadata, "batchTimestampMs")
     return CommittedOffsets(batch_id, offsets, watermark or None, timestamp, metadata.get("conf", {}))
 
 
 def batch_watermark(query: Path, batch_id: int) -> float | None:
     """The watermark with which a batch runs, in Unix seconds; None before the first."""
-    metadata = json.loads(_lines(query / "offsets" / str(batch_id))[1])
-    milliseconds = metadata.get("batchWatermarkMs", 0)
+    path = query / "offsets" / str(batch_id)
+    milliseconds = _number(path, _metadata(path, _lines(path)), "batchWatermarkMs")
     return milliseconds / 1000 if milliseconds else None
 
 
@@ -88,9 +88,25 @@ def _next_watermark(query: Path, batch_id: int) -> int:
     path = query / "commits" / str(batch_id)
     if not path.is_file():
         return 0
-    lines = _lines(path)
-    metadata: dict[str, Any] = json.loads(lines[1]) if len(lines) > 1 and lines[1].strip() else {}
-    return int(metadata.get("nextBatchWatermarkMs", 0))
+    return _number(path, _metadata(path, _lines(path)), "nextBatchWatermarkMs")
+
+
+def _metadata(path: Path, lines: list[str]) -> dict[str, Any]:
+    """The second line of either log."""
+    try:
+        found = json.loads(lines[1])
+    except ValueError as error:
+        raise _damaged(path, f"its second line is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise _damaged(path, "its second line is not an object")
+    return found
+
+
+def _number(path: Path, metadata: Mapping[str, Any], name: str) -> int:
+    value = metadata.get(name)
+    if not isinstance(value, int):
+        raise _damaged(path, f"`{name}` is not a number")
+    return value
 
 
 def _lines(path: Path) -> list[str]:

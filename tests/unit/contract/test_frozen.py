@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from contract_examples import contract_of
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze
+from headgate.contract.model import Contract
+from headgate.errors import NotFoundError
+
+SOURCES = {"a": {"topic": "t", "columns": [{"name": "x", "type": "int"}], "config": {"retention.ms": 1}}}
+SCHEMA = {
+    "type": "struct",
+    "fields": [{"name": "x", "type": "integer", "nullable": True, "metadata": {}}],
+}
+
+
+def frozen(contract: Contract | None = None, **changes: object) -> FrozenContract:
+    values: dict[str, object] = {
+        "topics": {"a": "t"},
+        "replication": 1,
+        "outputs": {"copy": ResolvedOutput(False, SCHEMA)},
+        "env": "local",
+        "headgate_version": "0.1.0",
+    }
+    return freeze(contract or contract_of(SOURCES), **{**values, **changes})  # type: ignore[arg-type]
+
+
+def shuffled(value: object, order: st.DataObject) -> object:
+    """The same JSON with the keys of every object in another order."""
+    if isinstance(value, dict):
+        keys = order.draw(st.permutations(list(value)))
+        return {key: shuffled(value[key], order) for key in keys}
+    if isinstance(value, list):
+        return [shuffled(item, order) for item in value]
+    return value
+
+
+@given(st.data())
+def test_the_hash_does_not_depend_on_the_order_of_keys(data):
+    one = frozen()
+    text = one.contract.model_dump(mode="json", exclude_defaults=True)
+    again = Contract.model_validate(shuffled(text, data))
+    other = frozen(
+        again, outputs={"copy": ResolvedOutput(False, shuffled(SCHEMA, data))}  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert other.hash == one.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"topics": {"a": "prefixed.t"}},
+        {"replication": 3},
+        {"env": "production"},
+        {"outputs": {"copy": ResolvedOutput(True, SCHEMA)}},
+        {"contract": contract_of(SOURCES, version=2)},
+        {"contract": contract_of(SOURCES, description="another")},
+    ],
+    ids=str,
+)
+def test_the_hash_changes_with_everything_that_a_driver_runs_from(change):
+    assert frozen(**change).hash != frozen().hash
+
+
+def test_the_hash_is_the_same_for_another_version_of_headgate_and_for_defaults_written_out():
+    assert frozen(headgate_version="9").hash == frozen().hash
+    assert frozen(contract_of(SOURCES, job={"cores": 2})).hash == frozen().hash
+
+
+def test_a_frozen_contract_cannot_be_changed():
+    one = frozen()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.env = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        one.contract.owner = "other"
+
+
+def test_a_stored_contract_comes_back_equal(tmp_path):
+    store = ContractStore(tmp_path)
+    one = frozen()
+    path = store.put(one)
+    assert path.name == f"{one.hash}.json"
+    back = store.get(one.hash)
+    assert back == one
+    assert freeze(
+        back.contract, topics=back.topics, replication=back.replication, outputs=back.outputs,
+        env=back.env, headgate_version=back.headgate_version,
+    ).hash == one.hash  # fmt: skip
+
+
+def test_putting_a_contract_again_leaves_the_stored_one_as_it_is(tmp_path):
+    store = ContractStore(tmp_path)
+    path = store.put(frozen())
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    store.put(frozen(headgate_version="9"))
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no drafts left behind
+
+
+def test_an_unknown_hash_says_what_to_run(tmp_path):
+    with pytest.raises(NotFoundError, match="no contract abc is stored") as caught:
+        ContractStore(tmp_path).get("abc")
+    assert caught.value.help == "headgate apply"
+
+
+def test_applying_points_at_the_contract_and_remembers_the_one_before(tmp_path):
+    store = ContractStore(tmp_path)
+    one, two = frozen(), frozen(replication=2)
+    for number, each in enumerate((one, two, two)):
+        store.put(each)
+        store.set_applied(each, at=float(number), by="tests", file="example.yaml")
+    pointer = store.applied()["example"]
+    assert (pointer.hash, pointer.applied_at) == (two.hash, 2.0)
+    assert store.current("example") == two
+    with pytest.raises(NotFoundError, match="no contract of pipeline 'other' is applied"):
+        store.current("other")
+
+
+def test_the_previous_contract_is_the_one_that_ran_before(tmp_path):
+    store = ContractStore(tmp_path)
+    one, two = frozen(), frozen(replication=2)
+    assert store.set_applied(one, at=1.0, by="tests", file="x").previous is None
+    assert store.set_applied(two, at=2.0, by="tests", file="x").previous == one.hash
+
+
+def test_the_pointer_is_small_and_plain_json(tmp_path: Path):
+    ContractStore(tmp_path).set_applied(frozen(), at=1.0, by="tests", file="x")
+    data = json.loads((tmp_path / "contracts" / "applied" / "example.json").read_text())
+    assert data["pipeline"] == "example"
+    assert all(not isinstance(value, dict | list) for value in data.values())
