@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from headgate.errors import RefusedError
@@ -69,6 +70,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
             yield path
 
 
+@cache
 def _ask(path: Path) -> int | None:
     try:
         done = subprocess.run(

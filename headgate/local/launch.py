@@ -1,19 +1,18 @@
-"""Stands between the process manager and a service: `python -m headgate.local.launch NAME … -- cmd…`.
+"""Stands between the process manager and a service: `python -m headgate.local.launch NAME --spec FILE …`.
 
 The services must outlive a kill -9 of the manager, so they write to their own log, never into its
 pipes, and their records say who they are. When the manager starts a service again
 
 | the recorded process | the launcher |
 |---|---|
-| lives, same command | adopts it: stays in front of it, passes signals on, ends when it ends |
-| lives, other command | ends it and its children, then becomes the new one |
+| lives, same digest | adopts it: stays in front of it, passes signals on, ends when it ends |
+| lives, other digest | ends it and its children, then becomes the new one |
 | is dead, children left | ends the children, then becomes the new one |
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import secrets
@@ -21,7 +20,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.local.records import (
@@ -35,18 +34,10 @@ from headgate.local.records import (
     write_record,
 )
 
-__all__ = ["digest_of", "main"]
+__all__ = ["main"]
 
 ROTATE_BYTES = 50 * 1024 * 1024
-# What of the environment makes a service another service. Secrets are not among them.
-SIGNIFICANT = ("HEADGATE_", "AIRFLOW_", "JAVA_HOME", "_HEADGATE_CONFIG")
 EXIT_AFTER_ADOPTED = 75
-
-
-def digest_of(command: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Changes when the service that runs is not the one that is asked for."""
-    chosen = {key: value for key, value in environ.items() if key.startswith(SIGNIFICANT)}
-    return hashlib.sha256(json.dumps([list(command), chosen], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,29 +45,33 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name")
     parser.add_argument("--run", type=Path, required=True, help="folder of the records")
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--stop-seconds", type=float, default=20.0)
-    parser.add_argument("--keep-descendants", action="store_true", help="only the process group ends with it")
-    parser.add_argument("command", nargs="+")
+    parser.add_argument("--spec", type=Path, required=True, help="JSON: command, environ, …")
+    parser.add_argument("--digest", required=True, help="changes when the service is not the same any more")
     options = parser.parse_args(arguments)
     _own_log(options.log)
-    digest = digest_of(options.command, os.environ)
+    spec = json.loads(options.spec.read_text(encoding="utf-8"))
     previous = read_record(options.run, options.name)
-    if previous is not None and is_alive(previous) and previous.digest == digest:
-        return _adopt(previous, options.stop_seconds)
+    if previous is not None and is_alive(previous) and previous.digest == options.digest:
+        return _adopt(previous, spec["stop_seconds"])
     if previous is not None and family(previous):
         _note(f"ending what is left of {options.name}, pid {previous.pid}")
-        killed = end(previous, options.stop_seconds)
+        killed = end(previous, spec["stop_seconds"])
         if killed:
             _note(f"had to kill {killed}")
     marker = f"{options.name}@{options.run}#{secrets.token_hex(8)}"
-    record = record_of_this_process(options.name, marker, digest, not options.keep_descendants)
+    record = record_of_this_process(options.name, marker, options.digest, spec["whole_tree"])
     write_record(options.run, record)
-    os.environ[MARKER] = marker
+    command = spec["command"]
     try:
-        os.execvp(options.command[0], options.command)
+        os.execvpe(command[0], command, {**_inherited(), **spec["environ"], MARKER: marker})
     except OSError as error:
-        _note(f"{options.command[0]} cannot be started: {error.strerror}")
+        _note(f"{command[0]} cannot be started: {error.strerror}")
         return 127
+
+
+def _inherited() -> dict[str, str]:
+    """The manager's environment without its settings: those are in the specification, and may be newer."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("HEADGATE_")}
 
 
 def _own_log(path: Path) -> None:

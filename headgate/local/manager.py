@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.errors import ServiceError, UnavailableError
-from headgate.local.manager_config import Endpoint, Layout, configuration
+from headgate.local.manager_config import Endpoint, Layout, configuration, specification
 from headgate.local.ports import free_port
 from headgate.local.records import Record, is_alive, read_record, record_of_pid, write_record
 from headgate.local.secrets import write_private
@@ -67,9 +67,10 @@ class Manager:
         running = self.running
         endpoint = self._read_endpoint() if running else None
         endpoint = endpoint or self._new_endpoint()
-        text = configuration(self.layout, endpoint, services, environ)
-        if not self.layout.config.is_file() or self.layout.config.read_text(encoding="utf-8") != text:
-            write_private(self.layout.config, text)
+        specifications = {service.name: specification(service, environ) for service in services}
+        for name, text in specifications.items():
+            write_private(self.layout.specification(name), text)
+        write_private(self.layout.config, configuration(self.layout, endpoint, specifications))
         if running:
             self._update()
             return False

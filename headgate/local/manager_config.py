@@ -1,17 +1,24 @@
-"""supervisord.conf: one program per service, each behind its launcher, none started by itself."""
+"""supervisord.conf: one program per service, each behind its launcher, none started by itself.
+
+What a service is started with stands in a file of its own, as supervisord's syntax has no way to
+quote everything. The digest of that file is on the program's command line, so that supervisord
+sees when a service is not the same any more.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.local.services import Service
 
-__all__ = ["Endpoint", "Layout", "configuration"]
+__all__ = ["Endpoint", "Layout", "configuration", "specification"]
 
 # supervisord waits one second longer after each failure in a row, and gives up after so many.
 RETRIES = 60
@@ -40,6 +47,9 @@ class Layout:
     def config(self) -> Path:
         return self.state / "local" / "supervisord.conf"
 
+    def specification(self, name: str) -> Path:
+        return self.state / "local" / f"{name}.json"
+
     @property
     def endpoint(self) -> Path:
         return self.run / "supervisord.endpoint.json"
@@ -58,11 +68,20 @@ class Endpoint:
     password: str = ""
 
 
-def configuration(
-    layout: Layout, endpoint: Endpoint, services: Sequence[Service], environ: Mapping[str, str]
-) -> str:
-    """supervisord.conf. `environ`: what every service gets on top of the manager's own environment."""
-    sections = ["\n".join(_listener(endpoint))]
+def specification(service: Service, environ: Mapping[str, str]) -> str:
+    """What the launcher reads: argv, environment on top of the manager's own, and what it read of files."""
+    content = {
+        "command": list(service.command),
+        "environ": {**environ, **service.environ},
+        "config": service.config,
+        "stop_seconds": service.stop_seconds,
+        "whole_tree": service.whole_tree,
+    }
+    return json.dumps(content, indent=1, sort_keys=True)
+
+
+def configuration(layout: Layout, endpoint: Endpoint, specifications: Mapping[str, str]) -> str:
+    """supervisord.conf for services by name, each with its specification."""
     own = [
         "[supervisord]",
         f"logfile={_escape(layout.log / 'supervisord.log')}",
@@ -74,58 +93,48 @@ def configuration(
     ]
     if os.geteuid() == 0:
         own.append("user=root")  # said aloud, or supervisord complains at each start
-    sections.append("\n".join(own))
-    sections.append(
-        "[rpcinterface:supervisor]\n"
-        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface"
-    )
-    sections += [_program(layout, service, environ) for service in services]
-    return "\n\n".join(sections) + "\n"
+    rpc = [
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+    ]
+    programs = [_program(layout, name, text) for name, text in specifications.items()]
+    return "\n\n".join("\n".join(lines) for lines in [_listener(endpoint), own, rpc, *programs]) + "\n"
 
 
-def _listener(endpoint: Endpoint) -> Iterator[str]:
+def _listener(endpoint: Endpoint) -> list[str]:
     if endpoint.url.startswith("unix://"):
-        yield "[unix_http_server]"
-        yield f"file={_escape(endpoint.url.removeprefix('unix://'))}"
-        yield "chmod=0700"
-    else:
-        yield "[inet_http_server]"
-        yield f"port={endpoint.url.removeprefix('http://')}"
-        yield f"username={endpoint.username}"
-        yield f"password={_escape(endpoint.password)}"
+        path = endpoint.url.removeprefix("unix://")
+        return ["[unix_http_server]", f"file={_escape(path)}", "chmod=0700"]
+    return [
+        "[inet_http_server]",
+        f"port={endpoint.url.removeprefix('http://')}",
+        f"username={endpoint.username}",
+        f"password={_escape(endpoint.password)}",
+    ]
 
 
-def _program(layout: Layout, service: Service, environ: Mapping[str, str]) -> str:
-    launch = [sys.executable, "-m", "headgate.local.launch", service.name]
-    launch += ["--run", str(layout.records), "--log", str(layout.log / f"{service.name}.log")]
-    launch += ["--stop-seconds", str(service.stop_seconds)]
-    if not service.whole_tree:
-        launch.append("--keep-descendants")
-    variables = {**environ, **service.environ, "_HEADGATE_CONFIG": service.config}
-    pairs = ",".join(f"{key}={_quote(value)}" for key, value in sorted(variables.items()))
-    return "\n".join(
-        [
-            f"[program:{service.name}]",
-            f"command={_escape(shlex.join([*launch, '--', *service.command]))}",
-            f"directory={_escape(layout.home)}",
-            f"environment={_escape(pairs)}",
-            "autostart=false",
-            "autorestart=true",
-            "startsecs=1",
-            f"startretries={RETRIES}",
-            # The launcher needs a moment of its own when it stands in front of an adopted service.
-            f"stopwaitsecs={service.stop_seconds + 5}",
-            "stopsignal=TERM",
-            "stopasgroup=true",
-            "killasgroup=true",
-            "stdout_logfile=NONE",
-            "stderr_logfile=NONE",
-        ]
-    )
-
-
-def _quote(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _program(layout: Layout, name: str, text: str) -> list[str]:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    launch = [sys.executable, "-m", "headgate.local.launch", name, "--digest", digest]
+    launch += ["--spec", str(layout.specification(name)), "--run", str(layout.records)]
+    launch += ["--log", str(layout.log / f"{name}.log")]
+    stop_seconds = json.loads(text)["stop_seconds"]
+    return [
+        f"[program:{name}]",
+        f"command={_escape(shlex.join(launch))}",
+        f"directory={_escape(layout.home)}",
+        "autostart=false",
+        "autorestart=true",
+        "startsecs=1",
+        f"startretries={RETRIES}",
+        # The launcher needs a moment of its own when it stands in front of an adopted service.
+        f"stopwaitsecs={stop_seconds + 5}",
+        "stopsignal=TERM",
+        "stopasgroup=true",
+        "killasgroup=true",
+        "stdout_logfile=NONE",
+        "stderr_logfile=NONE",
+    ]
 
 
 def _escape(value: object) -> str:

@@ -115,12 +115,18 @@ class Platform:
 
     def start(self, service: Service) -> Done:
         """Start the service when it does not run, and wait until it is healthy. Raises ServiceError."""
-        adopted = self.alive(service)
+        before = read_record(self.layout.records, service.name)
+        lived = before is not None and is_alive(before)
         started = self.manager.start(service.name)
         self.wait_healthy(service)
         if not started:
             return Done(False)
-        return Done(True, "taken over, it was running" if adopted else "")
+        if not lived:
+            return Done(True)
+        kept = before == read_record(self.layout.records, service.name)
+        return Done(
+            True, "taken over, it ran without its manager" if kept else "replaced, its settings changed"
+        )
 
     def wait_healthy(self, service: Service) -> None:
         deadline = time.monotonic() + service.start_seconds

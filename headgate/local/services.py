@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from headgate.errors import RefusedError
 from headgate.local import airflow, kafka, redis
 from headgate.local.health import AirflowPart, Check, Http, Redis, Runs, Tcp
 from headgate.local.java import find_java
@@ -86,9 +87,13 @@ def find_binary(name: str) -> str | None:
 
 def _broker(settings: Settings) -> Service:
     broker = kafka.broker_of(settings)
+    try:
+        command = broker.command()
+    except RefusedError:
+        command = []  # without Java nothing starts; what runs can still be looked at and stopped
     return Service(
         "kafka",
-        tuple(broker.command()),
+        tuple(command),
         Tcp(broker.host, broker.port),
         # A step of `up`: the storage is formatted once, before the first start.
         needs=("storage",),
