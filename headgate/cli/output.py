@@ -13,6 +13,8 @@ from rich.table import Table
 
 __all__ = ["err", "out", "print_json", "print_table", "progress", "say"]
 
+UNFOLDED = 400
+
 out = Console(file=None, highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -32,7 +34,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table, markup=False)
+    # Into a pipe or a file nothing is folded: addresses stay whole and `grep` finds them.
+    target = out if out.is_terminal else Console(width=UNFOLDED, highlight=False, soft_wrap=True)
+    target.print(table, markup=False)
 
 
 @contextmanager
