@@ -1,0 +1,182 @@
+"""Where every record went: the books of the record query against what the tables hold.
+
+    read = good + quarantined            the books; the quarantine table must have as many rows
+    good = counted + pending + late      per output that carries a count of its records
+
+`pending` are records that the record query has read and the output's own query has not, by their
+offsets. What is left came too late for its window: Spark drops it without counting records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlglot import exp
+
+from headgate.checkpoints.books import last_page
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
+from headgate.checkpoints.logs import committed_offsets
+from headgate.contract.frozen import FrozenContract
+from headgate.contract.sql import parse_output
+from headgate.errors import NotFoundError
+from headgate.settings import Settings
+
+__all__ = ["Audit", "OutputAudit", "audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAudit:
+    """One output. `late` is None, with the reason, where it cannot be told."""
+
+    output: str
+    counted: int | None
+    pending: int | None
+    late: int | None
+    exact: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One pipeline, from the beginning of its lineage to the newest committed batch."""
+
+    pipeline: str
+    lineage: str
+    batch_id: int
+    read: int
+    good: int
+    quarantined: int
+    quarantine_rows: int
+    outputs: tuple[OutputAudit, ...]
+
+    @property
+    def difference(self) -> int:
+        """Records that are neither good nor quarantined, or are in the quarantine and not in the books."""
+        return abs(self.read - self.good - self.quarantined) + abs(self.quarantined - self.quarantine_rows)
+
+    @property
+    def balanced(self) -> bool:
+        counted_twice = any(each.exact and each.late is not None and each.late < 0 for each in self.outputs)
+        return self.difference == 0 and not counted_twice
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "difference": self.difference, "balanced": self.balanced}
+
+
+def audit(settings: Settings, frozen: FrozenContract) -> Audit:
+    """Add up one pipeline. Raises NotFoundError before its first committed batch, RefusedError for a
+    damaged checkpoint."""
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    lineage = layout.current_lineage()
+    committed = committed_offsets(layout.query(lineage, RECORDS)) if lineage is not None else None
+    page = last_page(layout.books(lineage), committed.batch_id) if lineage and committed else None
+    if lineage is None or committed is None or page is None:
+        raise NotFoundError(
+            f"pipeline {frozen.pipeline} has committed no batch yet: there is nothing to audit",
+            help=f"headgate status, or headgate start {frozen.pipeline}",
+        )
+    total = page.total
+    return Audit(
+        pipeline=frozen.pipeline,
+        lineage=lineage,
+        batch_id=committed.batch_id,
+        read=total.read,
+        good=total.good,
+        quarantined=total.quarantined,
+        quarantine_rows=_quarantine_rows(settings, frozen.pipeline, lineage, committed.batch_id),
+        outputs=tuple(
+            _output(settings, frozen, name, _Read(total.good, committed.offsets, layout, lineage))
+            for name, output in frozen.outputs.items()
+            if output.count_column is not None
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the record query has read: good records up to these offsets."""
+
+    good: int
+    offsets: Mapping[str, Mapping[int, int]]
+    layout: CheckpointLayout
+    lineage: str
+
+
+def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) -> OutputAudit:
+    reason = _why_not(frozen, name)
+    if reason:
+        return OutputAudit(name, None, None, None, exact=False, reason=reason)
+    mine = committed_offsets(read.layout.query(read.lineage, name))
+    pending = _pending(read.offsets, mine.offsets if mine is not None else None)
+    counted = _counted(settings, frozen, name)
+    if pending is None:
+        reason = f"query {name} has committed nothing yet"
+        return OutputAudit(name, counted, None, None, exact=False, reason=reason)
+    # Pending records are counted as read, and nobody has looked at them: some may be quarantined.
+    told = f"query {name} is at other offsets than the record query" if pending else ""
+    return OutputAudit(name, counted, pending, read.good - counted - pending, exact=not pending, reason=told)
+
+
+def _why_not(frozen: FrozenContract, name: str) -> str:
+    """Why the output's count cannot be compared with the books, empty if it can."""
+    spec = frozen.contract.outputs[name]
+    query = parse_output(spec.sql, frozen.contract.sources) if spec.sql is not None else []
+    if isinstance(query, list):
+        return "its records cannot be told from a Python function"
+    reasons = (
+        (
+            len(frozen.contract.sources) > 1,
+            "the books are kept over all sources, and there are several",
+        ),
+        (
+            query.find(exp.Where, exp.Having, exp.Join, exp.Distinct) is not None,
+            "its query leaves records out, or counts them more than once",
+        ),
+        (_slides(query), "its windows overlap: a record is counted in several"),
+        (
+            spec.mode == "append",
+            "it is written when a window closes: the open ones are not in the table",
+        ),
+        (not any(target.delta for target in spec.to), "it has no Delta table"),
+    )
+    return next((reason for applies, reason in reasons if applies), "")
+
+
+def _slides(query: exp.Select) -> bool:
+    windows = [call for call in query.find_all(exp.Anonymous) if call.name.lower() == "window"]
+    return any(len(call.expressions) > 2 and call.expressions[1] != call.expressions[2] for call in windows)
+
+
+def _pending(
+    read: Mapping[str, Mapping[int, int]], counted: Mapping[str, Mapping[int, int]] | None
+) -> int | None:
+    """Records between two places of the topics; negative when the output's query is the one ahead."""
+    if counted is None:
+        return None
+    return sum(
+        offset - counted.get(topic, {}).get(number, offset)
+        for topic, partitions in read.items()
+        for number, offset in partitions.items()
+    )
+
+
+def _counted(settings: Settings, frozen: FrozenContract, name: str) -> int:
+    import pyarrow.compute as pc
+    from deltalake import DeltaTable
+
+    column = frozen.outputs[name].count_column
+    table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
+    path = table_path(settings.tables, frozen.pipeline, table)
+    values = DeltaTable(path).to_pyarrow_dataset().to_table(columns=[column])[column]
+    return int(pc.sum(values).as_py() or 0)
+
+
+def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
+    import pyarrow.compute as pc
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)
+    return int(rows.count_rows(filter=mine))
