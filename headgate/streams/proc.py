@@ -126,7 +126,7 @@ def kill(pid: int, ticks: int) -> None:
     except ProcessLookupError:
         return
     try:
-        if proc.start_ticks(pid) == ticks:
+        if start_ticks(pid) == ticks:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:
         return

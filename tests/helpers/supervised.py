@@ -51,6 +51,7 @@ class Installation:
         self.state = home / "var"
         self.store_url = store_url
         self.supervisors: list[subprocess.Popen[bytes]] = []
+        self.clients: list[SupervisorClient] = []
         self.policy: dict[str, float] = dict(FAST)
 
     def supervise(self, port: int | None = None) -> SupervisorClient:
@@ -73,6 +74,7 @@ class Installation:
         token = self.state / "secrets" / "supervisor.token"
         until("the token", token.exists)
         client = SupervisorClient(f"http://127.0.0.1:{port}", token.read_text().strip())
+        self.clients.append(client)
         until("a healthy supervisor", lambda: self.healthy(client, process))
         return client
 
@@ -121,6 +123,8 @@ class Installation:
 
     def clear(self) -> None:
         """End all that was started here."""
+        for client in self.clients:
+            client.close()
         for process in self.supervisors:
             if process.poll() is None:
                 process.kill()
