@@ -42,7 +42,8 @@ class Service:
     group: str = "base"
     environ: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
-    start_seconds: int = 60
+    # A process that dies is noticed at once; only one that hangs costs this long on a busy machine.
+    start_seconds: int = 120
     stop_seconds: int = 15
     whole_tree: bool = True
     optional: bool = False
@@ -214,7 +215,7 @@ def _part(home: airflow.AirflowHome, name: str, check: Check, ports: tuple[int, 
         group="airflow",
         environ=home.environ,
         config=_digest(home.config, home.passwords),
-        start_seconds=120,
+        start_seconds=240,
     )
 
 

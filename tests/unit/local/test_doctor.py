@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from headgate.local import doctor
+from headgate.local.doctor import BASE_MEMORY, DRIVER_OVERHEAD, GIB, Finding, examine, memory_needed
+from headgate.local.ports import free_port
+from headgate.settings import Settings, load_settings
+
+
+def _settings(home: Path) -> Settings:
+    keys = ("KAFKA", "CONTROLLER", "REDIS")
+    kafka, controller, redis = (str(free_port()) for _ in keys)
+    environ = {
+        "HEADGATE_KAFKA_BROKERS": f"127.0.0.1:{kafka}",
+        "HEADGATE_LOCAL_KAFKA_CONTROLLER_PORT": controller,
+        "HEADGATE_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+    }
+    return load_settings(home, environ)[0]
+
+
+def _named(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_heaps_and_overheads_add_up() -> None:
+    assert memory_needed([]) == BASE_MEMORY
+    assert memory_needed(["512m", "2g"]) == BASE_MEMORY + GIB // 2 + 2 * GIB + 2 * DRIVER_OVERHEAD
+
+
+def test_nothing_started_is_one_failure_per_service_each_with_a_next_command(tmp_path: Path) -> None:
+    findings = examine(_settings(tmp_path))
+    for name in ("process manager", "kafka", "redis"):
+        assert _named(findings, name).failed
+        assert _named(findings, name).help == "headgate up"
+
+
+def test_missing_jars_are_counted_and_the_command_is_named(tmp_path: Path) -> None:
+    finding = _named(examine(_settings(tmp_path)), "spark jars")
+    assert finding.failed
+    assert finding.detail.startswith("11 of 11")
+    assert finding.help == "make jars"
+
+
+def test_streams_that_do_not_fit_the_machine_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small:
+        total = GIB
+
+    monkeypatch.setattr(psutil, "virtual_memory", Small)
+    finding = _named(examine(_settings(tmp_path)), "memory")
+    assert finding.failed
+    assert "headgate stop" in finding.help
+
+
+def test_a_full_disk_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        free = GIB
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _path: Full)
+    assert _named(examine(_settings(tmp_path)), "disk").failed
+
+
+def test_what_is_only_missed_is_a_warning_not_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "missing_binaries", lambda: {"prometheus": "no alerts"})
+    finding = _named(examine(_settings(tmp_path)), "prometheus")
+    assert (finding.failed, finding.mark) == (False, "warning")
+    assert "no alerts" in finding.detail

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from headgate.local.pipelines import held_back
+from headgate.streams.model import Desired, Phase, StreamStatus
+
+
+def _status(phase: Phase, desired: Desired = Desired.RUNNING, **more: object) -> StreamStatus:
+    values = {"generation": 1, "epoch": 1, "contract_hash": "h", **more}
+    return StreamStatus("p", "p", phase, desired, **values)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_was_never_ordered_is_not_held_back() -> None:
+    assert held_back(None, "p") is None
+    assert held_back(_status(Phase.STOPPED, Desired.STOPPED, generation=0), "p") is None
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.STOPPED])
+def test_a_stream_that_shall_run_is_not_held_back(phase: Phase) -> None:
+    assert held_back(_status(phase), "p") is None
+
+
+def test_a_stopped_stream_names_who_stopped_it_and_how_to_start_it() -> None:
+    held = held_back(_status(Phase.STOPPED, Desired.STOPPED, stopped_by="cli:ann, upgrade"), "p")
+    assert held is not None
+    assert held.reason == "stopped by cli:ann, upgrade"
+    assert held.help == "headgate start p"
+
+
+def test_a_parked_stream_gives_its_reason_even_though_it_is_desired() -> None:
+    held = held_back(_status(Phase.PARKED, reason="crash loop"), "p")
+    assert held is not None
+    assert held.reason == "parked: crash loop"
+    assert "headgate restart p" in held.help
+
+
+def test_a_retired_stream_stays_retired() -> None:
+    held = held_back(_status(Phase.RETIRED, Desired.STOPPED), "p")
+    assert held is not None
+    assert held.reason == "retired"
