@@ -84,7 +84,7 @@ def _living(case: Case) -> Step | None:
     if not case.wanted or record.superseded:
         return stop_unwanted(case)
     if life is Life.PENDING:
-        late = case.now - record.phase_since > case.policy.launch_seconds
+        late = case.seen.pending_seconds > case.policy.launch_seconds
         return unhealthy(case, "its runner did not start a driver in time") if late else None
     return _follow(case)
 

@@ -56,6 +56,7 @@ class Observer:
         self._monotonic = monotonic
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._waiting: dict[str, float] = {}
+        self._pending: dict[str, float] = {}
         self._all_marked: list[str] | None = None
 
     def begin(self) -> None:
@@ -92,6 +93,7 @@ class Observer:
         """Read the exit note before the process: a driver seen dead has then had its chance to leave one."""
         if processes.is_driver(known.driver_pid, known.driver_ticks, known.nonce):
             self._waiting.pop(known.nonce, None)
+            self._pending.pop(known.nonce, None)
             return Seen(Life.ALIVE)
         if known.driver_pid is None:
             return self._not_known(folder, known)
@@ -100,10 +102,10 @@ class Observer:
     def _not_known(self, folder: Path, known: Incarnation) -> Seen:
         """No driver is on record: none was launched, one is about to come, or its runner died."""
         child = self._children.get(known.nonce)
-        if child is not None and child.poll() is None:
-            return Seen(Life.PENDING)
-        if processes.runners_of(known.nonce) or processes.remains(known.nonce):
-            return Seen(Life.PENDING)
+        running = child is not None and child.poll() is None
+        if running or processes.runners_of(known.nonce) or processes.remains(known.nonce):
+            since = self._pending.setdefault(known.nonce, self._monotonic())
+            return Seen(Life.PENDING, pending_seconds=self._monotonic() - since)
         exited = _exit(folder, known.epoch)
         if exited is not None or child is not None:
             self._children.pop(known.nonce, None)

@@ -63,6 +63,7 @@ class Seen:
     up: bool = False
     progressed: bool = False  # a batch was committed by this incarnation
     healthy: bool = False  # a commit or an idle report since it came up
+    pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
     stalled: str | None = None
     stalled_since: float | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from supervised import ALICE, HASH, Installation, ends, free_port, in_phase, start, until
+from supervised import ALICE, HASH, Installation, ends, in_phase, start, until
 
 from headgate.errors import RefusedError, SupervisorUnavailable
 from headgate.streams.model import Desired, FailureClass, Owner, Phase
@@ -362,7 +363,10 @@ def test_an_intent_without_a_launch_is_carried_out_by_the_next_supervisor(place:
 
 
 def test_a_taken_port_is_named(place: Installation) -> None:
-    port = free_port()
-    place.supervise(port)
-    with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1:{port}"):
-        place.supervise(port)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = place.launch(port)
+        assert process.wait(60) != 0
+    assert f"cannot listen on 127.0.0.1:{port}" in place.journal()

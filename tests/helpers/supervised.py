@@ -25,7 +25,7 @@ ALICE = Owner(kind="cli", user="alice")
 FAST = {"backoff_base": 0.2, "healthy_seconds": 2.0, "stop_deadline": 5.0, "remains_grace": 1.0}
 
 
-def until(what: str, look: Callable[[], T], *, seconds: float = 30.0) -> T:
+def until(what: str, look: Callable[[], T], *, seconds: float = 60.0) -> T:
     """Poll until `look` answers something true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -54,9 +54,8 @@ class Installation:
         self.clients: list[SupervisorClient] = []
         self.policy: dict[str, float] = dict(FAST)
 
-    def supervise(self, port: int | None = None) -> SupervisorClient:
-        """Start a supervisor and answer its client once it is healthy."""
-        port = port or free_port()
+    def launch(self, port: int) -> subprocess.Popen[bytes]:
+        """A supervisor's process, up or not."""
         environment = {
             **os.environ,
             "HEADGATE_HOME": str(self.home),
@@ -66,22 +65,30 @@ class Installation:
         }
         if self.store_url:
             environment["HEADGATE_STORE_URL"] = self.store_url
-        log = (self.home / "supervisor.log").open("ab")
         script = Path(__file__).with_name("stand_in_supervisor.py")
-        process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=log, stderr=log)
-        log.close()
+        with (self.home / "supervisor.log").open("ab") as log:
+            process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=log, stderr=log)
         self.supervisors.append(process)
+        return process
+
+    def supervise(self) -> SupervisorClient:
+        """Start a supervisor and answer its client once it is healthy."""
+        port = free_port()
+        process = self.launch(port)
         token = self.state / "secrets" / "supervisor.token"
-        until("the token", token.exists)
+        until("the token", lambda: token.exists() or process.poll() is not None)
         client = SupervisorClient(f"http://127.0.0.1:{port}", token.read_text().strip())
         self.clients.append(client)
         until("a healthy supervisor", lambda: self.healthy(client, process))
         return client
 
+    def journal(self) -> str:
+        return (self.home / "supervisor.log").read_text()
+
     def healthy(self, client: SupervisorClient, process: subprocess.Popen[bytes]) -> bool:
         from headgate.errors import SupervisorUnavailable
 
-        assert process.poll() is None, (self.home / "supervisor.log").read_text()
+        assert process.poll() is None, self.journal()
         try:
             return client.health()["rounds"] > 0
         except SupervisorUnavailable:

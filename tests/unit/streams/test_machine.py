@@ -1,0 +1,308 @@
+"""The state machine against a small world of processes: random orders, random faults, any moment."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stream_world import ALICE, COMMANDS, FAULTS, HASH, POLICY, World, happen
+
+from headgate.streams import orders
+from headgate.streams.failures import Diagnosis
+from headgate.streams.machine import decide
+from headgate.streams.model import Desired, FailureClass, Phase
+from headgate.streams.record import StopCause, StreamRecord
+from headgate.streams.steps import Effect, Life, Seen, Step
+from headgate.streams.transitions import TRANSITIONS, Cause, IllegalTransition, move
+
+
+def ordered(**changes: object) -> StreamRecord:
+    record, _ = orders.ensure(None, stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=0.0)
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def next_step(
+    record: StreamRecord, seen: Seen, *, now: float = 100.0, suspended: bool = False
+) -> Step | None:
+    return decide(record, seen, now=now, policy=POLICY, jitter=0.5, suspended=suspended)
+
+
+def died(failure: FailureClass, *, progressed: bool = False, claimed: int = 0) -> Seen:
+    return Seen(
+        Life.DEAD,
+        returncode=10,
+        exited_at=99.0,
+        diagnosis=Diagnosis(failure, "told", "evidence"),
+        progressed=progressed,
+        claimed_epoch=claimed,
+    )
+
+
+RUNNING = ordered(phase=Phase.RUNNING, epoch=3, attempted=1)
+NOTHING = Seen(Life.NONE)
+
+
+def test_an_order_starts_the_next_epoch_and_writes_it_down_with_the_spawn() -> None:
+    step = next_step(ordered(), NOTHING)
+    assert step is not None
+    assert (step.effect, step.record.epoch, step.record.phase) == (Effect.SPAWN, 1, Phase.STARTING)
+    assert step.record.attempted == step.record.generation == 1
+    assert step.event is not None
+    assert step.event.actor == "cli:alice"
+
+
+def test_nothing_starts_while_anything_of_the_old_driver_lives() -> None:
+    for life in (Life.ALIVE, Life.PENDING, Life.REMAINS):
+        for phase in Phase:
+            record = replace(RUNNING, phase=phase, generation=2, stop=None)
+            if phase is Phase.STOPPING:
+                record = replace(record, stop=stopping(1000.0).stop)
+            step = next_step(record, Seen(life))
+            assert step is None or step.effect is not Effect.SPAWN
+
+
+def stopping(deadline: float) -> StreamRecord:
+    record, _ = orders.stop(
+        RUNNING,
+        stream="s",
+        actor="cli:bob",
+        reason="why",
+        owner=None,
+        generation=None,
+        kill=False,
+        deadline_seconds=deadline,
+        now=100.0,
+    )
+    step = next_step(record, Seen(Life.ALIVE))
+    assert step is not None
+    assert step.record.phase is Phase.STOPPING
+    return step.record
+
+
+def test_a_stop_signals_once_waits_for_the_deadline_and_then_kills() -> None:
+    record = stopping(30.0)
+    signal = next_step(record, Seen(Life.ALIVE))
+    assert signal is not None
+    assert signal.effect is Effect.SIGNAL
+    assert next_step(signal.record, Seen(Life.ALIVE), now=129.0) is None
+    kill = next_step(signal.record, Seen(Life.ALIVE), now=130.0)
+    assert kill is not None
+    assert kill.effect is Effect.KILL
+    ended = next_step(kill.record, Seen(Life.DEAD, signal=9), now=131.0)
+    assert ended is not None
+    assert (ended.record.phase, ended.record.stopped_how) == (Phase.STOPPED, "killed")
+
+
+def test_a_stop_that_the_driver_finished_says_that_the_batch_was_committed() -> None:
+    ended = next_step(stopping(30.0), Seen(Life.DEAD, returncode=0))
+    assert ended is not None
+    assert ended.record.stopped_how == "committed"
+    assert ended.event is not None
+    assert ended.event.actor == "cli:bob"
+
+
+def test_a_sooner_deadline_is_taken_over_and_a_later_one_is_not() -> None:
+    record = stopping(30.0)
+    again = {"stream": "s", "actor": "cli:bob", "reason": "", "owner": None, "generation": None}
+    later, event = orders.stop(record, **again, kill=False, deadline_seconds=60, now=100.0)  # type: ignore[arg-type]
+    assert (later, event) == (record, None)
+    sooner, _ = orders.stop(record, **again, kill=True, deadline_seconds=60, now=100.0)  # type: ignore[arg-type]
+    assert sooner.stop is not None
+    assert (sooner.stop.deadline_at, sooner.stop.kill) == (100.0, True)
+
+
+@pytest.mark.parametrize("failure", [FailureClass.DATA_LOSS, FailureClass.CHECKPOINT])
+def test_what_a_restart_cannot_help_is_parked_at_once(failure: FailureClass) -> None:
+    step = next_step(RUNNING, died(failure))
+    assert step is not None
+    assert (step.record.phase, step.record.failure_class) == (Phase.PARKED, failure)
+    assert step.ending is not None
+    assert step.ending.failure is failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "starts"),
+    [
+        (FailureClass.DETERMINISTIC, 2),
+        (FailureClass.UNKNOWN, 3),
+        (FailureClass.TRANSIENT, 5),
+        (FailureClass.FENCED, 5),
+    ],
+)
+def test_each_class_has_its_number_of_attempts(failure: FailureClass, starts: int) -> None:
+    assert attempts(failure, limit=20) == starts
+
+
+def test_a_dependency_is_waited_for_without_end_and_ever_later() -> None:
+    assert attempts(FailureClass.DEPENDENCY, limit=20) == 20
+
+
+def test_a_driver_that_commits_between_its_deaths_is_not_in_a_crash_loop() -> None:
+    assert attempts(FailureClass.TRANSIENT, limit=20, progressed=True) == 20
+
+
+def attempts(failure: FailureClass, *, limit: int, progressed: bool = False) -> int:
+    """How many drivers are started until the stream is parked."""
+    record, now, starts = ordered(), 0.0, 0
+    seen = NOTHING
+    while starts < limit and record.phase is not Phase.PARKED:
+        step = next_step(record, seen, now=now)
+        if step is None:
+            assert record.next_attempt_at is not None
+            assert record.next_attempt_at > now
+            now = record.next_attempt_at
+            continue
+        record = step.record
+        spawned = step.effect is Effect.SPAWN
+        starts += spawned
+        seen = died(failure, progressed=progressed) if spawned else NOTHING
+    return starts
+
+
+def test_a_fenced_driver_is_not_restarted_over_a_newer_claim() -> None:
+    step = next_step(RUNNING, died(FailureClass.FENCED, claimed=4))
+    assert step is not None
+    assert step.record.phase is Phase.PARKED
+    ours = next_step(RUNNING, died(FailureClass.FENCED, claimed=3))
+    assert ours is not None
+    assert ours.record.phase is Phase.BACKOFF
+
+
+def test_only_an_order_starts_above_a_claim_that_is_not_ours() -> None:
+    waiting = replace(RUNNING, phase=Phase.BACKOFF, next_attempt_at=50.0)
+    parked = next_step(waiting, Seen(Life.NONE, claimed_epoch=9))
+    assert parked is not None
+    assert (parked.record.phase, parked.effect) == (Phase.PARKED, None)
+    over = next_step(replace(waiting, generation=2), Seen(Life.NONE, claimed_epoch=9))
+    assert over is not None
+    assert (over.record.phase, over.record.epoch) == (Phase.STARTING, 10)
+
+
+def test_a_stall_restarts_only_when_the_policy_says_so() -> None:
+    seen = Seen(Life.ALIVE, up=True, stalled="query a", stalled_since=0.0)
+    assert next_step(RUNNING, seen, now=10_000.0) is None
+    step = decide(RUNNING, seen, now=601.0, policy=replace(POLICY, stall_restart=600.0), jitter=0.0)
+    assert step is not None
+    assert step.record.stop is not None
+    assert step.record.stop.cause is StopCause.UNHEALTHY
+    ended = next_step(step.record, Seen(Life.DEAD, signal=9))
+    assert ended is not None
+    assert ended.record.phase is Phase.BACKOFF
+
+
+def test_a_healthy_stretch_forgets_the_failures() -> None:
+    step = next_step(RUNNING, died(FailureClass.TRANSIENT))
+    assert step is not None
+    troubled = replace(step.record, phase=Phase.RUNNING, phase_since=100.0)
+    seen = Seen(Life.ALIVE, up=True, healthy=True)
+    assert next_step(troubled, seen, now=110.0) is None
+    calm = next_step(troubled, seen, now=100.0 + POLICY.healthy_seconds)
+    assert calm is not None
+    assert calm.record.failures == ()
+
+
+def test_suspension_stops_and_starts_nothing_but_keeps_what_is_wanted() -> None:
+    step = next_step(RUNNING, Seen(Life.ALIVE), suspended=True)
+    assert step is not None
+    assert (step.record.phase, step.record.desired) == (Phase.STOPPING, Desired.RUNNING)
+    ended = next_step(step.record, Seen(Life.DEAD, returncode=0), suspended=True)
+    assert ended is not None
+    assert ended.record.phase is Phase.STOPPED
+    assert next_step(ended.record, NOTHING, suspended=True) is None
+    resumed = next_step(ended.record, NOTHING)
+    assert resumed is not None
+    assert (resumed.effect, resumed.record.epoch) == (Effect.SPAWN, 4)
+
+
+def test_an_intent_that_was_never_launched_is_launched_with_the_same_epoch() -> None:
+    step = next_step(replace(RUNNING, phase=Phase.STARTING), Seen(Life.NEVER))
+    assert step is not None
+    assert (step.effect, step.event, step.record.epoch) == (Effect.SPAWN, None, 3)
+
+
+def test_a_driver_alive_against_the_record_is_stopped() -> None:
+    rest = replace(RUNNING, phase=Phase.STOPPED, desired=Desired.STOPPED)
+    step = next_step(rest, Seen(Life.ALIVE))
+    assert step is not None
+    assert step.record.phase is Phase.STOPPING
+    assert step.event is not None
+    assert step.event.cause == Cause.STRAY
+
+
+def test_every_way_that_the_table_does_not_name_is_refused() -> None:
+    allowed = {(t.source, t.target, t.cause) for t in TRANSITIONS}
+    actors = {"cli:x", "airflow:a/b/c", "supervisor", "driver"}
+    for source in Phase:
+        for target in Phase:
+            for cause in Cause:
+                record = replace(RUNNING, phase=source)
+                if (source, target, cause) in allowed:
+                    continue
+                for actor in actors:
+                    with pytest.raises(IllegalTransition):
+                        move(record, target, cause=cause, actor=actor, now=0.0, reason="")
+
+
+def test_a_driver_cannot_order_and_a_person_cannot_report_a_driver_up() -> None:
+    with pytest.raises(IllegalTransition):
+        move(ordered(), Phase.STARTING, cause=Cause.ORDERED, actor="driver", now=0.0, reason="")
+    starting = replace(RUNNING, phase=Phase.STARTING)
+    with pytest.raises(IllegalTransition):
+        move(starting, Phase.RUNNING, cause=Cause.UP, actor="cli:x", now=0.0, reason="")
+
+
+_SCRIPTS = st.lists(st.sampled_from(COMMANDS + FAULTS * 2), max_size=60)
+
+
+@given(script=_SCRIPTS, seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_script_of_orders_and_faults_makes_two_drivers_or_leaves_the_table(
+    script: list[str], seed: int
+) -> None:
+    world = World(random.Random(seed))
+    for what in script:
+        happen(world, what)
+        world.tick()
+    epochs = [driver.epoch for driver in world.drivers]
+    assert epochs == sorted(set(epochs))
+
+
+@given(script=_SCRIPTS, seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_when_the_faults_end_the_stream_comes_to_what_is_wanted(script: list[str], seed: int) -> None:
+    world = World(random.Random(seed))
+    for what in script:
+        happen(world, what)
+        world.tick()
+    world.suspended = False
+    for _ in range(20):
+        world.now += 400.0
+        world.tick()
+        driver = world.current()
+        if driver is not None and driver.alive:
+            driver.up = driver.committed = True
+    record = world.record
+    if record is None:
+        return
+    alive = [driver.epoch for driver in world.drivers if driver.alive or (driver.child and not driver.alive)]
+    if record.desired is Desired.STOPPED:
+        assert record.phase is Phase.STOPPED
+        assert alive == []
+    else:
+        assert record.phase in (Phase.RUNNING, Phase.PARKED)
+        assert alive == ([record.epoch] if record.phase is Phase.RUNNING else [])
+
+
+@given(script=_SCRIPTS, seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_parked_stream_leaves_only_by_an_order(script: list[str], seed: int) -> None:
+    world = World(random.Random(seed))
+    for what in script:
+        before = world.record
+        happen(world, what)
+        world.tick()
+        if before is not None and before.phase is Phase.PARKED and world.record is not None:
+            assert world.record.phase is Phase.PARKED or what in COMMANDS or before.superseded
