@@ -1,0 +1,39 @@
+"""`python -m bench [PART…]`: run parts of the benchmark and write bench/RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+
+from bench.parts import PARTS
+from bench.place import open_place
+from bench.report import append, render
+from bench.services import broker_and_redis
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{' '.join(PARTS)} (default: all)")
+    parser.add_argument("--records", type=int, default=16_000_000, help="records of a throughput job")
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs of each measurement")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of a latency measurement")
+    options = parser.parse_args()
+    unknown = sorted(set(options.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown part {unknown[0]}: expected {', '.join(PARTS)}")
+    chosen = [part for part in PARTS if part in options.parts or not options.parts]
+    place = open_place()
+    command = " ".join(["python -m bench", *map(shlex.quote, sys.argv[1:])])
+    with broker_and_redis(place):
+        for part in chosen:
+            begun = time.time()
+            for result in PARTS[part](place, options):
+                append(result | {"part": part, "at": begun, "command": command})
+    render()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

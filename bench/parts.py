@@ -1,0 +1,31 @@
+"""The parts of the benchmark by name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.place import Place
+from bench.throughput import JOBS, compare, show
+
+__all__ = ["PARTS"]
+
+Part = Callable[[Place, argparse.Namespace], Iterator[dict[str, Any]]]
+
+
+def _throughput(prefix: str) -> Part:
+    def run(place: Place, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+        for job in JOBS:
+            if job.name.startswith(prefix):
+                result = compare(place, job, records=options.records, runs=options.runs)
+                print(show(result), flush=True)
+                yield result
+
+    return run
+
+
+PARTS: dict[str, Part] = {
+    "records": _throughput("records"),
+    "windows": _throughput("windows"),
+}

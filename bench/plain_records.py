@@ -1,0 +1,37 @@
+"""The records job as one writes it without headgate: Kafka → from_json → Delta, appended.
+
+No rules, no quarantine, no metrics, no fencing: what the benchmark compares against.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from bench.plain import SCHEMA, arguments, read_topic, session
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["run"]
+
+
+def run(spark: SparkSession, options: Namespace) -> None:
+    raw = read_topic(spark, options)
+    parsed = raw.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("r")).select("r.*")
+    query = (
+        parsed.writeStream.format("delta")
+        .outputMode("append")
+        .option("checkpointLocation", options.checkpoint)
+        .trigger(availableNow=True)
+        .start(options.table)
+    )
+    query.awaitTermination()
+
+
+if __name__ == "__main__":
+    chosen = arguments()
+    run(session(chosen), chosen)

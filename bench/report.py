@@ -1,0 +1,140 @@
+"""Results: appended to results.json, and the newest of each measurement rendered to RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.machine import machine, versions
+
+__all__ = ["append", "render", "results_text"]
+
+_FOLDER = Path(__file__).parent
+RESULTS = _FOLDER / "results.json"
+TEXT = _FOLDER / "RESULTS.md"
+
+_METHOD = """\
+How it is measured. Every part runs on a broker and a Redis of its own, on the machine that it measures.
+Both sides of a throughput job read the same topic with the same master (`local[2]`), memory (3g) and
+records per batch; they run in turn, and the first batch of each run is left out. A rate is taken from the
+times of Spark's commit files, of the slowest query where there are several. Before a rate counts, the
+tables are read back: every good record once, every bad one in the quarantine, every closed window with
+the count that a recount of the input gives.
+"""
+
+
+def append(result: Mapping[str, Any]) -> None:
+    """Add one result, with the machine and the versions it was measured on."""
+    found = _read()
+    found.append({**result, "machine": machine(), "versions": versions()})
+    RESULTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def render() -> None:
+    TEXT.write_text(results_text(_read()), encoding="utf-8")
+
+
+def _read() -> list[dict[str, Any]]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+
+
+def results_text(results: Sequence[Mapping[str, Any]]) -> str:
+    """RESULTS.md: the newest result of each measurement."""
+    newest = {(each["part"], each["job"]): each for each in results}
+    lines = ["# Benchmark", "", "Made by `make bench`; do not edit.", "", _METHOD]
+    if not newest:
+        return "\n".join([*lines, "No run is recorded yet.", ""])
+    last = max(newest.values(), key=lambda each: each["at"])
+    lines += [_machine_line(last["machine"]), "", _version_line(last["versions"]), ""]
+    for title, part, table in _SECTIONS:
+        rows = [each for (p, _), each in newest.items() if p in part]
+        if rows:
+            lines += [f"## {title}", "", *table(rows), ""]
+    lines += ["## Commands", "", *_commands(list(newest.values())), ""]
+    return "\n".join(lines)
+
+
+def _machine_line(found: Mapping[str, Any]) -> str:
+    return (
+        f"Machine: {found['processor']}, {found['cores']} cores, {found['memory_gib']:.0f} GiB, "
+        f"{found['system']}, {found['filesystem']}."
+    )
+
+
+def _version_line(found: Mapping[str, str]) -> str:
+    return "Versions: " + ", ".join(f"{name} {value}" for name, value in found.items()) + "."
+
+
+def _throughput(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| job | records | bad | plain, records/s | headgate, records/s | ratio | to reach |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        sides = [_with_spread(each[side]) for side in ("plain", "headgate")]
+        lines.append(
+            f"| {each['job']} | {each['records']:,} | {each['bad']:,} | {sides[0]} | {sides[1]} "
+            f"| {each['ratio']:.2f} | {each['target']:.2f} |"
+        )
+    return [*lines, "", "Median of the runs, and their spread in brackets."]
+
+
+def _seconds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| measurement | seconds, median | spread | to reach |", "|---|---:|---:|---:|"]
+    for each in rows:
+        one = each["seconds"]
+        target = f"{each['target']:g}" if each.get("target") else ""
+        lines.append(
+            f"| {each['title']} | {one['median']:.1f} | {one['least']:.1f}–{one['most']:.1f} | {target} |"
+        )
+    return lines
+
+
+def _latency(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| output | records/s | trigger | p50 | p95 | p99 | most | to reach |",
+        "|---|---:|---|---:|---:|---:|---:|---|",
+    ]
+    for each in rows:
+        times = " | ".join(f"{each[name]:.2f} s" for name in ("p50", "p95", "p99", "most"))
+        target = f"p95 {each['target']:g} s" if each.get("target") else ""
+        lines.append(f"| {each['title']} | {each['rate']:,} | {each['trigger']} | {times} | {target} |")
+    return [
+        *lines,
+        "",
+        "From the moment a record is given to the producer until a result that contains it can be read: in "
+        "Redis, the published document holds the record's number or a later one of its partition; in "
+        "Delta, the commit that brought it is visible. A reader looks every 5 ms. Warm-up left out.",
+    ]
+
+
+def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| stream | driver (Python) | JVM | Python workers | together |", "|---|---:|---:|---:|---:|"]
+    for each in rows:
+        parts = [each[name] for name in ("driver", "jvm", "workers")]
+        told = " | ".join(f"{value / 2**20:,.0f} MiB" for value in (*parts, sum(parts)))
+        lines.append(f"| {each['title']} | {told} |")
+    return [*lines, "", "Resident set size; the greatest seen in the time."]
+
+
+_SECTIONS = (
+    ("Throughput", ("records", "windows"), _throughput),
+    ("Start and recovery", ("start", "recovery"), _seconds),
+    ("Latency", ("latency",), _latency),
+    ("Memory", ("memory",), _memory),
+)
+
+
+def _commands(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    told: dict[str, None] = {}
+    for each in sorted(rows, key=lambda each: each["at"]):
+        day = time.strftime("%Y-%m-%d", time.gmtime(each["at"]))
+        told[f"- `{each['command']}`, {day}"] = None
+    return list(told)
+
+
+def _with_spread(side: Mapping[str, Any]) -> str:
+    return f"{side['median']:,.0f} ({side['least']:,.0f}–{side['most']:,.0f})"

@@ -1,0 +1,152 @@
+"""A pipeline of the benchmark, run by the real driver on a fresh installation.
+
+Contracts go through `headgate apply`, and the driver is started as the supervisor's runner starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bench.place import CHECKOUT, Place
+from bench.waiting import wait_for
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.logs import committed_offsets
+from headgate.contract.frozen import ContractStore, FrozenContract
+from headgate.streams import processes
+
+__all__ = ["Driver", "apply", "driver"]
+
+_STOP_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A driver that runs, and where its work shows."""
+
+    place: Place
+    frozen: FrozenContract
+    process: subprocess.Popen[bytes]
+    started: float
+    nonce: str
+    log: Path
+
+    def queries(self) -> list[Path]:
+        """The checkpoints of all its queries; empty before it has a lineage."""
+        layout = CheckpointLayout(self.place.settings().checkpoints, self.frozen.pipeline)
+        lineage = layout.current_lineage()
+        if lineage is None:
+            return []
+        names = [RECORDS, *self.frozen.stateful_outputs]
+        return [layout.query(lineage, name) for name in names]
+
+    def table(self, name: str) -> Path:
+        return self.place.settings().tables / self.frozen.pipeline / name
+
+    def status(self) -> dict[str, Any]:
+        file = self.place.settings().state / "streams" / self.frozen.pipeline / "status.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+    def committed(self, total: int) -> bool:
+        """Whether every query has committed so many records."""
+        if self.process.poll() is not None:
+            raise SystemExit(f"error: the driver ended with {self.process.returncode}, see {self.log}")
+        found = [committed_offsets(query) for query in self.queries()]
+        return bool(found) and all(
+            each is not None and sum(sum(p.values()) for p in each.offsets.values()) >= total
+            for each in found
+        )
+
+    def wait_committed(self, total: int, seconds: float) -> None:
+        wait_for(
+            lambda: self.committed(total), seconds, f"{self.frozen.pipeline} commits, see {self.log}", 0.2
+        )
+
+    def wait_settled(self, seconds: float = 60.0) -> None:
+        """Until every query waits for data: what a watermark still closes is written then."""
+        idle_since = time.time()
+        wait_for(
+            lambda: all((q["last_idle_at"] or 0) > idle_since for q in self.status()["queries"].values()),
+            seconds,
+            f"{self.frozen.pipeline} has nothing left to do, see {self.log}",
+        )
+
+
+def apply(place: Place, pipeline: str, changes: Mapping[str, Any]) -> FrozenContract:
+    """Put one contract into the cleared installation and apply it. `changes` are dotted keys."""
+    yaml = YAML(typ="safe")
+    document = yaml.load(
+        (Path(__file__).parent / "pipelines" / f"{pipeline}.yaml").read_text(encoding="utf-8")
+    )
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        inner = document
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    with (place.pipelines / f"{pipeline}.yaml").open("w", encoding="utf-8") as stream:
+        yaml.dump(document, stream)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("headgate")), "apply"],
+        cwd=CHECKOUT,
+        env=place.environ("run"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"error: headgate apply exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return ContractStore(place.settings().state).current(pipeline)
+
+
+@contextmanager
+def driver(
+    place: Place, frozen: FrozenContract, *, epoch: int = 1, extra: Mapping[str, str] | None = None
+) -> Iterator[Driver]:
+    """Run the driver; at the end it is asked to stop, and must do so in order."""
+    state = place.settings().state
+    folder = state / "streams" / frozen.pipeline
+    nonce = processes.new_nonce(folder, epoch)
+    log = state / "log" / "streams" / f"{frozen.pipeline}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "spark", "--pipeline", frozen.pipeline, "--contract", frozen.hash]
+    command += ["--generation", "1", "--epoch", str(epoch)]
+    with log.open("ab") as stream:
+        started = time.time()
+        running = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=CHECKOUT,
+            env={**place.environ("run"), "HEADGATE_NONCE": nonce, **(extra or {})},
+            start_new_session=True,
+        )
+    try:
+        yield Driver(place, frozen, running, started, nonce, log)
+        code = _stop(running)
+        if code != 0:
+            raise SystemExit(f"error: the driver was asked to stop and ended with {code}, see {log}")
+    finally:
+        if running.poll() is None:
+            running.kill()
+            running.wait()
+        while processes.kill_all(nonce):
+            time.sleep(0.05)
+
+
+def _stop(running: subprocess.Popen[bytes]) -> int:
+    os.kill(running.pid, signal.SIGTERM)
+    return running.wait(_STOP_SECONDS)

@@ -1,0 +1,123 @@
+"""Records and windows: hand-written and by headgate in turn, on the same topic, with the same settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from bench.dataset import Dataset, Expected
+from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
+from bench.loader import load
+from bench.place import CHECKOUT, Place
+from bench.rates import read_commits, spread, steady_rate
+from bench.stream import apply, driver
+
+__all__ = ["JOBS", "Job", "compare"]
+
+MEMORY = "3g"
+MAX_BATCH = 1_000_000
+_DEADLINE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One comparison. `target`: the ratio to reach."""
+
+    name: str
+    pipeline: str
+    module: str
+    topic: str
+    bad: bool
+    target: float
+
+
+JOBS = (
+    Job("records", "bench-records", "bench.plain_records", "bench_clean", False, 0.8),
+    Job("records-bad", "bench-records", "bench.plain_records", "bench_bad", True, 0.65),
+    Job("windows", "bench-windows", "bench.plain_windows", "bench_clean", False, 0.6),
+)
+
+
+def compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, Any]:
+    """Run both sides `runs` times in turn; a result only if every run was exact."""
+    dataset = Dataset(records, job.bad)
+    load(place.settings("services"), job.topic, dataset)
+    expected = dataset.expected()
+    batch = batch_size(records)
+    plain, ours = [], []
+    for number in range(1, runs + 1):
+        place.clear_run()
+        plain.append(_plain(place, job, expected, records, batch))
+        print(f"{job.name} run {number}: plain    {plain[-1]:>12,.0f} records/s", flush=True)
+        place.clear_run()
+        ours.append(_headgate(place, job, expected, records, batch))
+        print(f"{job.name} run {number}: headgate {ours[-1]:>12,.0f} records/s", flush=True)
+    a, b = spread(plain), spread(ours)
+    return {
+        "job": job.name,
+        "records": records,
+        "batch": batch,
+        "bad": expected.bad,
+        "plain": a.to_json(),
+        "headgate": b.to_json(),
+        "ratio": b.median / a.median,
+        "target": job.target,
+    }
+
+
+def batch_size(records: int) -> int:
+    """A million per batch; a trial with fewer records still has eight batches."""
+    return max(1000, min(MAX_BATCH, records // 8))
+
+
+def _plain(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
+    settings = place.settings()
+    table, checkpoint, scratch = (place.plain / name for name in ("table", "checkpoint", "scratch"))
+    scratch.mkdir(parents=True)
+    command = [sys.executable, "-m", job.module, "--brokers", place.brokers, "--topic", job.topic]
+    command += ["--table", str(table), "--checkpoint", str(checkpoint), "--scratch", str(scratch)]
+    command += ["--jars", str(settings.jars_dir), "--batch", str(batch), "--memory", MEMORY]
+    log = place.root / "log" / f"plain-{job.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            command, cwd=CHECKOUT, stdout=stream, stderr=subprocess.STDOUT, timeout=_DEADLINE, check=False
+        )
+    if done.returncode != 0:
+        raise SystemExit(f"error: {job.module} ended with {done.returncode}, see {log}")
+    if job.name == "windows":
+        check_windows(table, expected)
+    else:
+        check_plain_records(table, records)
+    return steady_rate([read_commits(checkpoint)], records)
+
+
+def _headgate(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
+    changes = {
+        "sources.readings.topic": job.topic,
+        "job.max_records_per_batch": batch,
+        "job.memory": MEMORY,
+    }
+    frozen = apply(place, job.pipeline, changes)
+    with driver(place, frozen) as running:
+        running.wait_committed(records, _DEADLINE)
+        running.wait_settled()
+        tables = {name: running.table(name) for name in ("kept", "windows", "_quarantine")}
+        queries = running.queries()
+    check_quarantine(tables["_quarantine"], expected)
+    if job.name == "windows":
+        check_windows(tables["windows"], expected)
+    else:
+        check_records(tables["kept"], expected)
+    return steady_rate([read_commits(query) for query in queries], records)
+
+
+def show(result: dict[str, Any]) -> str:
+    """The line of a job: `ratio JOB X.XX`, and both sides."""
+    sides = [
+        f"{side} {result[side]['median']:,.0f}/s ({result[side]['least']:,.0f}–{result[side]['most']:,.0f})"
+        for side in ("plain", "headgate")
+    ]
+    return f"ratio {result['job']} {result['ratio']:.2f} · {' · '.join(sides)}"
