@@ -84,14 +84,14 @@ class ResultStore:
         self._script = client.register_script(code)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, *, timeout_seconds: float = 15.0) -> Self:
         password = settings.secret(settings.redis.password) if settings.redis.password else None
         client = Redis.from_url(
             settings.redis.url,
             password=password,
             decode_responses=True,
-            socket_connect_timeout=5,
-            socket_timeout=15,
+            socket_connect_timeout=min(timeout_seconds, 5.0),
+            socket_timeout=timeout_seconds,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
             retry_on_error=list(_TRANSIENT),

@@ -26,6 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
     app.command("produce")(_produce)
+    app.command("serve")(_serve)
 
 
 def _produce(  # noqa: PLR0917 - each is an option
@@ -147,3 +148,11 @@ def _reading(records: int, fraction: float) -> None:
     """A big file is read once before it is sent: say so now and then."""
     if records % 1_000_000 == 0:
         say(f"looking at the file's times: {records} records, {fraction:.0%}")
+
+
+def _serve() -> int:
+    """Answer GET /api/<pipeline> with the newest results, as JSON, until it is stopped."""
+    from serving.server import serve
+
+    serve(load_settings()[0], say)
+    return 0

