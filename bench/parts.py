@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bench import latency, memory, recovery, start
 from bench.place import Place
 from bench.throughput import JOBS, compare, show
 
@@ -28,4 +29,8 @@ def _throughput(prefix: str) -> Part:
 PARTS: dict[str, Part] = {
     "records": _throughput("records"),
     "windows": _throughput("windows"),
+    "start": lambda place, options: start.measure(place, options.runs),
+    "recovery": lambda place, options: recovery.measure(place, options.runs),
+    "latency": lambda place, options: latency.measure(place, options.seconds),
+    "memory": lambda place, options: memory.measure(place, options.seconds),
 }

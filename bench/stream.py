@@ -59,6 +59,13 @@ class Driver:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
+    def wait_running(self) -> None:
+        wait_for(
+            lambda: bool(self.queries()) and self.status()["phase"] == "running",
+            300,
+            f"{self.frozen.pipeline} runs, see {self.log}",
+        )
+
     def committed(self, total: int) -> bool:
         """Whether every query has committed so many records."""
         if self.process.poll() is not None:

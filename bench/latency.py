@@ -1,0 +1,183 @@
+"""From the moment a record is given to the producer until a result that contains it can be read."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from redis import Redis
+
+from bench.dataset import PARTITIONS
+from bench.live import fresh_topic, paced
+from bench.pace import read_sent
+from bench.place import Place
+from bench.stream import apply, driver
+from bench.waiting import wait_for
+
+__all__ = ["measure", "percentiles", "waits"]
+
+RATE = 5_000
+WARM_SECONDS = 20
+TRIGGER = "500 milliseconds"
+_LOOK_SECONDS = 0.005
+_REDIS_TARGET = 1.5
+_BEHIND = 0.5  # a producer that was later than this did not hold the rate
+
+_BY_SECOND = (
+    "SELECT window.start AS second, _partition AS part, max(seq) AS newest, count(*) AS readings "
+    "FROM readings GROUP BY window(ts, '1 second'), _partition"
+)
+_UPSERT = {"sql": _BY_SECOND, "mode": "update", "key": ["second", "part"]}
+_APPEND = {"sql": "SELECT seq AS newest, _partition AS part, device, ts, value FROM readings"}
+_TITLES = {"redis": "to Redis alone", "append": "Delta append", "upsert": "Delta upsert"}
+_OUTPUTS: Mapping[str, Mapping[str, Any]] = {
+    "redis": {**_UPSERT, "to": [{"redis": "bench_live"}]},
+    "append": {**_APPEND, "to": [{"delta": "newest"}]},
+    "upsert": {**_UPSERT, "to": [{"delta": "newest"}]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """At this moment the newest readable record number of each partition was at least this."""
+
+    at: float
+    newest: Mapping[int, int]
+
+
+def measure(place: Place, seconds: int) -> Iterator[dict[str, Any]]:
+    for kind in _OUTPUTS:
+        yield _measure(place, kind, seconds)
+
+
+def _measure(place: Place, kind: str, seconds: int) -> dict[str, Any]:
+    fresh_topic(place)
+    changes = {"outputs": {"newest": dict(_OUTPUTS[kind])}, "job.trigger": TRIGGER}
+    frozen = apply(place, "bench-live", changes)
+    with Redis.from_url(place.settings().redis.url) as client:
+        client.delete("bench_live")
+    with driver(place, frozen) as running:
+        running.wait_running()
+        look = _redis_reader(place) if kind == "redis" else _delta_reader(running.table("newest"))
+        with paced(place, RATE, WARM_SECONDS + seconds + 60) as file, _Watch(look) as watch:
+            begun = time.time() + WARM_SECONDS
+            time.sleep(WARM_SECONDS + seconds)
+            ended = time.time() - 1.0
+            wait_for(lambda: watch.last > ended, 60, f"a {kind} result after the measured time")
+    sent = read_sent(file)
+    if sent.behind > _BEHIND:
+        raise SystemExit(f"error: the producer was {sent.behind:.1f} s behind: no {RATE:,} records/s")
+    times = waits(sent.at, watch.sights(), begun, ended)
+    result = {"job": kind, "title": _TITLES[kind], "rate": RATE, "trigger": TRIGGER, **percentiles(times)}
+    if kind == "redis":
+        result["target"] = _REDIS_TARGET
+    told = " · ".join(f"{name} {result[name]:.2f} s" for name in ("p50", "p95", "p99"))
+    print(f"latency {kind} {told}", flush=True)
+    return result
+
+
+def waits(
+    sent: npt.NDArray[np.float64], sights: Sequence[Sight], begun: float, ended: float
+) -> npt.NDArray[np.float64]:
+    """Seconds until readable, of each record sent in the measured time. Raises ValueError for a record
+    that never became readable."""
+    numbers = np.flatnonzero((sent >= begun) & (sent < ended))
+    found = np.full(len(numbers), np.inf)
+    for part in range(PARTITIONS):
+        seen = [(sight.at, sight.newest[part]) for sight in sights if part in sight.newest]
+        if not seen:
+            continue
+        moments = np.array([at for at, _ in seen])
+        newest = np.maximum.accumulate(np.array([value for _, value in seen]))
+        mine = numbers % PARTITIONS == part
+        place = np.searchsorted(newest, numbers[mine], side="left")
+        readable = np.append(moments, np.inf)[place]
+        found[mine] = readable - sent[numbers[mine]]
+    if not np.isfinite(found).all():
+        raise ValueError(f"{int((~np.isfinite(found)).sum())} records did not become readable")
+    return found
+
+
+def percentiles(times: npt.NDArray[np.float64]) -> dict[str, Any]:
+    p50, p95, p99 = (float(value) for value in np.percentile(times, [50, 95, 99]))
+    return {"measured": len(times), "p50": p50, "p95": p95, "p99": p99, "most": float(times.max())}
+
+
+class _Watch:
+    """Looks every few milliseconds on a thread of its own, and notes what is new."""
+
+    def __init__(self, look: Callable[[], Callable[[], Mapping[int, int]] | None]) -> None:
+        self._look = look
+        self._seen: list[tuple[float, Callable[[], Mapping[int, int]]]] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader")
+        self.last = 0.0
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(_LOOK_SECONDS):
+            found = self._look()
+            if found is not None:
+                self.last = time.time()
+                self._seen.append((self.last, found))
+
+    def sights(self) -> list[Sight]:
+        """What was seen. Contents are read only now, so that reading them does not slow the looking."""
+        return [Sight(at, newest()) for at, newest in self._seen]
+
+
+def _redis_reader(place: Place) -> Callable[[], Callable[[], Mapping[int, int]] | None]:
+    client = Redis.from_url(place.settings().redis.url)
+    before: list[bytes | None] = [None]
+
+    def look() -> Callable[[], Mapping[int, int]] | None:
+        text = client.get("bench_live")
+        assert text is None or isinstance(text, bytes)
+        if text is None or text == before[0]:
+            return None
+        before[0] = text
+        return lambda: {row["part"]: row["newest"] for row in json.loads(text)["rows"]}
+
+    return look
+
+
+def _delta_reader(table: Path) -> Callable[[], Callable[[], Mapping[int, int]] | None]:
+    log = table / "_delta_log"
+    version = [1 + max(int(path.stem) for path in log.glob("*.json"))]
+
+    def look() -> Callable[[], Mapping[int, int]] | None:
+        file = log / f"{version[0]:020}.json"
+        if not file.is_file():
+            return None
+        version[0] += 1
+        return lambda: _newest_of_commit(table, file)
+
+    return look
+
+
+def _newest_of_commit(table: Path, commit: Path) -> Mapping[int, int]:
+    """The newest record of each partition among the rows that a commit brought."""
+    newest: dict[int, int] = {}
+    for line in commit.read_text(encoding="utf-8").splitlines():
+        added = json.loads(line).get("add")
+        if added is None or not added["dataChange"]:
+            continue
+        rows = pq.read_table(table / added["path"], columns=["part", "newest"])
+        for part, value in zip(rows["part"].to_pylist(), rows["newest"].to_pylist(), strict=True):
+            newest[part] = max(newest.get(part, -1), value)
+    return newest

@@ -1,0 +1,100 @@
+"""kill -9 of a driver under the real supervisor, until the next driver has committed a batch."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.live import fresh_topic, paced
+from bench.place import Place
+from bench.rates import spread
+from bench.services import process
+from bench.stream import apply
+from bench.waiting import wait_for
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.contract.frozen import FrozenContract
+from headgate.streams.client import SupervisorClient, client_from
+from headgate.streams.handover import runner_note
+from headgate.streams.model import Owner, Phase
+from headgate.streams.server import supervisor_token
+
+__all__ = ["measure"]
+
+RATE = 1_000
+_DEADLINE = 300.0
+_QUIET_SECONDS = 10.0  # of normal work between two kills
+
+
+def measure(place: Place, runs: int) -> Iterator[dict[str, Any]]:
+    fresh_topic(place)
+    frozen = apply(place, "bench-live", {})
+    settings = place.settings()
+    supervisor_token(settings)
+    command = [str(Path(sys.executable).with_name("headgate")), "supervisor"]
+    log = settings.state / "log" / "supervisor.log"
+    with (
+        process(command, log, settings.supervisor.port, place.environ("run")),
+        client_from(settings) as client,
+        paced(place, RATE, 3600),
+    ):
+        client.ensure(
+            frozen.pipeline,
+            pipeline=frozen.pipeline,
+            contract_hash=frozen.hash,
+            owner=Owner("cli", user=getpass.getuser()),
+            idempotency_key="bench",
+        )
+        seconds = [_kill(place, frozen, client) for _ in range(runs)]
+        client.stop(frozen.pipeline, actor="bench", deadline_seconds=60)
+        wait_for(lambda: client.status(frozen.pipeline).phase is Phase.STOPPED, 120, "the stream stops")
+    found = spread(seconds)
+    print(f"recovery {found.median:.1f} s ({found.least:.1f}–{found.most:.1f})", flush=True)
+    title = f"kill -9 of the driver to the next committed batch of every query, at {RATE:,} records/s"
+    yield {"job": "kill", "title": title, "seconds": found.to_json(), "target": None}
+
+
+def _kill(place: Place, frozen: FrozenContract, client: SupervisorClient) -> float:
+    wait_for(lambda: _last_commit(place, frozen) > 0, _DEADLINE, "a first batch of every query")
+    time.sleep(_QUIET_SECONDS)
+    before = client.status(frozen.pipeline)
+    if before.driver is None:
+        raise SystemExit("error: the driver has no status")
+    folder = place.settings().state / "streams" / frozen.pipeline
+    killed = time.time()
+    os.kill(before.driver.pid, signal.SIGKILL)
+
+    def recovered() -> float:
+        """The moment by which the *new* driver has committed: the old one's JVM may finish a batch."""
+        now = client.status(frozen.pipeline)
+        if now.epoch == before.epoch or now.driver is None or now.driver.epoch == before.epoch:
+            return 0.0
+        note = runner_note(folder, now.epoch)
+        return _first_commit_after(place, frozen, note.driver_start) if note else 0.0
+
+    return wait_for(recovered, _DEADLINE, "a committed batch after the kill") - killed
+
+
+def _commits(place: Place, frozen: FrozenContract) -> list[list[float]]:
+    layout = CheckpointLayout(place.settings().checkpoints, frozen.pipeline)
+    lineage = layout.current_lineage()
+    if lineage is None:
+        return []
+    folders = [layout.query(lineage, name) / "commits" for name in (RECORDS, *frozen.stateful_outputs)]
+    return [[path.stat().st_mtime for path in folder.glob("[0-9]*")] for folder in folders]
+
+
+def _last_commit(place: Place, frozen: FrozenContract) -> float:
+    """The moment by which every query has committed something; 0 before."""
+    times = _commits(place, frozen)
+    return min((max(each, default=0.0) for each in times), default=0.0)
+
+
+def _first_commit_after(place: Place, frozen: FrozenContract, moment: float) -> float:
+    firsts = [min((at for at in each if at > moment), default=0.0) for each in _commits(place, frozen)]
+    return max(firsts) if firsts and all(firsts) else 0.0
