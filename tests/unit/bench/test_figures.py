@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.latency import Sight, percentiles, waits
+from bench.rates import Commits, read_commits, spread, steady_rate
+from bench.report import results_text
+from bench.throughput import batch_size, show
+
+
+def test_the_first_batch_is_left_out_of_a_rate() -> None:
+    query = Commits(((100.0, 1000), (101.0, 2000), (103.0, 4000)))
+    assert steady_rate([query], 4000) == 1000.0
+
+
+def test_two_queries_are_as_fast_as_the_slower_one_has_committed() -> None:
+    fast = Commits(((100.0, 1000), (101.0, 4000)))
+    slow = Commits(((102.0, 1000), (106.0, 2000), (112.0, 4000)))
+    # From 102, when both have a batch and the slower has 1000, until 112.
+    assert steady_rate([fast, slow], 4000) == 300.0
+
+
+def test_one_batch_gives_no_rate() -> None:
+    with pytest.raises(ValueError, match="more than one batch"):
+        steady_rate([Commits(((100.0, 4000),))], 4000)
+
+
+def test_batches_without_records_after_the_last_do_not_lower_the_rate() -> None:
+    query = Commits(((100.0, 1000), (103.0, 4000), (500.0, 4000)))
+    assert steady_rate([query], 4000) == 1000.0
+
+
+def test_commits_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for folder in ("commits", "offsets"):
+        (tmp_path / folder).mkdir()
+    for number in range(11):
+        metadata = '{"batchWatermarkMs":0,"batchTimestampMs":1,"conf":{}}'
+        offsets = f'{{"t":{{"0":{number * 10 + 10},"1":5}}}}'
+        (tmp_path / "offsets" / str(number)).write_text(f"v1\n{metadata}\n{offsets}", encoding="utf-8")
+        commit = tmp_path / "commits" / str(number)
+        commit.write_text('v1\n{"nextBatchWatermarkMs":0}', encoding="utf-8")
+        os.utime(commit, (1000 + number, 1000 + number))
+    found = read_commits(tmp_path)
+    assert found.points[0] == (1000.0, 15)
+    assert found.points[-1] == (1010.0, 115)
+
+
+def test_a_record_is_readable_with_the_first_result_that_reaches_its_number() -> None:
+    sent = np.array([10.0, 10.0, 10.0, 10.0, 10.1, 10.1, 10.1, 10.1])
+    sights = [Sight(10.5, {0: 0, 1: 5}), Sight(11.0, {0: 4, 2: 6, 3: 7})]
+    found = waits(sent, sights, 10.0, 10.2)
+    assert found == pytest.approx([0.5, 0.5, 1.0, 1.0, 0.9, 0.4, 0.9, 0.9])
+
+
+def test_records_outside_the_measured_time_do_not_count() -> None:
+    sent = np.array([9.0, 9.0, 9.0, 9.0, 10.0])
+    assert waits(sent, [Sight(10.5, {0: 4})], 10.0, 11.0) == pytest.approx([0.5])
+
+
+def test_a_record_that_never_became_readable_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1 records did not"):
+        waits(np.array([10.0]), [], 10.0, 11.0)
+
+
+def test_percentiles_name_their_number_and_their_worst() -> None:
+    found = percentiles(np.arange(1, 101) / 100)
+    assert found["measured"] == 100
+    assert found["p50"] == pytest.approx(0.505)
+    assert found["most"] == 1.0
+
+
+def test_a_trial_has_eight_batches_and_a_full_run_a_million_a_batch() -> None:
+    assert batch_size(400_000) == 50_000
+    assert batch_size(16_000_000) == 1_000_000
+
+
+def _throughput(at: float, ratio: float) -> dict[str, Any]:
+    return {
+        "part": "records",
+        "job": "records",
+        "at": at,
+        "command": "python -m bench records",
+        "records": 16_000_000,
+        "bad": 0,
+        "ratio": ratio,
+        "target": 0.8,
+        "plain": spread([100.0, 120.0, 110.0]).to_json(),
+        "headgate": spread([90.0, 95.0, 99.0]).to_json(),
+        "machine": {
+            "processor": "P",
+            "cores": 2,
+            "memory_gib": 24.0,
+            "system": "Linux 1",
+            "filesystem": "ext4",
+        },
+        "versions": {"headgate": "0.1.0"},
+    }
+
+
+def test_the_newest_result_of_a_job_is_rendered_with_machine_and_command() -> None:
+    text = results_text([_throughput(1.0, 0.5), _throughput(2.0, 0.864)])
+    assert "| records | 16,000,000 | 0 | 110 (100–120) | 95 (90–99) | 0.86 | 0.80 |" in text
+    assert "0.50" not in text
+    assert "Machine: P, 2 cores, 24 GiB, Linux 1, ext4." in text
+    assert "`python -m bench records`, 1970-01-01" in text
+
+
+def test_without_a_run_the_page_says_so() -> None:
+    assert "No run is recorded yet." in results_text([])
+
+
+def test_a_job_is_told_in_one_line_that_begins_with_its_ratio() -> None:
+    assert show(_throughput(1.0, 0.864)).startswith(
+        "ratio records 0.86 · plain 110/s (100–120) · headgate 95/s"
+    )
