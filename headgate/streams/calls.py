@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -25,6 +26,7 @@ __all__ = [
     "platform_call",
     "read",
     "restart_call",
+    "status_call",
     "stop_call",
     "unavailable",
 ]
@@ -45,7 +47,7 @@ def ensure_call(stream: str, pipeline: str, contract_hash: str, owner: Owner, id
         "owner": asdict(owner),
         "idempotency_key": idempotency_key,
     }
-    return Call("POST", f"/v1/streams/{stream}/ensure", body=body)
+    return Call("POST", f"/v1/streams/{quote(stream, safe='')}/ensure", body=body)
 
 
 def stop_call(
@@ -66,7 +68,7 @@ def stop_call(
     }
     body["owner"] = asdict(owner) if owner else None
     body["generation"] = generation
-    return Call("POST", f"/v1/streams/{stream}/stop", body=body)
+    return Call("POST", f"/v1/streams/{quote(stream, safe='')}/stop", body=body)
 
 
 def restart_call(
@@ -85,11 +87,15 @@ def restart_call(
         "owner": asdict(owner) if owner else None,
         "contract_hash": contract_hash,
     }
-    return Call("POST", f"/v1/streams/{stream}/restart", body=body)
+    return Call("POST", f"/v1/streams/{quote(stream, safe='')}/restart", body=body)
+
+
+def status_call(stream: str) -> Call:
+    return Call("GET", f"/v1/streams/{quote(stream, safe='')}")
 
 
 def events_call(stream: str, after: int, limit: int) -> Call:
-    return Call("GET", f"/v1/streams/{stream}/events", {"after": after, "limit": limit})
+    return Call("GET", f"/v1/streams/{quote(stream, safe='')}/events", {"after": after, "limit": limit})
 
 
 def platform_call(verb: str, actor: str) -> Call:
@@ -102,7 +108,7 @@ def headers(token: str) -> dict[str, str]:
 
 def unavailable(url: str, error: Exception) -> SupervisorUnavailable:
     return SupervisorUnavailable(
-        f"the supervisor at {url} does not answer: {error or type(error).__name__}",
+        f"the supervisor at {url} does not answer: {str(error) or type(error).__name__}",
         expected="a running supervisor; streams that run go on without it",
         help="headgate up, or headgate supervisor",
     )

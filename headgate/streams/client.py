@@ -19,6 +19,7 @@ from headgate.streams.calls import (
     platform_call,
     read,
     restart_call,
+    status_call,
     stop_call,
     unavailable,
 )
@@ -65,7 +66,7 @@ class SupervisorClient:
         return [StreamStatus.from_json(item) for item in self._send(Call("GET", "/v1/streams"))]
 
     def status(self, stream: str) -> StreamStatus:
-        return StreamStatus.from_json(self._send(Call("GET", f"/v1/streams/{stream}")))
+        return StreamStatus.from_json(self._send(status_call(stream)))
 
     def events(self, stream: str, after: int = 0, limit: int = 200) -> list[Event]:
         """In order; with `after=-1` the newest `limit` ones."""
@@ -168,7 +169,7 @@ class AsyncSupervisorClient:
         return [StreamStatus.from_json(item) for item in await self._send(Call("GET", "/v1/streams"))]
 
     async def status(self, stream: str) -> StreamStatus:
-        return StreamStatus.from_json(await self._send(Call("GET", f"/v1/streams/{stream}")))
+        return StreamStatus.from_json(await self._send(status_call(stream)))
 
     async def events(self, stream: str, after: int = 0, limit: int = 200) -> list[Event]:
         return [Event(**item) for item in await self._send(events_call(stream, after, limit))]

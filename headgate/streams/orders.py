@@ -21,8 +21,9 @@ def ensure(
     record: StreamRecord | None, *, stream: str, pipeline: str, contract_hash: str, owner: Owner, now: float
 ) -> tuple[StreamRecord, Event]:
     """A new generation that `owner` holds from now on."""
-    if not re.fullmatch(PIPELINE, stream):
-        raise UsageError(f"{stream!r} is not a stream's name", expected=f"a name that matches {PIPELINE}")
+    for name in (stream, pipeline):  # both become folders
+        if not re.fullmatch(PIPELINE, name):
+            raise UsageError(f"{name!r} is not a stream's name", expected=f"a name that matches {PIPELINE}")
     before = record or StreamRecord(stream, pipeline, contract_hash)
     if before.phase is Phase.RETIRED:
         raise RefusedError(f"stream {stream} is retired", help="headgate apply")
