@@ -16,9 +16,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self, cast
 
@@ -33,44 +32,13 @@ from headgate.errors import ServiceError, StoreUnavailable
 from headgate.settings import Settings
 from serving.batches import Batch, HoldChange, PublishOutcome, ResultRow, as_json, prepare
 from serving.moments import iso
+from serving.reading import Published, StreamEntries, TailRow, tail_row
 
 __all__ = ["PublishOutcome", "Published", "ResultRow", "ResultStore", "TailRow"]
 
 TAIL_LENGTH = 2_000  # rows that `headgate tail` can still show after it starts
 ROWS_IN_ONE_CALL = 5_000  # above this a batch is staged first: Redis bounds the arguments of a call
 _TRANSIENT = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What is served of one output now: the document (None: nothing yet, or withheld) and the verdict."""
-
-    document: Mapping[str, Any] | None
-    keep: int
-    verdict: str | None
-    verdict_at: float | None
-    held: bool
-
-    @classmethod
-    def of(cls, document: str | None, meta: Mapping[str, str], hold: Mapping[str, str]) -> Published:
-        return cls(
-            document=json.loads(document) if document else None,
-            keep=int(meta.get("keep", 0)),
-            verdict=hold.get("status"),
-            verdict_at=float(hold["at"]) if "at" in hold else None,
-            held=hold.get("held") == "1",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TailRow:
-    """One row of the live stream. `omitted`: so many rows of its batch, before it, were not streamed."""
-
-    event_time: str | None
-    batch_id: int
-    epoch: int
-    body: Mapping[str, Any]
-    omitted: int = 0
 
 
 class ResultStore:
@@ -219,31 +187,45 @@ class ResultStore:
             if rows  # dropped between the two reads
         ]
 
+    def recent(self, pipeline: str, output: str, count: int) -> list[TailRow]:
+        """The last rows of the live stream, oldest first."""
+        with self._errors():
+            entries = cast(
+                StreamEntries, self._redis.xrevrange(self._key(pipeline, output, "tail"), count=count)
+            )
+        return [tail_row(entry) for entry in reversed(entries)]
+
+    def rows_after(self, pipeline: str, output: str, position: str, *, block_seconds: float) -> list[TailRow]:
+        """Rows that were published after a position, waiting for one; "0-0" is before all of them."""
+        key = self._key(pipeline, output, "tail")
+        with self._errors():
+            answer = cast(
+                "list[tuple[str, StreamEntries]]",
+                self._redis.xread({key: position}, count=500, block=int(block_seconds * 1000)),
+            )
+        return [tail_row(entry) for _, entries in answer or [] for entry in entries]
+
     def follow(
         self, pipeline: str, output: str, *, last: int = 0, block_seconds: float = 1.0
     ) -> Iterator[TailRow | None]:
-        """The last rows, then each new one as it is published; None whenever nothing came for a while."""
-        key = self._key(pipeline, output, "tail")
-        position = "0-0"
-        with self._errors():
-            recent = cast("list[tuple[str, dict[str, str]]]", self._redis.xrevrange(key, count=max(last, 1)))
-        if recent:
-            position = recent[0][0]
-            for _, entry in reversed(recent[:last]):
-                yield TailRow(**json.loads(entry["row"]))
+        """The last rows, then each new one as it is published; None whenever nothing came for a while.
+
+        Raises StoreUnavailable when Redis is away at the start; later it is waited for.
+        """
+        rows = self.recent(pipeline, output, max(last, 1))
+        position = rows[-1].position if rows else "0-0"
+        yield from rows[len(rows) - last :] if last < len(rows) else rows
         while True:
-            with self._errors():
-                answer = cast(
-                    "list[tuple[str, list[tuple[str, dict[str, str]]]]]",
-                    self._redis.xread({key: position}, count=500, block=int(block_seconds * 1000)),
-                )
-            if not answer:
+            try:
+                rows = self.rows_after(pipeline, output, position, block_seconds=block_seconds)
+            except StoreUnavailable:
+                time.sleep(block_seconds)
+                rows = []
+            if not rows:
                 yield None
                 continue
-            entries = answer[0][1]
-            position = entries[-1][0]
-            for _, entry in entries:
-                yield TailRow(**json.loads(entry["row"]))
+            position = rows[-1].position
+            yield from rows
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 INTERRUPTED = 130
+TAIL_FIRST = 10  # rows that were there before, as `tail` shows them
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
     app.command("produce")(_produce)
+    app.command("tail")(_tail)
     app.command("serve")(_serve)
 
 
@@ -148,6 +151,33 @@ def _reading(records: int, fraction: float) -> None:
     """A big file is read once before it is sent: say so now and then."""
     if records % 1_000_000 == 0:
         say(f"looking at the file's times: {records} records, {fraction:.0%}")
+
+
+def _tail(
+    pipeline: str,
+    output: Annotated[str | None, typer.Option(help="Which output, where there are several.")] = None,
+    rows: Annotated[int | None, typer.Option("-n", "--rows", min=1, help="End after so many rows.")] = None,
+    json_: AsJson = False,
+) -> int:
+    """Show an output's rows live, as they are published; Ctrl-C ends it."""
+    from headgate.contract.frozen import ContractStore
+    from serving.tail import tail, tailed_output
+
+    settings = load_settings()[0]
+    tailed = tailed_output(settings, ContractStore(settings.state).current(pipeline), output)
+    shown = 0
+    try:
+        for line in tail(settings, tailed, last=min(rows or TAIL_FIRST, TAIL_FIRST), say=say):
+            if line.omitted:
+                say(f"… {line.omitted} more rows")
+            sys.stdout.write((line.to_json() if json_ else line.text()) + "\n")
+            sys.stdout.flush()
+            shown += 1
+            if shown == rows:
+                break
+    except KeyboardInterrupt:
+        return 0
+    return 0
 
 
 def _serve() -> int:
