@@ -65,7 +65,10 @@ def _pipeline(name: str, readings: Readings, at: float) -> PipelineSnapshot:
         **_driver(status, report, applied),
         **_progress(name, status, report, readings),
     )
-    return replace(snapshot, conditions=tuple(_conditions(snapshot, readings, at)))
+    found = [*_conditions(snapshot, at), *_told(status), *_blind(snapshot, readings)]
+    if applied is None and readings.contracts is not None:
+        found.insert(0, "no contract applied")
+    return replace(snapshot, conditions=tuple(found))
 
 
 def _status(name: str, readings: Readings) -> StreamStatus | None:
@@ -108,6 +111,7 @@ def _supervision(
             "reason": status.reason,
             "failure_class": str(status.failure_class) if status.failure_class else None,
             "restarts": status.restarts,
+            "consecutive_failures": status.consecutive_failures,
             "next_attempt_at": status.next_attempt_at,
             "events": (readings.supervised.events if readings.supervised else {}).get(status.stream, ()),
         }
@@ -135,16 +139,18 @@ def _driver(
 ) -> dict[str, Any]:
     alive = status.driver_alive if status is not None else (report.alive if report else None)
     driver = _newest(status, report)
-    running = driver.contract_hash if driver else (status.contract_hash if status else None)
     current = bool(alive and driver)
+    running = driver.contract_hash if driver and current else None
+    if running is None and status is not None and status.desired is Desired.RUNNING:
+        running = status.contract_hash  # what the next attempt starts with
     return {
         "driver_alive": alive,
         "driver_version": driver.headgate_version if driver else None,
         "metrics_port": driver.metrics_port if driver and current else None,
         "ui_url": driver.ui_url if driver and current else None,
-        "running_hash": running if alive else None,
+        "running_hash": running,
         "outdated": bool(current and driver and driver.headgate_version != __version__),
-        "contract_pending": bool(alive and running and applied and running != applied.pointer.hash),
+        "contract_pending": bool(running and applied and running != applied.pointer.hash),
     }
 
 
@@ -211,11 +217,9 @@ def _worst(verdicts: Iterable[OutputVerdict]) -> str | None:
     return next((status for status in _VERDICTS if status in found), None)
 
 
-def _conditions(snapshot: PipelineSnapshot, readings: Readings, at: float) -> Iterable[str]:
+def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
     """What a person must see beside the state, in words."""
     wanted = snapshot.desired == Desired.RUNNING
-    if snapshot.applied_hash is None and readings.contracts is not None:
-        yield "no contract applied"
     if snapshot.contract_pending:
         yield "contract pending"
     if snapshot.outdated:
@@ -227,7 +231,12 @@ def _conditions(snapshot: PipelineSnapshot, readings: Readings, at: float) -> It
             yield f"query {query.query} is not running"
         if wanted and _stalled(query, snapshot.trigger, at):
             yield f"query {query.query} is stalled"
-    yield from _blind(snapshot, readings)
+
+
+def _told(status: StreamStatus | None) -> Iterable[str]:
+    """Conditions that only the supervisor can know, in its words; the others are found here."""
+    conditions = status.conditions if status else {}
+    return [conditions[name] for name in ("suspended", "silent", "report_unreadable") if name in conditions]
 
 
 def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:

@@ -22,10 +22,10 @@ THREADS = 4
 def serve(settings: Settings) -> None:
     """Serve on settings.exporter until SIGTERM or SIGINT. Raises UnavailableError for a taken port."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # Waitress warns of each request that waits for a thread, and kafka-python of each lost connection:
-    # the health of the sources says both once, in our words.
-    for noisy in ("waitress.queue", "kafka"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # httpx tells of each request and kafka-python of each lost connection, every few seconds for as long
+    # as a service is away: the health of the sources says it once, in our words.
+    for noisy in ("waitress.queue", "httpx", "kafka"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     monitor = Monitor(settings)
     host, port = settings.exporter.host, settings.exporter.port
     try:

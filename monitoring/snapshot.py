@@ -104,6 +104,7 @@ class PipelineSnapshot:
     failure_class: str | None = None
     conditions: tuple[str, ...] = ()
     restarts: int | None = None
+    consecutive_failures: int | None = None
     next_attempt_at: float | None = None
     driver_alive: bool | None = None
     driver_version: str | None = None
@@ -146,6 +147,7 @@ class PipelineSnapshot:
             "batch_id": self.batch_id,
             "verdict": self.verdict,
             "restarts": self.restarts,
+            "consecutive_failures": self.consecutive_failures,
             "next_attempt": moment(self.next_attempt_at),
             "reason": self.reason,
             "failure_class": self.failure_class,

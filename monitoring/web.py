@@ -40,18 +40,19 @@ def targets(snapshot: PlatformSnapshot, kind: str) -> list[dict[str, Any]]:
     """Prometheus's http_sd answer: one group per process. `kind` is drivers, producers, or "" for all."""
     groups = []
     if kind in ("", "drivers"):
+        # An instance without the port: a restarted driver goes on with its series.
         for item in snapshot.pipelines:
             if item.metrics_port is not None:
-                groups.append(_group(item.pipeline, item.metrics_port, "driver"))
+                groups.append(_group(item.pipeline, item.metrics_port, "driver", f"driver-{item.pipeline}"))
     if kind in ("", "producers"):
+        # With the port: several producers may feed one pipeline.
         for pipeline, port in snapshot.producers:
-            groups.append(_group(pipeline, port, "producer"))
+            groups.append(_group(pipeline, port, "producer", f"producer-{pipeline}-{port}"))
     return groups
 
 
-def _group(pipeline: str, port: int, process: str) -> dict[str, Any]:
-    # `instance` without the port: a restarted driver goes on with its series instead of starting new ones.
-    labels = {"pipeline": pipeline, "process": process, "instance": f"{process}-{pipeline}"}
+def _group(pipeline: str, port: int, process: str, instance: str) -> dict[str, Any]:
+    labels = {"pipeline": pipeline, "process": process, "instance": instance}
     return {"targets": [f"127.0.0.1:{port}"], "labels": labels}
 
 
@@ -94,6 +95,8 @@ def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], Platform
             runbook=_runbook,
             moment=moment,
             age=wording.age,
+            happened=wording.happened,
+            because=wording.because,
             count=wording.count,
             duration=wording.duration,
             quarantined=wording.quarantined,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from headgate.streams.model import Event
 from monitoring.snapshot import PipelineSnapshot
 
-__all__ = ["age", "count", "duration", "lag", "quarantined", "rate"]
+__all__ = ["age", "because", "count", "duration", "happened", "lag", "quarantined", "rate"]
 
 UNKNOWN_MARK = "?"  # not known, which is something else than 0 and than nothing yet
 NOTHING_MARK = "–"
@@ -57,3 +58,19 @@ def quarantined(snapshot: PipelineSnapshot) -> str:
         return count(rows.quarantined)
     share = 100 * rows.quarantined / rows.read
     return f"{count(rows.quarantined)} ({share:.2g} %)" if rows.quarantined else "0"
+
+
+def happened(event: Event) -> str:
+    """`starting → running` for a change of phase, and what it was for anything else."""
+    if event.from_phase != event.to_phase and event.to_phase:
+        return f"{event.from_phase} → {event.to_phase}" if event.from_phase else event.to_phase
+    return event.kind
+
+
+def because(event: Event) -> str:
+    """Cause, detail and actor, each said once."""
+    parts = dict.fromkeys(
+        filter(None, (event.cause, event.detail, f"by {event.actor}" if event.actor else ""))
+    )
+    parts.pop(event.kind, None)
+    return " · ".join(parts)

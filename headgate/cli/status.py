@@ -46,7 +46,7 @@ def status(
 
     settings, _ = load_settings()
     # What cannot be read is told once, at the end, and not by every library on its way there.
-    for chatty in ("monitoring", "kafka"):
+    for chatty in ("monitoring", "httpx", "kafka"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     if watch:
         _watch(settings, pipeline)

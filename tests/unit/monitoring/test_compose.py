@@ -100,6 +100,16 @@ def test_a_stopped_stream_waits_for_no_contract() -> None:
     assert not found.contract_pending and found.metrics_port is None
 
 
+def test_a_stream_that_waits_to_be_restarted_with_an_older_contract_is_marked() -> None:
+    waiting = _supervised(phase=Phase.BACKOFF, driver_alive=False, contract_hash="old", driver=None)
+    assert "contract pending" in orders(readings(supervised=waiting, drivers={})).conditions
+
+
+def test_what_only_the_supervisor_can_know_is_shown_in_its_words() -> None:
+    told = _supervised(conditions={"suspended": "the platform is suspended", "stalled": "told twice"})
+    assert orders(readings(supervised=told)).conditions == ("the platform is suspended",)
+
+
 def test_a_stream_without_an_applied_contract_is_shown_and_marked() -> None:
     found = orders(readings(contracts={}))
     assert "no contract applied" in found.conditions and found.applied_hash is None

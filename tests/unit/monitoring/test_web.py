@@ -22,11 +22,11 @@ def _page(value: Readings, *, down: tuple[str, ...] = ()) -> str:
     return _client(lambda: platform(value, down=down)).get("/").get_data(as_text=True)
 
 
-def test_discovery_lists_live_drivers_and_producers_with_steady_instances() -> None:
+def test_discovery_lists_live_drivers_and_producers_with_instances_of_their_own() -> None:
     found = _client().get("/sd").get_json()
     assert [(group["targets"], group["labels"]["instance"]) for group in found] == [
         (["127.0.0.1:40001"], "driver-orders"),
-        (["127.0.0.1:40002"], "producer-orders"),
+        (["127.0.0.1:40002"], "producer-orders-40002"),
     ]
 
 
