@@ -21,7 +21,7 @@ from headgate.contract.loader import LoadedContract
 from headgate.errors import Problem, ServiceError
 from headgate.settings import Settings
 
-__all__ = ["expectation_problems", "judge"]
+__all__ = ["column_problems", "expectation_problems", "judge"]
 
 # Keys of every expectation that are not a contract's: GX's own bookkeeping, and filters that pandas
 # evaluates as code. Rows are filtered by the output's SQL.
@@ -46,40 +46,38 @@ _COLUMN_KEYS = ("column", "column_A", "column_B", "column_list")
 _TIMEOUT_SECONDS = 120
 
 
-def expectation_problems(
-    loaded: Sequence[LoadedContract], frozen: Sequence[FrozenContract], settings: Settings
-) -> list[Problem]:
-    """Unknown expectations, wrong arguments and unknown columns, where the contract says them."""
+def expectation_problems(loaded: Sequence[LoadedContract], settings: Settings) -> list[Problem]:
+    """Unknown expectations and wrong arguments, where the contract says them. Raises ServiceError."""
     problems: list[Problem] = []
-    for item, contract in zip(loaded, frozen, strict=True):
+    for item in loaded:
         quality = item.contract.quality
         if quality is None:
             continue
-        asked = [{"expect": e.expect, "arguments": e.arguments} for e in quality.expectations]
+        asked = [{"expect": each.expect, "arguments": each.arguments} for each in quality.expectations]
         for found in _verdicts(asked, settings):
-            index, key = found["index"], found["key"]
-            at = ("quality", "expectations", index, *([key] if key else []))
-            problems.append(
-                item.document.problem(
-                    at,
-                    found["message"],
-                    expected=found["expected"],
-                    help=found["help"],
-                    on_key=found["on_key"],
-                )
-            )
-        for index, expectation in enumerate(quality.expectations):
+            at = ("quality", "expectations", found["index"], *([found["key"]] if found["key"] else []))
+            told = {name: found[name] for name in ("message", "expected", "help", "on_key")}
+            problems.append(item.document.problem(at, **told))
+    return problems
+
+
+def column_problems(loaded: Sequence[LoadedContract], frozen: Sequence[FrozenContract]) -> list[Problem]:
+    """Columns that an expectation names and its output does not have. Both in the same order."""
+    problems: list[Problem] = []
+    for item, contract in zip(loaded, frozen, strict=True):
+        quality = item.contract.quality
+        for index, expectation in enumerate(quality.expectations if quality is not None else ()):
             known = list(contract.outputs[expectation.output].columns)
-            for key, name in _named_columns(expectation.arguments):
-                if name not in known:
-                    problems.append(
-                        item.document.problem(
-                            ("quality", "expectations", index, key),
-                            f"output `{expectation.output}` has no column `{name}`",
-                            expected=f"one of {', '.join(known)}",
-                            help=_did_you_mean(name, known),
-                        )
-                    )
+            problems += [
+                item.document.problem(
+                    ("quality", "expectations", index, key),
+                    f"output `{expectation.output}` has no column `{name}`",
+                    expected=f"one of {', '.join(known)}",
+                    help=_did_you_mean(name, known),
+                )
+                for key, name in _named_columns(expectation.arguments)
+                if name not in known
+            ]
     return problems
 
 

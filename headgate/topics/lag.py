@@ -6,10 +6,12 @@ record is fetched per lagging partition, nothing is interpolated.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -108,6 +110,7 @@ class _Draft:
     """One pipeline while it is being looked at."""
 
     contract: FrozenContract
+    begun: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)  # by query and source
     committed: dict[str, CommittedOffsets | None] = field(default_factory=dict)
     partitions: dict[str, list[PartitionLag]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -162,12 +165,31 @@ def _read_checkpoint(settings: Settings, contract: FrozenContract) -> _Draft:
     draft = _Draft(contract)
     layout = CheckpointLayout(settings.checkpoints, contract.pipeline)
     lineage = layout.current_lineage()
-    for query in queries_of(contract):
+    for query, sources in queries_of(contract).items():
+        draft.committed[query] = None
+        if lineage is None:
+            continue
+        folder = layout.query(lineage, query)
         try:
-            draft.committed[query] = committed_offsets(layout.query(lineage, query)) if lineage else None
+            draft.committed[query] = committed_offsets(folder)
+            for source in sources:
+                draft.begun[query, source] = _initial_offsets(folder, source)
         except RefusedError as error:
+            del draft.committed[query]  # nothing is known: no number is better than a wrong one
             draft.problems.append(f"query {query}: {error.message}")
     return draft
+
+
+def _initial_offsets(query: Path, source: str) -> dict[int, int]:
+    """Where a source began, as Spark noted it at the first start; empty before that."""
+    try:
+        _, _, text = (query / "sources" / source / "0").read_text(encoding="utf-8").partition("\n")
+        noted: dict[str, dict[str, int]] = json.loads(text)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RefusedError(f"{query / 'sources' / source / '0'} is not what Spark writes: {error}") from error
+    return {int(number): offset for offsets in noted.values() for number, offset in offsets.items()}
 
 
 def _compare(
@@ -192,8 +214,9 @@ def _compare(
             for key in keys:
                 # A partition that was added later is read from its beginning.
                 begin = starts[source][key] if committed is None else lows[key]
+                begin = draft.begun.get((query, source), {}).get(key.partition, begin)
                 offset = known.get(key.partition)
-                position = max(offset, lows[key]) if offset is not None else begin
+                position = max(begin if offset is None else offset, lows[key])
                 found.append(PartitionLag(topic, key.partition, offset, position, lows[key], ends[key]))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from headgate.contract.frozen import ContractStore
+from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.loader import LoadedContract, load_contracts, parse_contract
 from headgate.contract.resolve import resolve
-from headgate.errors import ContractError
-from headgate.quality.vocabulary import expectation_problems
+from headgate.errors import ContractError, Problem
+from headgate.quality.vocabulary import column_problems, expectation_problems
 from headgate.settings import Settings
 from headgate.topics.plan import Plan, make_plan
 
@@ -21,13 +22,27 @@ def plan_pipelines(settings: Settings, names: Sequence[str] = ()) -> Plan:
     Raises ContractError with every problem, KafkaUnavailable, StoreUnavailable, ServiceError.
     """
     loaded = load_pipelines(settings, names)
-    frozen = resolve(loaded, settings)
-    problems = expectation_problems(loaded, frozen, settings)
-    if problems:
-        raise ContractError(problems)
+    frozen = _resolve(settings, loaded)
     removed = [] if names else _removed(settings, loaded)
     files = {item.contract.pipeline: item.name for item in loaded}
     return make_plan(settings, frozen, files=files, removed=removed)
+
+
+def _resolve(settings: Settings, loaded: Sequence[LoadedContract]) -> list[FrozenContract]:
+    """Spark analyses the SQL while Great Expectations looks at the expectations: both take seconds."""
+    problems: list[Problem] = []
+    frozen: list[FrozenContract] = []
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        expectations = pool.submit(expectation_problems, loaded, settings)
+        try:
+            frozen = resolve(loaded, settings)
+            problems += column_problems(loaded, frozen)
+        except ContractError as error:
+            problems += error.problems
+        problems += expectations.result()
+    if problems:
+        raise ContractError(sorted(problems, key=lambda each: (each.file, each.line, each.column)))
+    return frozen
 
 
 def load_pipelines(settings: Settings, names: Sequence[str] = ()) -> list[LoadedContract]:

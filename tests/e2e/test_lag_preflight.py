@@ -138,6 +138,32 @@ def test_before_the_first_commit_of_a_stream_that_begins_at_the_end_nothing_is_u
     assert (lag.records, lag.seconds) == (0, 0.0)
 
 
+@pytest.mark.parametrize("frozen", ["latest"], indirect=True)
+def test_a_stream_that_began_at_the_end_and_has_not_committed_is_behind_what_came_since(
+    settings: Settings, frozen: FrozenContract
+) -> None:
+    provision(settings, frozen)
+    send(settings, frozen.topics["a"], {0: 3})
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4.2.0", at=time.time()).id
+    noted = layout.query(lineage, "records") / "sources" / "a" / "0"
+    noted.parent.mkdir(parents=True)
+    noted.write_text("\0v1\n" + json.dumps({frozen.topics["a"]: {"0": 1, "1": 0}}))
+    lag = stream_lag(settings, frozen)
+    assert {name: query.records for name, query in lag.queries.items()} == {"records": 2, "counts": 0}
+
+
+def test_a_damaged_checkpoint_gives_a_problem_and_no_number(
+    settings: Settings, frozen: FrozenContract
+) -> None:
+    provision(settings, frozen)
+    folder = commit(settings, frozen, "records", 0, {0: 0, 1: 0})
+    (folder / "offsets" / "0").write_text("")
+    lag = stream_lag(settings, frozen)
+    assert set(lag.queries) == {"counts"}
+    assert lag.problems[0].startswith("query records: ")
+
+
 def test_lag_is_what_each_query_has_not_committed(settings: Settings, frozen: FrozenContract) -> None:
     provision(settings, frozen)
     send(settings, frozen.topics["a"], {0: 10, 1: 4})
