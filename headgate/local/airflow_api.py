@@ -12,7 +12,7 @@ from headgate.settings import Settings
 
 __all__ = ["AirflowApi"]
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 ACTIVE = ("queued", "running")
 
 

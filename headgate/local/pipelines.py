@@ -24,12 +24,13 @@ from headgate.streams.model import Desired, Phase, StreamStatus
 
 __all__ = ["Bringer", "Held", "held_back"]
 
+# Generous: what fails says so at once, and these only bound a machine that is busy with other things.
 POLL = 0.5
-DAG_SECONDS = 60.0
-RUNNING_SECONDS = 150.0
-RESULT_SECONDS = 120.0
-VERDICT_SECONDS = 150.0
-SCRAPE_SECONDS = 90.0
+DAG_SECONDS = 120.0
+RUNNING_SECONDS = 300.0
+RESULT_SECONDS = 240.0
+VERDICT_SECONDS = 300.0
+SCRAPE_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _own(settings: Settings) -> list[Service]:
         Service(
             "serving",
             _headgate("serve"),
-            Http(f"{serving_url}/healthz"),
+            Http(f"{serving_url}/health"),
             needs=("redis",),
             ports=(serving.port,),
             host=serving.host,

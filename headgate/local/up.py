@@ -82,7 +82,7 @@ def _run(steps: Sequence[Step], result: UpResult, report: Report) -> None:
 def _services(platform: Platform, services: Sequence[Service]) -> list[Step]:
     broker = kafka.broker_of(platform.settings)
     steps = [
-        Step("storage", lambda: Done(kafka.format_storage(broker), "the broker's storage")),
+        Step("storage", lambda: _noted(kafka.format_storage(broker), "the broker's storage")),
         Step("database", partial(_migrate, platform)),
     ]
     for service in services:
@@ -93,7 +93,11 @@ def _services(platform: Platform, services: Sequence[Service]) -> list[Step]:
 
 def _migrate(platform: Platform) -> Done:
     home = airflow.airflow_of(platform.settings)
-    return Done(airflow.migrate(home, {**os.environ, **platform.environ()}), "Airflow's database")
+    return _noted(airflow.migrate(home, {**os.environ, **platform.environ()}), "Airflow's database")
+
+
+def _noted(changed: bool, note: str) -> Done:
+    return Done(changed, note if changed else "")
 
 
 def _contracts(
