@@ -209,14 +209,15 @@ sum by (pipeline) (increase(headgate_committed_rows_total{outcome="quarantined"}
     Alert(
         name="ReconcilerSilent",
         expr="""
-time() - max by (process) (headgate_reconcile_timestamp_seconds) > 120
+time() - max by (process) (headgate_reconcile_timestamp_seconds{process!="airflow"}) > 60
+or time() - max by (process) (headgate_reconcile_timestamp_seconds{process="airflow"}) > 180
 or absent(headgate_reconcile_timestamp_seconds{process="exporter"})
 or absent(headgate_reconcile_timestamp_seconds{process="supervisor"})""",
-        hold="1m",
+        hold="2m",
         severity="page",
         summary="The {{ $labels.process }} does not report. Next: headgate doctor",
-        description="For 3 minutes the {{ $labels.process }} has not finished a round: streams run on, and "
-        "nobody restarts or measures them.",
+        description="For minutes the {{ $labels.process }} has not finished a round: streams run on, and "
+        "nobody restarts, measures or sweeps them.",
         blind="ReconcilerSilent",
     ),
     Alert(

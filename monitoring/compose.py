@@ -42,6 +42,11 @@ def compose(
     names |= {stream.pipeline for stream in (supervised.streams if supervised else {}).values()}
     if readings.contracts is None:
         names |= {*(readings.drivers or {}), *(readings.checkpoints or {})}
+    rounds = {
+        "exporter": round_at,
+        "supervisor": supervised.reconciled_at if supervised else None,
+        "airflow": readings.sweep_at,
+    }
     return PlatformSnapshot(
         at=at,
         env=env,
@@ -49,8 +54,7 @@ def compose(
         sources=tuple(sources),
         topics=readings.topics or (),
         producers=readings.producers or (),
-        supervisor_reconciled_at=supervised.reconciled_at if supervised else None,
-        exporter_round_at=round_at,
+        reconciled={process: moment for process, moment in rounds.items() if moment is not None},
     )
 
 

@@ -36,7 +36,7 @@ LABEL_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "severity": ("none", "info", "warning", "critical"),
         "verdict": ("passed", "failed", "errored", "no_data"),
     },
-    "headgate_reconcile_timestamp_seconds": {"process": ("exporter", "supervisor")},
+    "headgate_reconcile_timestamp_seconds": {"process": ("exporter", "supervisor", "airflow")},
 }
 
 

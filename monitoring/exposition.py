@@ -127,13 +127,6 @@ def _verdict_moments(snapshot: PlatformSnapshot) -> Samples:
             yield (item.pipeline, verdict.output), verdict.at
 
 
-def _reconciled(snapshot: PlatformSnapshot) -> Samples:
-    if snapshot.exporter_round_at is not None:
-        yield ("exporter",), snapshot.exporter_round_at
-    if snapshot.supervisor_reconciled_at is not None:
-        yield ("supervisor",), snapshot.supervisor_reconciled_at
-
-
 def _succeeded(snapshot: PlatformSnapshot) -> Samples:
     for source in snapshot.sources:
         if source.succeeded_at is not None:
@@ -173,7 +166,7 @@ _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
     "topic_recreated": lambda snapshot: [
         ((topic.topic,), topic.recreated) for topic in snapshot.topics if topic.recreated is not None
     ],
-    "reconcile_timestamp_seconds": _reconciled,
+    "reconcile_timestamp_seconds": lambda snapshot: [((p,), at) for p, at in snapshot.reconciled.items()],
     "exporter_source_up": lambda snapshot: [((source.name,), source.up) for source in snapshot.sources],
     "exporter_source_success_timestamp_seconds": _succeeded,
     "exporter_source_duration_seconds": lambda snapshot: [

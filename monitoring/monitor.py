@@ -10,6 +10,7 @@
 | store       | verdicts, what is wanted               | 10 s  | 10 s           |
 | topics      | a plan of what is applied              | 120 s | 60 s           |
 | producers   | the files of running producers         | 10 s  | 5 s            |
+| reconcile   | the file that Airflow's sweep leaves   | 10 s  | 5 s            |
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from monitoring.sources.contracts import ContractsReader
 from monitoring.sources.drivers import read_drivers
 from monitoring.sources.kafka import read_lags
 from monitoring.sources.producers import read_producers
+from monitoring.sources.reconcile import read_sweep
 from monitoring.sources.store import StoreReader
 from monitoring.sources.supervisor import SupervisorReader
 from monitoring.sources.topics import read_topics
@@ -80,6 +82,7 @@ class Monitor:
             stored=values["store"],
             topics=values.get("topics"),
             producers=values.get("producers"),
+            sweep_at=values["reconcile"],
         )
         return compose(
             readings,
@@ -111,5 +114,6 @@ def _sources(
         Source("kafka", lambda: read_lags(settings, applied), 10, 20),
         Source("store", store.read, 10, 10),
         Source("topics", lambda: read_topics(settings, applied), 120, 60),
+        Source("reconcile", lambda: read_sweep(settings.state), 10, 5),
         Source("producers", lambda: read_producers(settings.state), 10, 5),
     ]

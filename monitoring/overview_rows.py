@@ -159,10 +159,10 @@ OVERVIEW: tuple[Row, ...] = (
             ),
             graph(
                 "Since the last round",
-                "Of the supervisor and the exporter.",
+                "Of the supervisor, the exporter and Airflow's sweep.",
                 "s",
                 ("time() - max by (process) (headgate_reconcile_timestamp_seconds)", "{{process}}"),
-                limit=120,
+                limit=180,
             ),
         ),
     ),

@@ -97,3 +97,4 @@ class Readings:
     stored: Stored | None = None
     topics: tuple[TopicHealth, ...] | None = None
     producers: tuple[tuple[str, int], ...] | None = None
+    sweep_at: float | None = None

@@ -180,8 +180,7 @@ class PlatformSnapshot:
     sources: tuple[SourceHealth, ...]
     topics: tuple[TopicHealth, ...] = ()
     producers: tuple[tuple[str, int], ...] = ()  # pipeline and metrics port
-    supervisor_reconciled_at: float | None = None
-    exporter_round_at: float | None = None
+    reconciled: dict[str, float] = field(default_factory=dict)  # process to the end of its last round
 
     def pipeline(self, name: str) -> PipelineSnapshot | None:
         return next((item for item in self.pipelines if item.pipeline == name), None)

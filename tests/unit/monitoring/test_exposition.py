@@ -94,7 +94,8 @@ def test_a_difference_in_the_books_shows() -> None:
     assert _value(registry, "conservation_difference", pipeline="orders", query="records") == -2
 
 
-def test_the_moments_of_both_loops_are_told() -> None:
-    registry = _registry()
+def test_the_moments_of_all_loops_are_told() -> None:
+    registry = _registry(readings(sweep_at=NOW - 40))
+    assert _value(registry, "reconcile_timestamp_seconds", process="airflow") == NOW - 40
     assert _value(registry, "reconcile_timestamp_seconds", process="exporter") == NOW - 1
     assert _value(registry, "reconcile_timestamp_seconds", process="supervisor") == NOW - 1
