@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from headgate.settings import Settings, load_settings
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+UP_SECONDS = 900.0
 
 T = TypeVar("T")
 
@@ -232,3 +234,46 @@ def redis_server(service_settings: Settings) -> Iterator[RedisService]:
         yield service
     finally:
         service.stop()
+
+
+@dataclass(frozen=True)
+class PlatformUnderTest:
+    """A whole platform with state and ports of its own; `headgate` runs the command against it."""
+
+    environ: dict[str, str]
+
+    @property
+    def state(self) -> Path:
+        return CHECKOUT / self.environ["HEADGATE_ROOTS_STATE"]
+
+    def headgate(self, *arguments: str, seconds: float = UP_SECONDS) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("headgate")), *arguments]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("HEADGATE_")}
+        return subprocess.run(
+            command,
+            cwd=CHECKOUT,
+            env={**clean, **self.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self.headgate(*arguments)
+        assert done.stdout, f"headgate {' '.join(arguments)} printed nothing:\n{done.stderr}"
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def platform(private_environ: Callable[[str], dict[str, str]]) -> Iterator[PlatformUnderTest]:
+    """`headgate up` with both pipelines, once for the session; ended by `headgate down`."""
+    under_test = PlatformUnderTest(private_environ("platform"))
+    try:
+        started = under_test.headgate("up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield under_test
+    finally:
+        stopped = under_test.headgate("down")
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
