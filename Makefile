@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
-SOURCES := headgate spark producers serving monitoring dags bench tests
+SOURCES := headgate spark producers serving monitoring dags bench tools tests
 
-.PHONY: help setup up down check lint format types unit e2e test bench lock schema jars clean
+.PHONY: help setup up down check lint format types unit e2e test bench lock schema docs jars clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ lock: ## regenerate requirements.lock from pyproject.toml (UPGRADE=1: newest all
 	@! grep -nE '://|^-' requirements.lock || { echo "error: the lock names an address" >&2; exit 1; }
 
 schema: setup ## regenerate the contracts' JSON Schema
-	@$(BIN)/headgate schema --write
+	@$(BIN)/headgate schema > headgate/contract/.schema.json && mv headgate/contract/.schema.json headgate/contract/schema.json
+
+docs: setup ## regenerate the tables of docs/guides
+	@$(BIN)/python tools/contract_reference.py --write
 
 jars: setup ## fetch and verify the jars of headgate/local/locks
 	@$(BIN)/python -m headgate.local.jars fetch
