@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
     + list((ROOT / "docs").rglob("*.md"))
 )
 # A command stands in a code block or between backticks: what follows is prose.
-_CODE = re.compile(r"```.*?```|^ {4}\S.*$|`[^`]+`", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"```.*?```|^ {4}\S[^\n]*$|`[^`]+`", re.MULTILINE | re.DOTALL)
 _HEADGATE = re.compile(r"(?:^|[\s`(;&|=])headgate ((?:--[a-z-]+ )*)([a-z][a-z-]*)((?:[ \t]+[^\n`;&|#]+)?)")
 _MAKE = re.compile(r"(?:^|[\s`(;&|])make ([a-z][a-z0-9-]*)")
 _OPTION = re.compile(r"(?<!\S)(--?[a-z][a-z-]*)")
