@@ -9,7 +9,7 @@ import yaml
 
 import monitoring
 from monitoring.alerts import ALERTS, Alert
-from monitoring.generate import files
+from monitoring.generate import REFERENCE, files, reference
 from monitoring.tools import promtool
 
 HERE = Path(monitoring.__file__).parent
@@ -18,6 +18,7 @@ alerts = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
 
 
 def test_the_committed_files_are_what_their_source_generates() -> None:
+    assert (HERE.parent / REFERENCE).read_text(encoding="utf-8") == reference()
     for name, text in files().items():
         assert (HERE / name).read_text(encoding="utf-8") == text, f"{name}: run python -m monitoring.generate"
 

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from monitoring_examples import NOW, orders, platform, readings, status
+
+from headgate.cli.main import run
+from monitoring.readings import Readings, Supervised
+from monitoring.snapshot import PlatformSnapshot
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[PlatformSnapshot]:
+    """What the monitor sees; a test puts a snapshot in."""
+    seen = [platform()]
+
+    class Seen:
+        def __init__(self, settings: object, *, background: bool) -> None:
+            assert not background
+
+        def read_once(self, deadline_seconds: float) -> PlatformSnapshot:
+            return seen[-1]
+
+    monkeypatch.setattr("monitoring.monitor.Monitor", Seen)
+    monkeypatch.setenv("HEADGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "250")
+    return seen
+
+
+def test_json_is_an_array_of_pipelines(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [orders().to_json()]
+
+
+def test_one_line_per_pipeline(shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status"]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "pipeline"
+    for text in ("orders", "running", "5 (2 s)", "12.5", "2 (2 %)", "3 s ago", "passed"):
+        assert text in line
+
+
+def test_one_pipeline_shows_its_queries_too(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "orders"]) == 0
+    text = capsys.readouterr().out
+    assert "ordered by cli:ada" in text and "total" in text and "http://127.0.0.1:4040" in text
+
+
+def test_an_unknown_pipeline_is_exit_4_and_names_those_there_are(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "other"]) == 4
+    assert "orders" in capsys.readouterr().err
+
+
+def test_a_dead_supervisor_is_exit_69_and_the_rest_is_shown(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown.append(platform(readings(supervised=None), down=("supervisor",)))
+    assert run(["status", "--json"]) == 69
+    captured = capsys.readouterr()
+    (item,) = json.loads(captured.out)
+    assert item["state"] == "unknown" and item["rows_read"] == 100 and item["lag_records"] == 5
+    assert "supervisor" in captured.err
+
+
+def test_without_contracts_it_says_what_to_do(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown.append(
+        platform(Readings(contracts={}, supervised=Supervised({}, {}, NOW), lags={}, checkpoints={}))
+    )
+    assert run(["status"]) == 0
+    assert "headgate apply" in capsys.readouterr().err
+
+
+def test_texts_of_services_are_not_taken_for_markup(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = Supervised({"orders": status(reason="[KAFKA_DATA_LOSS] [bold]lost[/bold]")}, {}, NOW)
+    shown.append(replace(platform(readings(supervised=odd))))
+    assert run(["status"]) == 0
+    assert "[KAFKA_DATA_LOSS] [bold]lost[/bold]" in capsys.readouterr().out
