@@ -110,6 +110,7 @@ def make_plan(
     Raises KafkaUnavailable, StoreUnavailable, ServiceError.
     """
     from headgate.topics.broker import rehearse
+    from headgate.topics.capacity import capacity_refusals, machine_memory
     from headgate.topics.kafka import admin_client
     from headgate.topics.live import read_live
 
@@ -129,7 +130,7 @@ def make_plan(
             **dict.fromkeys(removed, "removed"),
         },
         actions=tuple(actions),
-        refusals=(*refusals, *objections),
+        refusals=(*refusals, *objections, *capacity_refusals(contracts, live.applied, machine_memory())),
         seen=seen_by(contracts, live),
         notes=tuple(notes),
     ).sealed()

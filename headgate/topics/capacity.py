@@ -1,0 +1,64 @@
+"""Whether the drivers of all pipelines fit into this machine's memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from headgate.contract.frozen import FrozenContract
+from headgate.topics.differences import Refusal
+
+__all__ = ["capacity_refusals", "driver_memory", "machine_memory"]
+
+_MB = 1024 * 1024
+# Beside its heap a driver needs memory for code, threads and buffers (Spark's own rule: a tenth, at least
+# 384 MB) and for its Python process.
+_OVERHEAD = 384 * _MB
+_OVERHEAD_SHARE = 0.1
+_PYTHON = 200 * _MB
+
+
+def driver_memory(contract: FrozenContract) -> int:
+    """What one driver may come to hold, in bytes."""
+    text = contract.contract.job.memory
+    heap = int(text[:-1]) * (1024 if text.endswith("g") else 1) * _MB
+    return heap + max(_OVERHEAD, int(heap * _OVERHEAD_SHARE)) + _PYTHON
+
+
+def machine_memory(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """The memory that processes here may use: the machine's, or the container's where that is less."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = cgroup.read_text(encoding="utf-8").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def capacity_refusals(
+    contracts: Sequence[FrozenContract], applied: Mapping[str, FrozenContract], memory: int
+) -> list[Refusal]:
+    """Refuse contracts that need more than before when all drivers together would not fit."""
+    after = {**applied, **{each.pipeline: each for each in contracts}}
+    needed = _sum(after.values())
+    if needed <= memory:
+        return []
+    told = ", ".join(f"{name} {driver_memory(each) // _MB:,} MB" for name, each in sorted(after.items()))
+    return [
+        Refusal(
+            "does_not_fit",
+            f"contract {each.pipeline}",
+            each.pipeline,
+            f"the drivers of all pipelines would need {needed // _MB:,} MB together, and this machine has "
+            f"{memory // _MB:,} MB: {told}",
+            "lower job.memory, or run the pipeline on another machine",
+        )
+        for each in contracts
+        if driver_memory(each) > _sum(filter(None, [applied.get(each.pipeline)]))
+    ]
+
+
+def _sum(contracts: Iterable[FrozenContract]) -> int:
+    return sum(driver_memory(each) for each in contracts)

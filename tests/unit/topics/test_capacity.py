@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headgate.contract.frozen import FrozenContract
+from headgate.topics.capacity import capacity_refusals, driver_memory, machine_memory
+
+GB = 1024**3
+MakeContract = Callable[..., FrozenContract]
+
+
+def with_memory(contract: FrozenContract, memory: str) -> FrozenContract:
+    from dataclasses import replace
+
+    model = contract.contract
+    return replace(
+        contract, contract=model.model_copy(update={"job": model.job.model_copy(update={"memory": memory})})
+    )
+
+
+@pytest.mark.parametrize(("memory", "least"), [("512m", 0.5 * GB), ("1g", GB), ("10g", 11 * GB)])
+def test_a_driver_needs_more_than_its_heap(contract: MakeContract, memory: str, least: float) -> None:
+    assert driver_memory(with_memory(contract(), memory)) > least
+
+
+def test_what_does_not_fit_with_all_others_is_refused_with_the_sum(contract: MakeContract) -> None:
+    running = {"a": with_memory(contract("a"), "4g"), "b": with_memory(contract("b"), "4g")}
+    new = with_memory(contract("c"), "4g")
+    assert capacity_refusals([new], running, 20 * GB) == []
+    (refusal,) = capacity_refusals([new], running, 12 * GB)
+    assert (refusal.code, refusal.pipeline) == ("does_not_fit", "c")
+    assert "a 4,705 MB, b 4,705 MB, c 4,705 MB" in refusal.message
+
+
+def test_what_runs_already_and_asks_for_no_more_may_be_applied_again(contract: MakeContract) -> None:
+    running = {"a": with_memory(contract("a"), "4g")}
+    assert capacity_refusals([with_memory(contract("a"), "3g")], running, GB) == []
+    assert capacity_refusals([with_memory(contract("a"), "5g")], running, GB) != []
+
+
+def test_a_containers_limit_counts_where_it_is_lower(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert machine_memory(limit) == 1048576
+    limit.write_text("max\n")
+    assert machine_memory(limit) == machine_memory(tmp_path / "gone") > 1048576
