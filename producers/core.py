@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from kafka import errors as kafka_errors
@@ -67,6 +67,7 @@ class Producer:
         self._session: Session | None = None
         self._next_attempt = 0.0
         self._told = False
+        self._closed = False
         self._last_sync = 0.0
         self._identity = uuid.uuid4().hex[:12]
         self._counts = Counts(found=spool.records)
@@ -133,7 +134,10 @@ class Producer:
             self.wait(0.1)
 
     def close(self, seconds: float) -> Counts:
-        """Deliver what is on its way for so many seconds, and put the rest on disk."""
+        """Deliver what is on its way for so many seconds, and put the rest on disk. Once is enough."""
+        if self._closed:
+            return replace(self._counts)
+        self._closed = True
         deadline = time.monotonic() + seconds
         while self._session is not None and self._session.waiting:
             self._settle()
@@ -142,15 +146,14 @@ class Producer:
             self._session.wait(0.1)
         if self._session is not None:
             if self._session.waiting:
-                self._break("it was stopped before all was acknowledged")
+                self._break("not all was acknowledged in time")
             else:
                 self._session.close()
                 self._session = None
         self._spool.sync()
-        counts = self.counts
         self._show()
         self._spool.close()
-        return counts
+        return replace(self._counts)
 
     # -- live -------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from producers.spool import SpoolFullError
 
 __all__ = ["Order", "Stop", "Summary", "deliver", "noted"]
 
-FLUSH_SECONDS = 30.0  # after the last record, for a broker that is slow or just coming back
 STOP_SECONDS = 10.0  # after SIGTERM, less than a process manager waits before it kills
 PROGRESS_SECONDS = 5.0
 FIRST_PROGRESS_SECONDS = 2.0
@@ -87,7 +86,9 @@ class Summary:
         return f"{', '.join(parts)} in {self.seconds:.1f} s{rate}"
 
 
-def deliver(order: Order, producer: Producer, stop: Stop, say: Callable[[str], None]) -> Summary:
+def deliver(
+    order: Order, producer: Producer, stop: Stop, say: Callable[[str], None], *, flush_seconds: float
+) -> Summary:
     """Send until the input ends or a stop is asked, then flush; what is left is on disk."""
     begun = time.monotonic()
     complete = False
@@ -95,7 +96,7 @@ def deliver(order: Order, producer: Producer, stop: Stop, say: Callable[[str], N
         try:
             complete = _send_all(order, producer, stop, _Progress(order, producer, say))
             if complete and not stop():
-                producer.flush(FLUSH_SECONDS)
+                producer.flush(flush_seconds)
         finally:
             counts = producer.close(STOP_SECONDS if stop.asked == 1 else 0.0)
     return Summary(counts, time.monotonic() - begun, stop(), complete)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,10 @@ def _produce(  # noqa: PLR0917 - each is an option
     flush_spool: Annotated[
         bool, typer.Option("--flush-spool", help="Only send what waits in the spool.")
     ] = False,
-    spool_limit: Annotated[int, typer.Option(metavar="MB", help="Disk space while Kafka is away.")] = 1024,
+    spool_limit: Annotated[
+        int, typer.Option(metavar="MB", min=1, help="Disk space while Kafka is away.")
+    ] = 1024,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds for the last records to be delivered.")] = 30,
     json_: AsJson = False,
 ) -> int:
     """Send records into a pipeline's topic: made up, or from a file.
@@ -64,14 +68,15 @@ def _produce(  # noqa: PLR0917 - each is an option
         raise UsageError("--flush-spool sends what is in the spool and nothing else")
     settings = load_settings()[0]
     request = Request(from_file, rate, 0 if flush_spool else count, key, shift_to_now, late_ok)
-    return _run(settings, pipeline, source, request, _Options(metrics_port, spool_limit, json_))
+    return _run(settings, pipeline, source, request, _Options(metrics_port, spool_limit, wait, json_))
 
 
+@dataclass(frozen=True, slots=True)
 class _Options:
-    def __init__(self, metrics_port: int, spool_limit: int, json_: bool) -> None:
-        self.metrics_port = metrics_port
-        self.spool_bytes = max(spool_limit, 1) * 1024 * 1024
-        self.json = json_
+    metrics_port: int
+    spool_megabytes: int
+    flush_seconds: float
+    json: bool
 
 
 def _run(settings: Settings, pipeline: str, source: str | None, request: Request, options: _Options) -> int:
@@ -113,7 +118,7 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
             observe=metrics.observe,
         )
 
-    spool = Spool(folder, limit_bytes=options.spool_bytes, report=say)
+    spool = Spool(folder, limit_bytes=options.spool_megabytes * 1024 * 1024, report=say)
     if spool.records:
         say(f"{spool.records} records wait in the spool from before; they go first")
     with (
@@ -122,7 +127,7 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
     ):
         if order.endless and order.rate is not None:
             say(f"{order.rate:g} records a second into {target.topic}; Ctrl-C ends it")
-        return deliver(order, producer, stop, say)
+        return deliver(order, producer, stop, say, flush_seconds=options.flush_seconds)
 
 
 def _end(order: Order, summary: Summary) -> int:
