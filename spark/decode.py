@@ -30,8 +30,15 @@ __all__ = ["ARRIVAL", "Decoded", "decode", "event_time_column", "raw_columns"]
 ARRIVAL = "_arrival"
 NOW = "_now"
 _CORRUPT = "_corrupt"
-_ZONED = r"(Z|[+-]\d\d(:?\d\d)?)$"
 _DATED = r"^\d{4}-\d\d-\d\d"
+# Everything that a cast reads as a time and that says no zone: after `+02:00`, `Z` or `Europe/Paris` the
+# contract's zone has no say.
+_UNZONED = r"^\d{4}-\d\d-\d\d(?:[T ](?:\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)?)?\s*$"
+# Microseconds of the years 1 to 9999, which every reader of a table knows; a number can say more.
+_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+_JSON_SPACE = " \t\r\n"
+# Spark reads more than JSON by default. What is not JSON goes to the quarantine, whichever lane reads it.
+_STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +100,29 @@ def _json_fields(
         ]
     )
     text = F.col("_value").cast("string")
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, **_STRICT}
     parsed = raw.withColumn("_json", F.from_json(text, schema, options))
     # from_json takes the first object of an array, and bytes that are not UTF-8 as replacement signs.
     broken = (
         F.col("_json").isNull()
         | F.col(f"_json.{_CORRUPT}").isNotNull()
-        | ~F.coalesce(F.startswith(F.ltrim(text), F.lit("{")), F.lit(False))
+        | ~F.coalesce(F.startswith(F.ltrim(text, F.lit(_JSON_SPACE)), F.lit("{")), F.lit(False))
         | ~F.coalesce(F.is_valid_utf8(text), F.lit(False))
+        | ~F.coalesce(_nothing_behind(text), F.lit(False))
     )
     texts = {c.name: F.col("_json").getField(c.name) for c in source.columns}
     return parsed, texts, [("_parse", broken)]
+
+
+def _nothing_behind(text: Column) -> Column:
+    """Whether an object is all there is: from_json stops after the first one, and `{…}{…}` would lose a
+    record. Where the first brace that closes is the last sign, nothing can follow; otherwise the text is
+    read again, as an array's first element, and the second one must be the mark that was put behind it."""
+    closed = F.locate("}", text) == F.length(text)
+    array = F.concat(F.lit("["), text, F.lit(',{"_":"behind"}]'))
+    elements = F.from_json(array, "array<struct<_:string>>", _STRICT)
+    alone = (F.size(elements) == 2) & (F.get(elements, 1).getField("_") == "behind")
+    return F.when(closed, F.lit(True)).otherwise(F.coalesce(alone, F.lit(False)))
 
 
 def _text_fields(
@@ -135,22 +154,30 @@ def _spark_type(name: str) -> str:
 def _converts(column: ContractColumn, source: Source) -> bool:
     """Whether a column's value is converted from text, which can fail."""
     if source.format == "json":
-        return column.type in {"timestamp", "date", "binary"}
+        return column.type in {"timestamp", "date", "binary", "float", "double"}
     return column.type != "string"
 
 
 def _convert(text: Column, column: ContractColumn, *, parsed: bool) -> Column:
     if column.type == "timestamp":
-        return _timestamp(text, column)
+        moment = _timestamp(text, column)
+        return F.when(F.unix_micros(moment).between(*_YEARS), moment)
     if column.type == "date":
-        if column.format:
-            return F.try_to_timestamp(text, F.lit(column.format)).cast("date")
-        return F.when(text.rlike(_DATED), text.try_cast("date"))
+        return _date(text, column)
     if column.type == "binary":
         return F.try_to_binary(text, F.lit("base64"))
+    if parsed and column.type in {"float", "double"}:
+        # The parser makes infinity of a number that is too large for the type.
+        return F.when(F.abs(text) < F.lit(float("inf")), text)
     if parsed or column.type == "string":
         return text
     return text.try_cast(_spark_type(column.type))
+
+
+def _date(text: Column, column: ContractColumn) -> Column:
+    if column.format:
+        return F.try_to_timestamp(text, F.lit(column.format)).cast("date")
+    return F.when(text.rlike(_DATED), text.try_cast("date"))
 
 
 def _timestamp(text: Column, column: ContractColumn) -> Column:
@@ -158,7 +185,7 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
     if column.format in {"epoch_seconds", "epoch_millis"}:
         scale = 1_000_000 if column.format == "epoch_seconds" else 1_000
         number = text.try_cast("decimal(20,6)")
-        return F.timestamp_micros((number * F.lit(scale)).cast("bigint"))
+        return F.timestamp_micros((number * F.lit(scale)).try_cast("bigint"))
     if column.format:
         pattern = column.format
         value = F.regexp_replace(F.trim(text), r"\s+", " ")
@@ -172,7 +199,7 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
     moment = F.when(text.rlike(_DATED), text.try_cast("timestamp"))
     if zone == "UTC":
         return moment
-    return F.when(text.rlike(_ZONED), moment).otherwise(F.to_utc_timestamp(moment, zone))
+    return F.when(text.rlike(_UNZONED), F.to_utc_timestamp(moment, zone)).otherwise(moment)
 
 
 def _without_quotes(pattern: str) -> str:
