@@ -141,6 +141,8 @@ class RunStreamOperator(BaseOperator):  # type: ignore[misc]
             self.log.info("%s goes on, generation %d: waiting again", self.pipeline, decision.generation)
             self._wait(context, decision.generation, owner)
         text = explain(decision, self.pipeline)
+        # The exception is shown with a traceback; this is the line for people.
+        self.log.warning("%s: %s", decision.outcome, text)
         if decision.outcome in (Outcome.STOPPED, Outcome.RETIRED):
             raise AirflowSkipException(text)
         raise AirflowFailException(text)

@@ -86,16 +86,16 @@ class _StreamPoll(BaseTrigger):  # type: ignore[misc]
     async def _say_away(self, error: Exception) -> None:
         now = time.monotonic()
         if self._away_since is None:
-            self._away_since, self._away_said = now, 0.0
+            self._away_since, self._away_said = now, float("-inf")
         if now - self._away_said >= REPORT_SECONDS:
             self._away_said = now
             self.log.warning(
                 "the state of %s is unknown for %.0f s, it may well be running: %s",
                 self.stream,
                 now - self._away_since,
-                error or repr(error),
+                error if str(error) else repr(error),
             )
-        await self._close()  # the next question looks the address and the token up again
+            await self._close()  # the next question looks the address and the token up again
 
     async def _close(self) -> None:
         client, self._client = self._client, None
