@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ panels = pytest.mark.parametrize("panel", _panels(), ids=lambda panel: f"{panel[
 queries = pytest.mark.parametrize(("where", "expr"), QUERIES, ids=[where for where, _ in QUERIES])
 
 
+@functools.cache
 def _selectors(expr: str) -> list[promql_parser.VectorSelector]:
     found: list[promql_parser.VectorSelector] = []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -16,6 +17,7 @@ def _text(name: str) -> str:
     return (FOLDER / f"{name}.md").read_text(encoding="utf-8")
 
 
+@functools.cache
 def _verbs() -> set[str]:
     return {command.name or command.callback.__name__ for command in build_app().registered_commands}  # type: ignore[union-attr]
 
