@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headgate.settings import Settings
+from headgate.settings import HttpSettings, Settings
 from monitoring.alerts import DRIVER_JOB, EXPORTER_JOB, rules
 from monitoring.document import as_yaml, write
 
@@ -35,7 +35,13 @@ class PrometheusFiles:
 
 
 def exporter_url(settings: Settings) -> str:
-    return f"http://{settings.exporter.host}:{settings.exporter.port}"
+    return f"http://{_address(settings.exporter)}"
+
+
+def _address(server: HttpSettings) -> str:
+    """Where a process of this machine reaches a server: one that listens everywhere is on loopback too."""
+    host = "127.0.0.1" if server.host in {"0.0.0.0", "::"} else server.host
+    return f"{host}:{server.port}"
 
 
 def write_prometheus_config(settings: Settings, folder: Path) -> PrometheusFiles:
@@ -63,10 +69,10 @@ def prometheus_config(settings: Settings, rule_file: Path) -> dict[str, Any]:
             ]
         },
         "scrape_configs": [
-            _static(EXPORTER_JOB, f"{settings.exporter.host}:{settings.exporter.port}"),
+            _static(EXPORTER_JOB, _address(settings.exporter)),
             _discovered(DRIVER_JOB, f"{exporter_url(settings)}/sd/drivers"),
             _discovered("headgate-producers", f"{exporter_url(settings)}/sd/producers"),
-            _static("headgate-serving", f"{settings.serving.host}:{settings.serving.port}"),
+            _static("headgate-serving", _address(settings.serving)),
             _static("prometheus", f"{loopback}:{settings.local.prometheus_port}"),
         ],
     }

@@ -222,7 +222,7 @@ def _query_json(query: QuerySnapshot) -> dict[str, Any]:
         "batch_id": query.batch_id,
         "last_commit": moment(query.last_commit_at),
         "lag_records": query.lag_records,
-        "lag_seconds": query.lag_seconds,
+        "lag_seconds": None if query.lag_seconds is None else round(query.lag_seconds, 3),
         "active": query.active,
         "error": query.error,
     }

@@ -14,13 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
 from watched_platform import CONTRACT, PIPELINE, WatchedPlatform, fetch, until
 
-from headgate.quality.verdict import ExpectationResult, Verdict
-from headgate.settings import Settings
-from headgate.streams.store import StateStore
-from headgate.topics.kafka import client_options
 from monitoring.dashboards import dashboards
 
 CHROMIUM_ARGS = (
@@ -57,32 +52,9 @@ def platform(
         platform.headgate("apply")
         platform.headgate("start", PIPELINE, "--wait", "150")
         platform.run("produce", "produce", PIPELINE, "--rate", "20")
-        _send(platform.settings, BAD_RECORDS)
+        platform.send(*BAD_RECORDS)
         until("rows in the books", lambda: (platform.status().get("rows_quarantined") or 0) >= 3, 120)
         yield platform
-
-
-def _send(settings: Settings, values: tuple[bytes, ...]) -> None:
-    producer = KafkaProducer(**client_options(settings))
-    try:
-        for value in values:
-            producer.send(f"{PIPELINE}_readings", value)
-        producer.flush(30)
-    finally:
-        producer.close()
-
-
-def _verdict(settings: Settings, status: str, severity: str) -> None:
-    expectation = ExpectationResult(
-        "ExpectColumnValuesToNotBeNull", "average", "critical", status == "passed"
-    )
-    store = StateStore(settings.store_url)
-    try:
-        store.record_verdict(
-            Verdict(PIPELINE, "average", status, severity, time.time(), (expectation,), 10, None, "h")  # type: ignore[arg-type]
-        )
-    finally:
-        store.close()
 
 
 def test_what_the_exporter_tells_is_what_the_stream_does(platform: WatchedPlatform) -> None:
@@ -127,7 +99,7 @@ def test_the_books_balance_from_outside(platform: WatchedPlatform) -> None:
 
 
 def test_every_panel_of_the_pipeline_has_data(platform: WatchedPlatform) -> None:
-    _verdict(platform.settings, "passed", "")
+    platform.judge("passed", "")
     queries = {
         (panel["title"], target["refId"]): target["expr"]
         .replace("$pipeline", PIPELINE)
@@ -144,7 +116,7 @@ def test_every_panel_of_the_pipeline_has_data(platform: WatchedPlatform) -> None
 
 
 def test_a_failed_check_reaches_the_alertmanager_and_ends_when_it_passes(platform: WatchedPlatform) -> None:
-    _verdict(platform.settings, "failed", "critical")
+    platform.judge("failed", "critical")
     alert = until("QualityFailed", lambda: platform.firing().get("QualityFailed"), 90)
     assert alert["labels"]["pipeline"] == PIPELINE
     assert f"headgate check {PIPELINE}" in alert["annotations"]["summary"]
@@ -156,7 +128,7 @@ def test_a_failed_check_reaches_the_alertmanager_and_ends_when_it_passes(platfor
         return any(item["labels"]["alertname"] == "QualityFailed" for item in alerts)
 
     until("the Alertmanager has it", notified, 60)
-    _verdict(platform.settings, "passed", "")
+    platform.judge("passed", "")
     until("it ends", lambda: "QualityFailed" not in platform.firing(), 90)
 
 
@@ -248,6 +220,52 @@ def test_a_dead_kafka_makes_the_lag_unknown_and_a_scrape_does_not_wait(
         platform.end("blind")
 
 
+def test_without_kafka_the_command_line_shows_the_rest_and_exits_69(
+    platform: WatchedPlatform, private_environ: Callable[[str], dict[str, str]]
+) -> None:
+    nobody = f"127.0.0.1:{private_environ('monitoring-nobody')['HEADGATE_SERVING_PORT']}"
+    run = platform.headgate("status", "--json", check=False, HEADGATE_KAFKA_BROKERS=nobody)
+    assert run.returncode == 69 and "kafka" in run.stderr
+    (told,) = json.loads(run.stdout)
+    assert (told["state"], told["lag_records"], told["lag_seconds"]) == ("running", None, None)
+    assert told["rows_read"] > 0 and "lag unknown" in told["conditions"]
+
+
+def test_watching_shows_it_again_and_again_until_it_is_interrupted(platform: WatchedPlatform) -> None:
+    platform.run("watch", "status", "--watch")
+    try:
+        until("three screens", lambda: platform.log("watch").count("committed") >= 3)
+        platform.processes["watch"].send_signal(signal.SIGINT)
+        assert platform.processes["watch"].wait(20) == 130
+    finally:
+        platform.end("watch")
+    assert PIPELINE in platform.log("watch") and "running" in platform.log("watch")
+
+
+def test_the_page_of_a_dead_exporter_says_that_it_is_old(
+    platform: WatchedPlatform, private_environ: Callable[[str], dict[str, str]]
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    port = private_environ("monitoring-old")["HEADGATE_EXPORTER_PORT"]
+    platform.run("old", "exporter", HEADGATE_EXPORTER_PORT=port)
+    try:
+        until("the exporter answers", lambda: fetch(f"http://127.0.0.1:{port}/healthz"))
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGS)
+            try:
+                page = browser.new_page()
+                page.goto(f"http://127.0.0.1:{port}")
+                assert page.locator("main.old").count() == 0
+                platform.end("old", kill=True)
+                page.wait_for_selector("main.old", timeout=60_000)
+                assert "old" in page.locator("#link").inner_text()
+            finally:
+                browser.close()
+    finally:
+        platform.end("old")
+
+
 def test_a_dead_supervisor_leaves_states_unknown_and_the_rest_known(platform: WatchedPlatform) -> None:
     platform.end("supervisor", kill=True)
     try:
@@ -273,7 +291,7 @@ def test_a_dead_driver_is_seen_and_its_lag_goes_on_being_told(platform: WatchedP
     read = platform.status()["rows_read"]
     os.killpg(os.getpgid(note["driver_pid"]), signal.SIGSTOP)  # nothing restarts what seems to live
     try:
-        _send(platform.settings, (_record(),))
+        platform.send(_record())
         until("the lag grows without a driver", lambda: platform.status()["lag_records"] > 0, 60)
     finally:
         os.killpg(os.getpgid(note["driver_pid"]), signal.SIGCONT)

@@ -17,7 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kafka import KafkaProducer
+
+from headgate.quality.verdict import ExpectationResult, Verdict
 from headgate.settings import Settings, load_settings
+from headgate.streams.store import StateStore
+from headgate.topics.kafka import client_options
 from monitoring.prometheus import write_prometheus_config
 
 T = TypeVar("T")
@@ -99,11 +104,18 @@ class WatchedPlatform:
         for name in reversed(list(self.processes)):
             self.end(name)
 
-    def headgate(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def headgate(
+        self, *arguments: str, check: bool = True, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = [str(Path(sys.executable).with_name("headgate")), *arguments]
         run = subprocess.run(
-            command, env=self.environ, text=True, capture_output=True, timeout=240, check=False
+            command,
+            env={**self.environ, **environ},
+            text=True,
+            capture_output=True,
+            timeout=240,
+            check=False,
         )
         assert not check or run.returncode == 0, f"{arguments}: {run.returncode}\n{run.stdout}\n{run.stderr}"
         return run
@@ -134,6 +146,27 @@ class WatchedPlatform:
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-3000:]
+
+    def send(self, *values: bytes) -> None:
+        """Records as they are, good or bad."""
+        producer = KafkaProducer(**client_options(self.settings))
+        try:
+            for value in values:
+                producer.send(f"{PIPELINE}_readings", value)
+            producer.flush(30)
+        finally:
+            producer.close()
+
+    def judge(self, status: str, severity: str) -> None:
+        """A verdict of the quality check, as the check stores it."""
+        result = ExpectationResult("ExpectColumnValuesToNotBeNull", "average", "critical", status == "passed")
+        store = StateStore(self.settings.store_url)
+        try:
+            store.record_verdict(
+                Verdict(PIPELINE, "average", status, severity, time.time(), (result,), 10, None, "h")  # type: ignore[arg-type]
+            )
+        finally:
+            store.close()
 
     # Monitoring
 

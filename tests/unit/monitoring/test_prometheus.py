@@ -31,6 +31,13 @@ def test_ports_come_from_the_settings(tmp_path: Path) -> None:
     assert "http://127.0.0.1:18001/runbooks/StreamDown" in files.rules.read_text(encoding="utf-8")
 
 
+def test_a_server_that_listens_everywhere_is_reached_on_loopback(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, HEADGATE_EXPORTER_HOST="0.0.0.0", HEADGATE_SERVING_HOST="0.0.0.0")
+    files = write_prometheus_config(settings, tmp_path)
+    assert "0.0.0.0" not in files.prometheus.read_text(encoding="utf-8")
+    assert "0.0.0.0" not in files.rules.read_text(encoding="utf-8")
+
+
 def test_writing_it_again_changes_nothing(tmp_path: Path) -> None:
     first = write_prometheus_config(_settings(tmp_path), tmp_path)
     before = {path: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
