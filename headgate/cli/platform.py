@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,7 +45,7 @@ def _up(
 
     settings, _ = load_settings()
     say(f"bringing up {settings.env} in {settings.state}")
-    result = up(settings, pipelines=pipelines, report=_report)
+    result = up(settings, pipelines=pipelines, report=_Lines())
     if pipelines:
         _show_pipelines(result)
     _show_services(settings, result)
@@ -56,12 +57,17 @@ def _up(
     return 0
 
 
-def _report(name: str, done: Done, seconds: float) -> None:
-    """One line per step that did something; the others would only be noise."""
-    if done.changed:
-        say(f"  {name:<32} {seconds:5.1f} s  {done.note}".rstrip())
-    elif done.note:
-        say(f"  {name:<32} {'–':>7}  {done.note}")
+class _Lines:
+    """One line per step that did something, and a sign of life while nothing ends."""
+
+    def done(self, name: str, done: Done, seconds: float) -> None:
+        if done.changed:
+            say(f"  {name:<32} {seconds:5.1f} s  {done.note}".rstrip())
+        elif done.note:
+            say(f"  {name:<32} {'–':>7}  {done.note}")
+
+    def waiting(self, names: Sequence[str]) -> None:
+        say(f"  … {', '.join(names)}")
 
 
 def _show_pipelines(result: UpResult) -> None:

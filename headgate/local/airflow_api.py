@@ -55,6 +55,12 @@ class AirflowApi:
         runs = (self._call("GET", path) or {}).get("dag_runs", [])
         return str(runs[0]["dag_run_id"]) if runs else None
 
+    def last_run(self, dag_id: str) -> str | None:
+        """The id of the newest run, whatever became of it."""
+        path = f"/api/v2/dags/{quote(dag_id)}/dagRuns?order_by=-run_after&limit=1"
+        runs = (self._call("GET", path) or {}).get("dag_runs", [])
+        return str(runs[0]["dag_run_id"]) if runs else None
+
     def trigger(self, dag_id: str) -> str:
         """Start a new run and return its id."""
         run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", {"logical_date": None}) or {}

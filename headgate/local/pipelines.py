@@ -26,6 +26,8 @@ __all__ = ["Bringer", "Held", "held_back"]
 
 # Generous: what fails says so at once, and these only bound a machine that is busy with other things.
 POLL = 0.5
+# Each of its answers costs Airflow some 50 ms of a core, while everything else is starting.
+AIRFLOW_SECONDS = 5.0
 DAG_SECONDS = 120.0
 RUNNING_SECONDS = 300.0
 RESULT_SECONDS = 240.0
@@ -150,25 +152,29 @@ class Bringer:
         began = self.status(name)
         if began is not None and began.phase is Phase.RUNNING:
             return Done(False)
-        _wait(lambda: self._looks_running(name), RUNNING_SECONDS, lambda: self._not_running(name))
+        look = _every(AIRFLOW_SECONDS)
+        _wait(lambda: self._looks_running(name, look), RUNNING_SECONDS, lambda: self._not_running(name))
         return Done(True)
 
-    def _looks_running(self, name: str) -> bool:
+    def _looks_running(self, name: str, look_at_airflow: Callable[[], bool]) -> bool:
         status = self.status(name)
         if status is not None and status.phase is Phase.RUNNING:
             return True
         held = held_back(status, name)
         if held is not None:
             raise ServiceError(f"the stream {name} is {held.reason}", help=held.help)
-        run = self._airflow.active_run(f"stream.{name}")
-        failed = self._airflow.failed_tasks(f"stream.{name}", run) if run else []
+        failed = self._failed_tasks(name) if look_at_airflow() else []
         if failed:
+            airflow = self.settings.airflow
             raise ServiceError(
                 f"the task {failed[0]} of stream.{name} failed",
-                help=f"its log: http://{self.settings.airflow.host}:{self.settings.airflow.port}"
-                f"/dags/stream.{name}",
+                help=f"its log: http://{airflow.host}:{airflow.port}/dags/stream.{name}",
             )
         return False
+
+    def _failed_tasks(self, name: str) -> list[str]:
+        run = self._airflow.last_run(f"stream.{name}")
+        return self._airflow.failed_tasks(f"stream.{name}", run) if run else []
 
     def _not_running(self, name: str) -> HeadgateError:
         status = self.status(name)
@@ -229,6 +235,19 @@ def served_outputs(frozen: FrozenContract) -> list[str]:
         for name, output in frozen.contract.outputs.items()
         if any(getattr(sink, "redis", None) is not None for sink in output.to)
     ]
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """True once in so many seconds."""
+    last = [time.monotonic()]
+
+    def due() -> bool:
+        if time.monotonic() - last[0] < seconds:
+            return False
+        last[0] = time.monotonic()
+        return True
+
+    return due
 
 
 def _wait(look: Callable[[], Any], seconds: float, failure: Callable[[], HeadgateError]) -> None:

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 from headgate.errors import HeadgateError
 
-__all__ = ["Done", "Step", "StepFailed", "run_steps"]
+__all__ = ["Done", "Reporter", "Step", "StepFailed", "run_steps"]
+
+QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,18 @@ class StepFailed(HeadgateError):
         self.exit_code = cause.exit_code if isinstance(cause, HeadgateError) else 1
 
 
-def run_steps(
-    steps: Sequence[Step], report: Callable[[str, Done, float], None], workers: int = 16
-) -> Mapping[str, Done]:
-    """Run all steps; `report(name, done, seconds)` is called as each ends. Raises the first StepFailed."""
+class Reporter(Protocol):
+    """Told what happens while steps run."""
+
+    def done(self, name: str, done: Done, seconds: float) -> None:
+        """A step ended well."""
+
+    def waiting(self, names: Sequence[str]) -> None:
+        """Nothing ended for a while; these are under way."""
+
+
+def run_steps(steps: Sequence[Step], report: Reporter, workers: int = 16) -> Mapping[str, Done]:
+    """Run all steps, each after those that it needs. Raises the first StepFailed."""
     waiting = {step.name: step for step in steps}
     _refuse_impossible(waiting)
     done: dict[str, Done] = {}
@@ -53,7 +64,9 @@ def run_steps(
             if failed is None:
                 for name in [n for n, step in waiting.items() if done.keys() >= set(step.needs)]:
                     running[pool.submit(_timed, waiting.pop(name))] = name
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
+            if not ended:
+                report.waiting(sorted(running.values()))
             for future in ended:
                 name = running.pop(future)
                 cause = future.exception()
@@ -61,7 +74,7 @@ def run_steps(
                     failed = failed or _failure(name, cause)
                     continue
                 done[name], seconds = future.result()
-                report(name, done[name], seconds)
+                report.done(name, done[name], seconds)
     if failed is not None:
         raise failed
     return done

@@ -10,20 +10,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from headgate.contract.frozen import ContractStore
+from headgate.contract.frozen import Applied, ContractStore
 from headgate.errors import HeadgateError, RefusedError
 from headgate.local import airflow, jars, kafka
 from headgate.local.java import find_java
 from headgate.local.pipelines import Bringer, Held
 from headgate.local.platform import Platform
 from headgate.local.services import Service, missing_binaries
-from headgate.local.steps import Done, Step, StepFailed, run_steps
+from headgate.local.steps import Done, Reporter, Step, StepFailed, run_steps
 from headgate.settings import Settings
 
-__all__ = ["Report", "UpResult", "check_prerequisites", "up"]
-
-# Called as each step ends: its name, what it did, and how long it took.
-Report = Callable[[str, Done, float], None]
+__all__ = ["UpResult", "check_prerequisites", "up"]
 
 
 @dataclass
@@ -39,7 +36,7 @@ class UpResult:
     served: dict[str, Any] = field(default_factory=dict)
 
 
-def up(settings: Settings, *, pipelines: bool, report: Report) -> UpResult:
+def up(settings: Settings, *, pipelines: bool, report: Reporter) -> UpResult:
     """Start what does not run, apply what is not applied, order what is not ordered. Idempotent."""
     check_prerequisites(settings)
     platform = Platform(settings)
@@ -70,13 +67,34 @@ def check_prerequisites(settings: Settings) -> None:
         )
 
 
-def _run(steps: Sequence[Step], result: UpResult, report: Report) -> None:
-    def note(name: str, done: Done, seconds: float) -> None:
-        if done.changed:
-            result.changed.append(name)
-        report(name, done, seconds)
+@dataclass(frozen=True, slots=True)
+class _Noting:
+    """Passes on what it is told and keeps what changed."""
 
-    run_steps(steps, note)
+    result: UpResult
+    report: Reporter
+
+    def done(self, name: str, done: Done, seconds: float) -> None:
+        if done.changed:
+            self.result.changed.append(name)
+        self.report.done(name, done, seconds)
+
+    def waiting(self, names: Sequence[str]) -> None:
+        self.report.waiting(names)
+
+
+class _Silent:
+    """For steps that only hold others together."""
+
+    def done(self, name: str, done: Done, seconds: float) -> None:
+        pass
+
+    def waiting(self, names: Sequence[str]) -> None:
+        pass
+
+
+def _run(steps: Sequence[Step], result: UpResult, report: Reporter) -> None:
+    run_steps(steps, _Noting(result, report))
 
 
 def _services(platform: Platform, services: Sequence[Service]) -> list[Step]:
@@ -158,28 +176,27 @@ def _produce(platform: Platform, service: Service) -> Done:
     return platform.start(service)
 
 
-def _pipelines(platform: Platform, result: UpResult, report: Report) -> None:
+def _pipelines(platform: Platform, result: UpResult, report: Reporter) -> None:
     settings = platform.settings
     applied = ContractStore(settings.state).applied()
     with closing(Bringer(settings, metrics="prometheus" not in result.missing)) as bringer:
         bringer.resume()
-        for pipeline in _failing_alone(applied.values(), bringer, result, report):
-            result.problems.append(pipeline)
+        result.problems += _failing_alone(list(applied.values()), bringer, result, report)
         result.held = bringer.held
         result.snapshots = bringer.snapshots()
         result.served = {name: bringer.served(name) for name in applied}
 
 
-def _failing_alone(applied: Any, bringer: Bringer, result: UpResult, report: Report) -> list[HeadgateError]:
+def _failing_alone(applied: Any, bringer: Bringer, result: UpResult, report: Reporter) -> list[HeadgateError]:
     """Run every pipeline's steps side by side; one that fails does not end the others."""
     failures: list[HeadgateError] = []
 
-    def bring(each: Any) -> Done:
+    def bring(each: Applied) -> Done:
         try:
             _run(bringer.steps(each), result, report)
         except StepFailed as failure:
             failures.append(failure)
         return Done(False)
 
-    run_steps([Step(name.pipeline, partial(bring, name)) for name in applied], lambda *_: None)
+    run_steps([Step(each.pipeline, partial(bring, each)) for each in applied], _Silent())
     return failures

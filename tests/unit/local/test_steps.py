@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from headgate.errors import RefusedError
+from headgate.local import steps
 from headgate.local.steps import Done, Step, StepFailed, run_steps
 
 
-def _silent(_name: str, _done: Done, _seconds: float) -> None:
-    pass
+class Silent:
+    def __init__(self) -> None:
+        self.waited: list[list[str]] = []
+
+    def done(self, name: str, done: Done, seconds: float) -> None:
+        pass
+
+    def waiting(self, names: Sequence[str]) -> None:
+        self.waited.append(list(names))
 
 
 def test_a_step_runs_after_what_it_needs() -> None:
@@ -22,7 +31,7 @@ def test_a_step_runs_after_what_it_needs() -> None:
 
         return Step(name, run, needs)
 
-    run_steps([step("c", "a", "b"), step("b", "a"), step("a")], _silent)
+    run_steps([step("c", "a", "b"), step("b", "a"), step("a")], Silent())
     assert order == ["a", "b", "c"]
 
 
@@ -33,7 +42,7 @@ def test_independent_steps_run_side_by_side() -> None:
         meeting.wait()
         return Done(False)
 
-    assert set(run_steps([Step("a", meet), Step("b", meet)], _silent)) == {"a", "b"}
+    assert set(run_steps([Step("a", meet), Step("b", meet)], Silent())) == {"a", "b"}
 
 
 def test_a_failed_step_names_itself_and_keeps_the_causes_exit_code() -> None:
@@ -47,7 +56,7 @@ def test_a_failed_step_names_itself_and_keeps_the_causes_exit_code() -> None:
         return Done(True)
 
     with pytest.raises(StepFailed, match="kafka: port taken") as caught:
-        run_steps([Step("kafka", fail), Step("topics", after, ("kafka",))], _silent)
+        run_steps([Step("kafka", fail), Step("topics", after, ("kafka",))], Silent())
     assert caught.value.exit_code == RefusedError.exit_code
     assert "choose another" in str(caught.value)
     assert ran == []
@@ -69,7 +78,7 @@ def test_what_runs_when_a_step_fails_is_let_finish() -> None:
         raise RefusedError("no")
 
     with pytest.raises(StepFailed):
-        run_steps([Step("slow", slow), Step("fail", fail)], _silent)
+        run_steps([Step("slow", slow), Step("fail", fail)], Silent())
     assert finished == ["slow"]
 
 
@@ -81,5 +90,23 @@ def test_steps_that_wait_for_each_other_are_refused_before_any_runs() -> None:
         return Done(True)
 
     with pytest.raises(ValueError, match="a, b"):
-        run_steps([Step("x", run), Step("a", run, ("b",)), Step("b", run, ("a",))], _silent)
+        run_steps([Step("x", run), Step("a", run, ("b",)), Step("b", run, ("a",))], Silent())
     assert ran == []
+
+
+def test_a_long_step_is_named_while_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "QUIET_SECONDS", 0.05)
+    report = Silent()
+    named = threading.Event()
+
+    def slow() -> Done:
+        named.wait(5)
+        return Done(True)
+
+    def tell(names: Sequence[str]) -> None:
+        report.waited.append(list(names))
+        named.set()
+
+    monkeypatch.setattr(report, "waiting", tell)
+    run_steps([Step("slow", slow)], report)
+    assert report.waited[0] == ["slow"]
