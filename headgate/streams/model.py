@@ -74,6 +74,7 @@ class QueryProgress:
     last_commit_at: float | None = None
     last_progress_at: float | None = None
     last_idle_at: float | None = None
+    last_task_at: float | None = None  # the last task of a batch under way that finished
     rows: int = 0
     rows_per_second: float = 0.0
     batch_seconds: float = 0.0
@@ -112,8 +113,14 @@ class DriverStatus:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DriverStatus:
-        queries = {name: QueryProgress(**value) for name, value in data.get("queries", {}).items()}
-        return cls(**{**data, "queries": queries})
+        """A report of a newer driver may hold more than is known here; that is left out."""
+        known = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
+        fields = QueryProgress.__dataclass_fields__
+        queries = {
+            name: QueryProgress(**{key: value for key, value in query.items() if key in fields})
+            for name, query in data.get("queries", {}).items()
+        }
+        return cls(**{**known, "queries": queries})
 
 
 @dataclass(frozen=True, slots=True)

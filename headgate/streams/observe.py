@@ -121,10 +121,10 @@ class Observer:
         child = self._children.get(known.nonce)
         if child is not None and child.poll() is not None:
             self._children.pop(known.nonce)
+        if exited is None and processes.runners_of(known.nonce) and not self._waited(known.nonce):
+            return Seen(Life.REMAINS, settling=True)
         if processes.remains(known.nonce):
             return _dead(exited, Life.REMAINS)
-        if exited is None and processes.runners_of(known.nonce) and not self._waited(known.nonce):
-            return Seen(Life.REMAINS)
         self._waiting.pop(known.nonce, None)
         return _dead(exited)
 

@@ -26,9 +26,9 @@ __all__ = ["Judgement", "Policy", "backoff_seconds", "judge"]
 class Policy:
     """The figures of supervision, all in seconds but for the counts."""
 
-    backoff_base: float = 1.0
-    # 1, 3, 9, 27, 81, 243, 300 …: six restarts in the first ten minutes of an outage, no storm.
-    backoff_factor: float = 3.0
+    backoff_base: float = 0.5
+    # 0.5, 2, 8, 32, 128, 300 …: six restarts in the first ten minutes of an outage, no storm.
+    backoff_factor: float = 4.0
     backoff_cap: float = 300.0
     brake_failures: int = 5
     brake_window: float = 600.0

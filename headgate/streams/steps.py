@@ -59,6 +59,7 @@ class Seen:
     returncode: int | None = None
     signal: int | None = None
     exited_at: float | None = None
+    settling: bool = False  # the driver is dead, its runner is about to say how it ended
     diagnosis: Diagnosis | None = None
     up: bool = False
     progressed: bool = False  # a batch was committed by this incarnation
@@ -249,6 +250,8 @@ def outcome(case: Case, stop: StopOrder) -> tuple[str, str]:
 def sweep(case: Case) -> Step | None:
     """What a dead driver left behind: it may end in order for a moment, then it is killed."""
     seen, stop = case.seen, case.record.stop
+    if seen.settling:
+        return None
     orderly = seen.signal is None and seen.returncode is not None and (stop is None or stop.killed_at is None)
     if orderly and seen.exited_at is not None and case.now - seen.exited_at < case.policy.remains_grace:
         return None

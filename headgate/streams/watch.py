@@ -18,6 +18,8 @@ __all__ = ["Conditions", "ProgressWatch", "conditions", "stall_limit"]
 
 Conditions = dict[str, str]
 _FLOOR_SECONDS = 30.0
+# A first batch is cold: code is compiled, state is loaded, and nothing is known of its usual length.
+_FIRST_BATCH_SECONDS = 120.0
 _SILENT_SECONDS = 30.0  # a driver writes its report every 5 s
 
 
@@ -66,7 +68,10 @@ class ProgressWatch:
         for name, query in report.queries.items():
             memory = self._queries.get((record.stream, name), _QueryMemory())
             limit = stall_limit(trigger, list(memory.seconds))
-            silent = now - max(_last_sign(query), record.phase_since)
+            sign = _last_sign(query)
+            if sign < record.phase_since:
+                limit = max(limit, _FIRST_BATCH_SECONDS)
+            silent = now - max(sign, record.phase_since)
             if silent > limit:
                 return f"query {name} has shown no progress for {silent:.0f} s (limit {limit:.0f} s)"
         return None
@@ -115,4 +120,5 @@ def _of_the_driver(record: StreamRecord, report: DriverStatus | None, now: float
 
 
 def _last_sign(query: QueryProgress) -> float:
-    return max(query.last_commit_at or 0.0, query.last_progress_at or 0.0, query.last_idle_at or 0.0)
+    signs = (query.last_commit_at, query.last_progress_at, query.last_idle_at, query.last_task_at)
+    return max(sign or 0.0 for sign in signs)

@@ -1,0 +1,251 @@
+"""One stream in one round: look, decide, write down, act; until there is nothing left but to wait."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from headgate.contract.frozen import Applied, ContractStore
+from headgate.contract.model import seconds
+from headgate.errors import HeadgateError, NotFoundError
+from headgate.settings import Settings
+from headgate.streams import processes
+from headgate.streams.exits import ExitWatch
+from headgate.streams.journal import Journal
+from headgate.streams.launch import Launcher
+from headgate.streams.machine import decide
+from headgate.streams.model import Event, Phase
+from headgate.streams.observe import Look, Observer
+from headgate.streams.orders import event
+from headgate.streams.policy import Policy
+from headgate.streams.record import Incarnation, StreamRecord
+from headgate.streams.rotation import rotate
+from headgate.streams.steps import Effect, Life, Step
+from headgate.streams.store import StateStore
+from headgate.streams.watch import Conditions, ProgressWatch, conditions
+
+__all__ = ["Reconciler", "Round"]
+
+# A stream takes at most a few steps at once (stop, signal; close, start); more would be a loop.
+_STEPS_PER_ROUND = 6
+_DEFAULT_TRIGGER = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What holds for all streams of one round."""
+
+    lease_epoch: int
+    suspended: bool
+
+
+class Reconciler:
+    """Everything that a supervisor does to streams; it is told whether it may, and knows no loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        launcher: Launcher,
+        *,
+        policy: Policy,
+        journal: Journal,
+        wake: Callable[[], None],
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._policy = policy
+        self._journal = journal
+        self._wake = wake
+        self._wall = wall
+        self._jitter = jitter
+        self._observer = Observer(launcher.folder, launcher.log, settings.checkpoints)
+        self._watch = ProgressWatch()
+        self._exits = ExitWatch(wake)
+        self._contracts = ContractStore(settings.state)
+        self._applied: dict[str, Applied] = {}
+        self._triggers: dict[str, float] = {}
+        self._known: set[str] = set()
+        self._looks: dict[str, tuple[Look, Conditions]] = {}
+
+    def last_look(self, stream: str) -> tuple[Look, Conditions] | None:
+        return self._looks.get(stream)
+
+    def forget(self) -> None:
+        """The lease is new: what runs is adopted anew."""
+        self._known.clear()
+
+    def begin(self) -> None:
+        """A new round: what all streams share is looked up once."""
+        self._observer.begin()
+        self._applied = self._contracts.applied()
+
+    def close(self) -> None:
+        self._exits.close()
+
+    def reconcile(self, record: StreamRecord, now: Round) -> None:
+        """Bring one stream a step nearer. Raises StaleRecord when an order came in between."""
+        for _ in range(_STEPS_PER_ROUND):
+            incarnation = self._store.incarnation(record.stream, record.epoch) if record.epoch else None
+            look = self._look(record, incarnation, now)
+            self._adopt(record, incarnation, look, now)
+            step = decide(
+                record,
+                look.seen,
+                now=self._wall(),
+                policy=self._policy,
+                jitter=self._jitter(),
+                suspended=now.suspended,
+            )
+            if step is None:
+                self._note_conditions(record, now)
+                self._after(record, look)
+                return
+            record = self._carry_out(record, look, step, now)
+            if step.event is None:
+                return  # an effect alone, which takes its time
+
+    def _look(self, record: StreamRecord, incarnation: Incarnation | None, now: Round) -> Look:
+        look = self._observer.look(record, incarnation)
+        at = self._wall()
+        if look.report is not None:
+            self._watch.note(look.report)
+        silence = self._watch.stalled(record, look.report, trigger=self._trigger(record), now=at)
+        if silence is not None:
+            seen = replace(look.seen, stalled=silence[0], stalled_since=silence[1])
+            look = replace(look, seen=seen)
+        applied = self._applied.get(record.pipeline)
+        found = conditions(
+            record,
+            look.report,
+            problem=look.report_problem,
+            stalled=silence[0] if silence else None,
+            applied_hash=applied.hash if applied else None,
+            suspended=now.suspended,
+            now=at,
+        )
+        self._looks[record.stream] = (look, found)
+        return look
+
+    def _adopt(self, record: StreamRecord, stored: Incarnation | None, look: Look, now: Round) -> None:
+        """Write down the processes of a new driver; say so when an old one is found alive."""
+        found = look.incarnation
+        if found is not None and found != stored:
+            self._store.note_processes(found, lease_epoch=now.lease_epoch)
+        if look.alive and found is not None and found.driver_pid is not None:
+            self._exits.watch(found.driver_pid, found.nonce)
+        if record.stream in self._known:
+            return
+        self._known.add(record.stream)
+        if look.alive and found is not None:
+            detail = f"driver {found.driver_pid} of epoch {found.epoch} was found alive"
+            self._tell(event(record, "adopted", self._wall(), "supervisor", detail))
+
+    def _carry_out(self, record: StreamRecord, look: Look, step: Step, now: Round) -> StreamRecord:
+        """A start is written down first; a signal is sent first."""
+        begun = None
+        if step.effect is Effect.SPAWN:
+            if step.record.epoch != record.epoch:
+                begun = self._launcher.plan(step.record, self._wall())
+        elif step.effect is not None:
+            self._act(record, look, step.effect)
+        if step.record is not record or step.event is not None:
+            record = self._store.save(
+                record,
+                step.record,
+                events=[step.event] if step.event else [],
+                begun=begun,
+                ended=step.ending,
+                at=self._wall(),
+                lease_epoch=now.lease_epoch,
+            )
+            if step.event is not None:
+                self._write(step.event)
+        if step.effect is Effect.SPAWN:
+            self._spawn(record)
+        return record
+
+    def _spawn(self, record: StreamRecord) -> None:
+        intent = self._store.incarnation(record.stream, record.epoch)
+        if intent is None:
+            raise HeadgateError(f"stream {record.stream}: no incarnation is written down for {record.epoch}")
+        left = processes.remains(processes.nonce_prefix(self._launcher.folder(record.stream)))
+        if left:
+            # Seen dead and yet something lives: nothing starts beside it.
+            self._act(record, None, Effect.SWEEP)
+            self._wake()
+            return
+        self._observer.launched(intent.nonce, self._launcher.launch(record, intent))
+
+    def _act(self, record: StreamRecord, look: Look | None, effect: Effect) -> None:
+        prefix = processes.nonce_prefix(self._launcher.folder(record.stream))
+        known = look.incarnation if look else None
+        if effect is Effect.SIGNAL and known is not None and known.driver_pid and known.driver_ticks:
+            processes.terminate(known.driver_pid, known.driver_ticks, known.nonce)
+        elif effect in (Effect.KILL, Effect.SWEEP):
+            pending = look is not None and look.seen.life is Life.PENDING
+            killed = processes.kill_all(prefix, runners=pending)
+            self._journal.write("killed", stream=record.stream, epoch=record.epoch, processes=killed)
+            self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        """Something is dying: look whether it is dead without waiting for the next poll."""
+        timer = threading.Timer(0.1, self._wake)
+        timer.daemon = True
+        timer.start()
+
+    def _note_conditions(self, record: StreamRecord, now: Round) -> None:
+        """Coming and going of conditions are events; their words change all the time and are not."""
+        _, found = self._looks[record.stream]
+        names = tuple(sorted(found))
+        if names == record.conditions:
+            return
+        at = self._wall()
+        came = [f"{name}: {found[name]}" for name in names if name not in record.conditions]
+        went = [f"{name}: no more" for name in record.conditions if name not in names]
+        notes = [event(record, "condition", at, "supervisor", text) for text in [*came, *went]]
+        changed = replace(record, conditions=names)
+        self._store.save(record, changed, events=notes, lease_epoch=now.lease_epoch)
+        for note in notes:
+            self._write(note)
+
+    def _after(self, record: StreamRecord, look: Look) -> None:
+        if look.seen.life is Life.REMAINS:
+            self._wake_soon()
+        elif look.alive and rotate(self._launcher.log(record.stream)):
+            self._journal.write("log rotated", stream=record.stream)
+
+    def _trigger(self, record: StreamRecord) -> float:
+        """The trigger interval of the contract that runs, for the stall limit."""
+        known = self._triggers.get(record.contract_hash)
+        if known is None:
+            try:
+                known = seconds(self._contracts.get(record.contract_hash).contract.job.trigger)
+            except (NotFoundError, ValueError):
+                return _DEFAULT_TRIGGER
+            self._triggers[record.contract_hash] = known
+        return known
+
+    def _tell(self, happened: Event) -> None:
+        self._store.append(happened)
+        self._write(happened)
+
+    def _write(self, happened: Event) -> None:
+        level = "warning" if happened.to_phase in (Phase.BACKOFF, Phase.PARKED) else "info"
+        self._journal.write(
+            happened.kind,
+            level=level,
+            stream=happened.stream,
+            source=happened.from_phase,
+            target=happened.to_phase,
+            cause=happened.cause,
+            actor=happened.actor,
+            generation=happened.generation,
+            epoch=happened.epoch,
+            detail=happened.detail,
+        )
