@@ -38,7 +38,10 @@ __all__ = ["DriverMetrics", "ProgressListener", "StatusFile"]
 
 
 class StatusFile:
-    """`status.json`, replaced atomically on each change; readers never see half of one."""
+    """`status.json`, replaced atomically on each change; readers never see half of one.
+
+    A driver that was fenced leaves the file to the newer incarnation, whose it is.
+    """
 
     def __init__(self, path: Path, status: DriverStatus) -> None:
         self._path = path
@@ -74,9 +77,17 @@ class StatusFile:
     def _write(self) -> None:
         self._status = replace(self._status, written_at=time.time())
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._newer_epoch():
+            return
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         draft.write_text(json.dumps(self._status.to_json()), encoding="utf-8")
         draft.replace(self._path)
+
+    def _newer_epoch(self) -> bool:
+        try:
+            return int(json.loads(self._path.read_text(encoding="utf-8"))["epoch"]) > self._status.epoch
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # none, or one that nobody can use
 
 
 class DriverMetrics:

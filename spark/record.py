@@ -35,6 +35,8 @@ __all__ = ["RecordQuery", "RuleFailedError"]
 # written by Spark. Records of up to a megabyte must fit, so bytes are bounded too.
 COLLECT_ROWS = 20_000
 COLLECT_BYTES = 64 * 1024 * 1024
+# Counted beside the reasons and rules, none of which can have these names.
+READ, BAD, BAD_BYTES, WARNED = "_read", "_bad", "_bad_bytes", "_warned"
 # What Redis is given of a stateless output: it serves the newest, it is not a table.
 REDIS_ROWS = 10_000
 
@@ -60,7 +62,7 @@ class RecordQuery:
         self._refuse(counts)
         total = Totals()
         for name, one in counts.items():
-            if one["bad"]:
+            if one[BAD]:
                 self._write_bad(screened[name], name, one, batch_id)
             total = total.plus(_totals(screened[name], one))
         page = write_page(self._context.books, batch_id, total)
@@ -149,11 +151,11 @@ class RecordQuery:
             return
         frame = one.frame.where(one.bad).select(*self._quarantine_columns(one, source, batch_id))
         self._context.before_write()
-        if counts["bad"] <= COLLECT_ROWS and counts["bad_bytes"] <= COLLECT_BYTES:
+        if counts[BAD] <= COLLECT_ROWS and counts[BAD_BYTES] <= COLLECT_BYTES:
             rows: pa.Table = frame.toArrow()
-            if rows.num_rows != counts["bad"]:
+            if rows.num_rows != counts[BAD]:
                 raise HeadgateError(
-                    f"batch {batch_id}: {counts['bad']} bad records counted, {rows.num_rows} read back"
+                    f"batch {batch_id}: {counts[BAD]} bad records counted, {rows.num_rows} read back"
                 )
             sink.append_rows(rows, batch_id)
         else:
@@ -187,10 +189,10 @@ def _counters(one: Screened) -> dict[str, Column]:
     """What is counted of each record; the names are those of `_count`'s result."""
     bad = one.bad
     columns: dict[str, Column] = {
-        "read": F.count(F.lit(1)),
-        "bad": F.count_if(bad),
-        "bad_bytes": F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
-        "warned": F.count_if(_any(condition for _, condition in one.warn)),
+        READ: F.count(F.lit(1)),
+        BAD: F.count_if(bad),
+        BAD_BYTES: F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
+        WARNED: F.count_if(_any(condition for _, condition in one.warn)),
     }
     for name, condition in (*one.quarantine, *one.warn, *one.fail):
         columns[name] = F.count_if(condition)
@@ -213,9 +215,9 @@ def _count(one: Screened) -> dict[str, int]:
 def _totals(one: Screened, counts: Mapping[str, int]) -> Totals:
     names = [name for name, _ in (*one.quarantine, *one.warn, *one.fail)]
     return Totals(
-        read=counts["read"],
-        good=counts["read"] - counts["bad"],
-        quarantined=counts["bad"],
-        warned=counts["warned"],
+        read=counts[READ],
+        good=counts[READ] - counts[BAD],
+        quarantined=counts[BAD],
+        warned=counts[WARNED],
         rules={name: counts[name] for name in names if counts[name]},
     )

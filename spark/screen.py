@@ -27,7 +27,8 @@ class Screened:
     """Decoded records with their verdict. `bad` and `failing` are never NULL.
 
     `quarantine`: reason to condition, in order; any of them makes a record bad. `warn` and `fail` are
-    rules that only count, and rules that stop the stream.
+    rules that only count, and rules that stop the stream. What breaks one of `fail` is not good either: a
+    stateful query, which may read it before the record query stops the stream, must not take it up.
     """
 
     frame: DataFrame
@@ -42,7 +43,8 @@ class Screened:
 
     def good(self) -> DataFrame:
         """The records that passed, with the columns that SQL may use."""
-        return self.frame.where(~self.bad).select(*self.columns)
+        failing = _any_of([condition for _, condition in self.fail])
+        return self.frame.where(~(self.bad | failing)).select(*self.columns)
 
     def reasons(self) -> Column:
         """The names of what a record broke: array<string>."""
