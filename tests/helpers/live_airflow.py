@@ -91,7 +91,11 @@ class LiveAirflow:
 
     def health(self) -> dict[str, str]:
         """Each part's status by name; raises while the API server does not answer."""
-        answer = httpx.get(f"{self.home.url}/api/v2/monitor/health", timeout=5.0).raise_for_status().json()
+        answer = (
+            httpx.get(f"{self.home.url}/api/v2/monitor/health", timeout=5.0, trust_env=False)
+            .raise_for_status()
+            .json()
+        )
         return {name: part["status"] for name, part in answer.items() if part["status"]}
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -100,7 +104,7 @@ class LiveAirflow:
                 "username": self.settings.airflow.username,
                 "password": self.settings.secret(self.settings.airflow.password),
             }
-            token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=10.0)
+            token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=10.0, trust_env=False)
             self._token = token.raise_for_status().json()["access_token"]
         answer = httpx.request(
             method,
@@ -108,6 +112,7 @@ class LiveAirflow:
             json=body,
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=30.0,
+            trust_env=False,
         )
         if not answer.is_success:
             # Not an assertion: a test that polls goes on, as what it asks for may come.
