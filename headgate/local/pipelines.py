@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from headgate.local.steps import Done, Step
 from headgate.settings import Settings
 from headgate.streams.model import Desired, Phase, StreamStatus
 
-__all__ = ["Bringer", "Held", "held_back"]
+__all__ = ["Bringer", "Held", "held_back", "served_outputs"]
 
 # Generous: what fails says so at once, and these only bound a machine that is busy with other things.
 POLL = 0.5
@@ -81,24 +81,26 @@ class Bringer:
         """End what `headgate down` began and did not finish; without effect on a platform that runs."""
         self._supervisor.resume("headgate up")
 
-    def steps(self, applied: Applied) -> list[Step]:
-        """Order, run, first result, first verdict, metrics; each waits for what it is about."""
+    def steps(self, applied: Applied, *, results: bool = True) -> list[Step]:
+        """Order, run and, with `results`, first result, first verdict and metrics, each once it can be."""
         name = applied.pipeline
-        frozen = self._store.get(applied.hash)
         steps = [
             Step(f"{name}: ordered", lambda: self._order(applied)),
             Step(f"{name}: running", lambda: self._running(name), (f"{name}: ordered",)),
         ]
+        return [*steps, *self._results(applied)] if results else steps
+
+    def _results(self, applied: Applied) -> Iterator[Step]:
+        name = applied.pipeline
         after = (f"{name}: running",)
         if name in self.settings.local.producers:
             # Without a producer of ours nobody knows when there will be something to serve or check.
-            if served_outputs(frozen):
-                steps.append(Step(f"{name}: first result", lambda: self._result(name), after))
+            if served_outputs(self._store.get(applied.hash)):
+                yield Step(f"{name}: first result", lambda: self._result(name), after)
             if applied.quality_every is not None:
-                steps.append(Step(f"{name}: first verdict", lambda: self._verdict(name), after))
+                yield Step(f"{name}: first verdict", lambda: self._verdict(name), after)
         if self._metrics:
-            steps.append(Step(f"{name}: metrics", lambda: self._scraped(name), after))
-        return steps
+            yield Step(f"{name}: metrics", lambda: self._scraped(name), after)
 
     def status(self, pipeline: str) -> StreamStatus | None:
         try:
