@@ -1,10 +1,11 @@
 """Where every record went: the books of the record query against what the tables hold.
 
     read = good + quarantined            the books; the quarantine table must have as many rows
-    good = counted + pending + late      per output that carries a count of its records
+    good = counted + good of pending + late      per output that carries a count of its records
 
 `pending` are records that the record query has read and the output's own query has not, by their
-offsets. What is left came too late for its window: Spark drops it without counting records.
+offsets; the quarantine tells which of them are bad. What is left came too late for its window: Spark
+drops it without counting records.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from deltalake import DeltaTable
 from sqlglot import exp
 
 from headgate.checkpoints.books import last_page
-from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
-from headgate.checkpoints.logs import committed_offsets
+from headgate.checkpoints.layout import (
+    RECORDS,
+    CheckpointLayout,
+    quarantine_table,
+    table_path,
+    transaction_id,
+)
+from headgate.checkpoints.logs import batch_offsets, committed_offsets
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
 
 __all__ = ["Audit", "OutputAudit", "audit"]
+
+
+Offsets = Mapping[str, Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ class _Read:
     """What the record query has read: good records up to these offsets."""
 
     good: int
-    offsets: Mapping[str, Mapping[int, int]]
+    offsets: Offsets
     layout: CheckpointLayout
     lineage: str
 
@@ -108,15 +119,19 @@ def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) 
     reason = _why_not(frozen, name)
     if reason:
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
-    mine = committed_offsets(read.layout.query(read.lineage, name))
-    pending = _pending(read.offsets, mine.offsets if mine is not None else None)
-    counted = _counted(settings, frozen, name)
-    if pending is None:
+    table = _table(settings, frozen, name)
+    counted = _sum(table, frozen.outputs[name].count_column)
+    offsets = _counted_up_to(table, frozen, name, read)
+    if offsets is None:
         reason = f"query {name} has committed nothing yet"
         return OutputAudit(name, counted, None, None, exact=False, reason=reason)
-    # Pending records are counted as read, and nobody has looked at them: some may be quarantined.
-    told = f"query {name} is at other offsets than the record query" if pending else ""
-    return OutputAudit(name, counted, pending, read.good - counted - pending, exact=not pending, reason=told)
+    ranges = _between(offsets, read.offsets)
+    if any(first > last for first, last in ranges.values()):
+        reason = f"query {name} is ahead of the record query, whose books say what was quarantined"
+        return OutputAudit(name, counted, None, None, exact=False, reason=reason)
+    pending = sum(last - first for first, last in ranges.values())
+    good = pending - _quarantined_between(settings, frozen.pipeline, read.lineage, ranges)
+    return OutputAudit(name, counted, pending, read.good - counted - good, exact=True)
 
 
 def _why_not(frozen: FrozenContract, name: str) -> str:
@@ -149,33 +164,54 @@ def _slides(query: exp.Select) -> bool:
     return any(len(call.expressions) > 2 and call.expressions[1] != call.expressions[2] for call in windows)
 
 
-def _pending(
-    read: Mapping[str, Mapping[int, int]], counted: Mapping[str, Mapping[int, int]] | None
-) -> int | None:
-    """Records between two places of the topics; negative when the output's query is the one ahead."""
-    if counted is None:
-        return None
-    return sum(
-        offset - counted.get(topic, {}).get(number, offset)
+_Ranges = dict[tuple[str, int], tuple[int, int]]
+
+
+def _table(settings: Settings, frozen: FrozenContract, name: str) -> DeltaTable:
+    table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
+    return DeltaTable(table_path(settings.tables, frozen.pipeline, table))
+
+
+def _counted_up_to(table: DeltaTable, frozen: FrozenContract, name: str, read: _Read) -> Offsets | None:
+    """The offsets up to which the table counts: Delta may hold a batch that Spark has not committed yet."""
+    query = read.layout.query(read.lineage, name)
+    mine = committed_offsets(query)
+    written = table.transaction_version(transaction_id(frozen.pipeline, name, name, read.lineage))
+    if written is not None and (mine is None or written > mine.batch_id):
+        return batch_offsets(query, written).offsets
+    return mine.offsets if mine is not None else None
+
+
+def _between(counted: Offsets, read: Offsets) -> _Ranges:
+    """Per partition the offsets that the record query has read and the output's query has not."""
+    return {
+        (topic, number): (counted.get(topic, {}).get(number, 0), offset)
         for topic, partitions in read.items()
         for number, offset in partitions.items()
-    )
+    }
 
 
-def _counted(settings: Settings, frozen: FrozenContract, name: str) -> int:
+def _sum(table: DeltaTable, column: str | None) -> int:
     import pyarrow.compute as pc
-    from deltalake import DeltaTable
 
-    column = frozen.outputs[name].count_column
-    table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
-    path = table_path(settings.tables, frozen.pipeline, table)
-    values = DeltaTable(path).to_pyarrow_dataset().to_table(columns=[column])[column]
-    return int(pc.sum(values).as_py() or 0)
+    return int(pc.sum(table.to_pyarrow_dataset().to_table(columns=[column])[column]).as_py() or 0)
+
+
+def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: _Ranges) -> int:
+    import pyarrow.compute as pc
+
+    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    total = 0
+    for (topic, number), (first, last) in ranges.items():
+        if first < last:
+            place = (pc.field("topic") == topic) & (pc.field("partition") == number)
+            inside = (pc.field("offset") >= first) & (pc.field("offset") < last)
+            total += rows.count_rows(filter=(pc.field("lineage") == lineage) & place & inside)
+    return total
 
 
 def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
     import pyarrow.compute as pc
-    from deltalake import DeltaTable
 
     rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
     mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)

@@ -286,16 +286,20 @@ def test_every_record_is_accounted_for(settings: Settings, contract: Any) -> Non
     _commit(layout.query(lineage, "records"), f"{frozen.pipeline}-in", 20)
     _commit(layout.query(lineage, "counts"), f"{frozen.pipeline}-in", 20)
     write(settings, frozen, [(0, "INFO", 10), (1, "INFO", 5)])
-    _quarantine(settings, frozen, lineage, 3)
+    _quarantine(settings, frozen, lineage, [3, 4, 18])
     found = audit(settings, frozen)
     (counts,) = found.outputs
     assert (found.read, found.good, found.quarantined, found.difference) == (20, 17, 3, 0)
     assert (counts.counted, counts.pending, counts.late, counts.exact) == (15, 0, 2, True)
     assert found.balanced
-    _commit(layout.query(lineage, "counts"), f"{frozen.pipeline}-in", 19)
+    # The output's query is three records behind, and one of those three is in the quarantine.
+    _commit(layout.query(lineage, "counts"), f"{frozen.pipeline}-in", 17)
     (counts,) = audit(settings, frozen).outputs
-    assert (counts.pending, counts.late, counts.exact) == (1, 1, False)
-    _quarantine(settings, frozen, lineage, 1)
+    assert (counts.pending, counts.late, counts.exact) == (3, 0, True)
+    _commit(layout.query(lineage, "counts"), f"{frozen.pipeline}-in", 25)
+    (counts,) = audit(settings, frozen).outputs
+    assert (counts.late, counts.exact) == (None, False)
+    _quarantine(settings, frozen, lineage, [2])
     assert not audit(settings, frozen).balanced
 
 
@@ -309,7 +313,16 @@ def _commit(query: Path, topic: str, offset: int) -> None:
         (query / name / "0").write_text("\n".join(lines))
 
 
-def _quarantine(settings: Settings, frozen: FrozenContract, lineage: str, rows: int) -> None:
-    table = pa.table({"lineage": [lineage] * rows, "batch_id": pa.array([0] * rows, pa.int64())})
+def _quarantine(settings: Settings, frozen: FrozenContract, lineage: str, offsets: list[int]) -> None:
+    count = len(offsets)
+    table = pa.table(
+        {
+            "topic": [f"{frozen.pipeline}-in"] * count,
+            "partition": pa.array([0] * count, pa.int32()),
+            "offset": pa.array(offsets, pa.int64()),
+            "lineage": [lineage] * count,
+            "batch_id": pa.array([0] * count, pa.int64()),
+        }
+    )
     path = settings.tables / frozen.pipeline / "_quarantine"
     write_deltalake(path, table, mode="append", schema_mode="merge")
