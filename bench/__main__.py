@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
+from types import FrameType
 
 from bench.parts import PARTS
 from bench.place import open_place
@@ -24,6 +26,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown part {unknown[0]}: expected {', '.join(PARTS)}")
     chosen = [part for part in PARTS if part in options.parts or not options.parts]
+    signal.signal(signal.SIGTERM, _end)
     place = open_place()
     command = " ".join(["python -m bench", *map(shlex.quote, sys.argv[1:])])
     with broker_and_redis(place):
@@ -33,6 +36,11 @@ def main() -> int:
                 append(result | {"part": part, "at": begun, "command": command})
     render()
     return 0
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Leave in order: what was started is ended on the way out."""
+    raise SystemExit("ended by SIGTERM")
 
 
 if __name__ == "__main__":
