@@ -2,15 +2,18 @@
 
 | source      | from                                   | every | gives up after |
 |-------------|----------------------------------------|-------|----------------|
-| contracts   | the applied contracts' files           | 5 s   | 5 s            |
-| supervisor  | its HTTP API                           | 2 s   | 5 s            |
-| drivers     | their status files and their processes | 5 s   | 5 s            |
+| contracts   | the applied contracts' files           | 5 s   | 15 s           |
+| supervisor  | its HTTP API                           | 2 s   | 12 s           |
+| drivers     | their status files and their processes | 5 s   | 15 s           |
 | checkpoints | Spark's logs, the books                | 5 s   | 15 s           |
-| kafka       | end offsets against checkpoints        | 10 s  | 20 s           |
-| store       | verdicts, what is wanted               | 10 s  | 10 s           |
+| kafka       | end offsets against checkpoints        | 10 s  | 30 s           |
+| store       | verdicts, what is wanted               | 10 s  | 15 s           |
 | topics      | a plan of what is applied              | 120 s | 60 s           |
-| producers   | the files of running producers         | 10 s  | 5 s            |
-| reconcile   | the file that Airflow's sweep leaves   | 10 s  | 5 s            |
+| producers   | the files of running producers         | 10 s  | 15 s           |
+| reconcile   | the file that Airflow's sweep leaves   | 10 s  | 15 s           |
+
+Each takes milliseconds on a quiet machine. The limits leave room for one that is starting a JVM for
+every core: a stream must not look dead because its observer was kept waiting.
 """
 
 from __future__ import annotations
@@ -105,15 +108,15 @@ def _sources(
     contracts = ContractsReader(settings.state)
     store = StoreReader(settings.store_url, applied)
     # Reading needs no token, so the exporter holds none and cannot give orders.
-    client = SupervisorClient(settings.supervisor_url, "", timeout=4)
+    client = SupervisorClient(settings.supervisor_url, "", timeout=10)
     return [
-        Source("contracts", contracts.read, 5, 5),
-        Source("supervisor", SupervisorReader(client, events=events).read, 2, 5),
-        Source("drivers", lambda: read_drivers(settings.state), 5, 5),
+        Source("contracts", contracts.read, 5, 15),
+        Source("supervisor", SupervisorReader(client, events=events).read, 2, 12),
+        Source("drivers", lambda: read_drivers(settings.state), 5, 15),
         Source("checkpoints", lambda: read_checkpoints(settings.checkpoints, applied), 5, 15),
-        Source("kafka", lambda: read_lags(settings, applied), 10, 20),
-        Source("store", store.read, 10, 10),
+        Source("kafka", lambda: read_lags(settings, applied), 10, 30),
+        Source("store", store.read, 10, 15),
         Source("topics", lambda: read_topics(settings, applied), 120, 60),
-        Source("reconcile", lambda: read_sweep(settings.state), 10, 5),
-        Source("producers", lambda: read_producers(settings.state), 10, 5),
+        Source("producers", lambda: read_producers(settings.state), 10, 15),
+        Source("reconcile", lambda: read_sweep(settings.state), 10, 15),
     ]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-# Long enough for Kafka's client to notice that nobody answers, short enough for a person who waits.
-DEADLINE_SECONDS = 15.0
+# Only what does not answer is waited for so long: longer than each source's own limit.
+DEADLINE_SECONDS = 35.0
 WATCH_SECONDS = 2.0
 COLUMNS = (
     "pipeline", "state", "wanted", "lag", "rows/s", "rows read", "quarantined", "committed", "restarts",

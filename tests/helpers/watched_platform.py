@@ -81,6 +81,12 @@ def fetch(url: str) -> Any:
         return json.load(answer)
 
 
+def fetch_text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 class WatchedPlatform:
     """Use as a context manager. `processes` are running ones by name."""
 
