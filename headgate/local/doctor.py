@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,16 +48,30 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """All findings, in the order in which one would repair them."""
-    findings = [_java(), *_jars(settings), *_binaries(), _disk(settings), _memory(settings)]
-    try:
-        services = services_of(settings)
-    except HeadgateError as error:
-        return [*findings, Finding("services", True, error.message, error.help or "")]
+    """All findings, in the order in which one would repair them. A test that breaks is a finding."""
     platform = Platform(settings)
-    findings.append(_manager(platform))
-    findings += [finding for service in services for finding in _service(platform, service)]
-    return findings
+    tests: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("Java", _java),
+        ("jars", lambda: _jars(settings)),
+        ("binaries", _binaries),
+        ("disk", lambda: _disk(settings)),
+        ("memory", lambda: _memory(settings)),
+        ("process manager", lambda: _manager(platform)),
+        ("services", lambda: _services(platform)),
+    ]
+    return [finding for name, test in tests for finding in _guarded(name, test)]
+
+
+def _guarded(name: str, test: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    try:
+        return list(test())
+    except HeadgateError as error:
+        return [Finding(name, True, error.message, error.help or "")]
+
+
+def _services(platform: Platform) -> Iterator[Finding]:
+    for service in services_of(platform.settings):
+        yield from _service(platform, service)
 
 
 def memory_needed(heaps: list[str]) -> int:
@@ -65,12 +79,9 @@ def memory_needed(heaps: list[str]) -> int:
     return BASE_MEMORY + sum(_bytes(heap) + DRIVER_OVERHEAD for heap in heaps)
 
 
-def _java() -> Finding:
-    try:
-        java = find_java()
-    except HeadgateError as error:
-        return Finding("Java", True, error.message, error.help or "")
-    return Finding("Java", False, f"{java.major} at {java.path}")
+def _java() -> Iterator[Finding]:
+    java = find_java()
+    yield Finding("Java", False, f"{java.major} at {java.path}")
 
 
 def _jars(settings: Settings) -> Iterator[Finding]:
@@ -89,23 +100,24 @@ def _binaries() -> Iterator[Finding]:
         yield Finding(name, False, f"not installed: {cost}", "make setup, with root or sudo", warning=True)
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> Iterator[Finding]:
     place = settings.state
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     detail = f"{free / GIB:.1f} GiB free below {settings.state}"
     if free < DISK_NEEDED:
-        return Finding(
+        yield Finding(
             "disk",
             True,
             f"{detail}, less than {DISK_NEEDED / GIB:.0f} GiB",
             "free some, or set roots.state in headgate.toml to a larger disk",
         )
-    return Finding("disk", False, detail)
+    else:
+        yield Finding("disk", False, detail)
 
 
-def _memory(settings: Settings) -> Finding:
+def _memory(settings: Settings) -> Iterator[Finding]:
     store = ContractStore(settings.state)
     jobs = {name: store.get(applied.hash).contract.job for name, applied in store.applied().items()}
     needed = memory_needed([job.memory for job in jobs.values()])
@@ -114,23 +126,25 @@ def _memory(settings: Settings) -> Finding:
         f"{needed / GIB:.1f} GiB for the services and {len(jobs)} streams, the machine has {total / GIB:.1f}"
     )
     if needed > total:
-        return Finding(
+        yield Finding(
             "memory",
             True,
             detail,
             "lower job.memory in the contracts, or stop a stream: headgate stop PIPELINE",
         )
-    return Finding("memory", False, detail)
+    else:
+        yield Finding("memory", False, detail)
 
 
-def _manager(platform: Platform) -> Finding:
-    if platform.manager.running:
-        return Finding("process manager", False, "runs")
+def _manager(platform: Platform) -> Iterator[Finding]:
     orphans = [record.name for record in platform.live_records()]
-    if orphans:
+    if platform.manager.running:
+        yield Finding("process manager", False, "runs")
+    elif orphans:
         detail = f"is dead, and {', '.join(orphans)} run without it"
-        return Finding("process manager", True, detail, "headgate up takes them over")
-    return Finding("process manager", True, "does not run", "headgate up")
+        yield Finding("process manager", True, detail, "headgate up takes them over")
+    else:
+        yield Finding("process manager", True, "does not run", "headgate up")
 
 
 def _service(platform: Platform, service: Service) -> Iterator[Finding]:

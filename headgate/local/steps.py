@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import Empty, Queue
 from typing import Protocol
 
 from headgate.errors import HeadgateError
@@ -25,15 +26,19 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do after all of `needs` are done. `run` raises when it fails."""
+    """One thing to do after all of `needs` are done. `run` raises when it fails.
+
+    An `abandonable` step only waits for something: when another one fails, nobody waits for it.
+    """
 
     name: str
     run: Callable[[], Done]
     needs: tuple[str, ...] = ()
+    abandonable: bool = False
 
 
 class StepFailed(HeadgateError):
-    """One step failed; those that needed it were not begun, those under way were let finish."""
+    """One step failed; those that needed it were not begun, those that change something were let finish."""
 
     def __init__(self, name: str, cause: BaseException) -> None:
         text = str(cause) or type(cause).__name__
@@ -52,37 +57,59 @@ class Reporter(Protocol):
         """Nothing ended for a while; these are under way."""
 
 
-def run_steps(steps: Sequence[Step], report: Reporter, workers: int = 16) -> Mapping[str, Done]:
-    """Run all steps, each after those that it needs. Raises the first StepFailed."""
+def run_steps(steps: Sequence[Step], report: Reporter) -> Mapping[str, Done]:
+    """Run all steps, each after those that it needs. Raises the first StepFailed.
+
+    Steps run in daemon threads, so that an interrupt or a failure never waits for a health check.
+    """
     waiting = {step.name: step for step in steps}
     _refuse_impossible(waiting)
     done: dict[str, Done] = {}
+    running: dict[str, Step] = {}
     failed: StepFailed | None = None
-    running: dict[Future[tuple[Done, float]], str] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        while running or (waiting and failed is None):
-            if failed is None:
-                for name in [n for n, step in waiting.items() if done.keys() >= set(step.needs)]:
-                    running[pool.submit(_timed, waiting.pop(name))] = name
-            ended, _ = wait(running, timeout=QUIET_SECONDS, return_when=FIRST_COMPLETED)
-            if not ended:
-                report.waiting(sorted(running.values()))
-            for future in ended:
-                name = running.pop(future)
-                cause = future.exception()
-                if cause is not None:
-                    failed = failed or _failure(name, cause)
-                    continue
-                done[name], seconds = future.result()
-                report.done(name, done[name], seconds)
+    ended: Queue[_Ended] = Queue()
+    while _goes_on(waiting, running, failed):
+        if failed is None:
+            for name in [n for n, step in waiting.items() if done.keys() >= set(step.needs)]:
+                running[name] = waiting.pop(name)
+                threading.Thread(target=_work, args=(running[name], ended), name=name, daemon=True).start()
+        try:
+            end = ended.get(timeout=QUIET_SECONDS)
+        except Empty:
+            report.waiting(sorted(running))
+            continue
+        del running[end.name]
+        if end.cause is not None:
+            failed = failed or _failure(end.name, end.cause)
+        else:
+            done[end.name] = end.done
+            report.done(end.name, end.done, end.seconds)
     if failed is not None:
         raise failed
     return done
 
 
-def _timed(step: Step) -> tuple[Done, float]:
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    name: str
+    seconds: float
+    done: Done
+    cause: BaseException | None = None
+
+
+def _goes_on(waiting: Mapping[str, Step], running: Mapping[str, Step], failed: StepFailed | None) -> bool:
+    if failed is None:
+        return bool(waiting or running)
+    return any(not step.abandonable for step in running.values())
+
+
+def _work(step: Step, ended: Queue[_Ended]) -> None:
     began = time.monotonic()
-    return step.run(), time.monotonic() - began
+    try:
+        done = step.run()
+        ended.put(_Ended(step.name, time.monotonic() - began, done))
+    except BaseException as error:  # noqa: BLE001 - raised again, as StepFailed, where the steps were asked for
+        ended.put(_Ended(step.name, time.monotonic() - began, Done(False), error))
 
 
 def _failure(name: str, cause: BaseException) -> StepFailed:

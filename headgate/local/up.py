@@ -105,7 +105,7 @@ def _services(platform: Platform, services: Sequence[Service]) -> list[Step]:
     ]
     for service in services:
         if service.group != "producer":
-            steps.append(Step(service.name, partial(platform.start, service), service.needs))
+            steps.append(Step(service.name, partial(platform.start, service), service.needs, True))
     return steps
 
 
@@ -130,7 +130,7 @@ def _contracts(
         Step("analysis", partial(_guarded, partial(_analyse, settings), result)),
         Step("contracts", partial(_guarded, partial(_apply, settings), result), ("analysis", "kafka")),
         *(
-            Step(each.name, partial(_produce, platform, each), ("contracts", *each.needs))
+            Step(each.name, partial(_produce, platform, each), ("contracts", *each.needs), True)
             for each in producers
         ),
     ]

@@ -62,24 +62,35 @@ def test_a_failed_step_names_itself_and_keeps_the_causes_exit_code() -> None:
     assert ran == []
 
 
-def test_what_runs_when_a_step_fails_is_let_finish() -> None:
-    begun, failed = threading.Event(), threading.Event()
+def _beside_a_failure(abandonable: bool) -> tuple[list[str], threading.Event]:
+    """A step that runs while another one fails; returns what finished before the failure was raised."""
+    begun, release = threading.Event(), threading.Event()
     finished: list[str] = []
 
     def slow() -> Done:
         begun.set()
-        failed.wait(5)
+        release.wait(0.3)
         finished.append("slow")
         return Done(True)
 
     def fail() -> Done:
         begun.wait(5)
-        failed.set()
         raise RefusedError("no")
 
     with pytest.raises(StepFailed):
-        run_steps([Step("slow", slow), Step("fail", fail)], Silent())
+        run_steps([Step("slow", slow, abandonable=abandonable), Step("fail", fail)], Silent())
+    return list(finished), release
+
+
+def test_what_changes_something_is_let_finish_when_another_step_fails() -> None:
+    finished, _ = _beside_a_failure(abandonable=False)
     assert finished == ["slow"]
+
+
+def test_what_only_waits_is_not_waited_for_when_another_step_fails() -> None:
+    finished, release = _beside_a_failure(abandonable=True)
+    release.set()
+    assert finished == []
 
 
 def test_steps_that_wait_for_each_other_are_refused_before_any_runs() -> None:
