@@ -6,17 +6,19 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
 from headgate.contract.frozen import ContractStore
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, RefusedError
 from headgate.local import jars
+from headgate.local.health import Check, Http, Tcp
 from headgate.local.java import find_java
 from headgate.local.platform import Platform
 from headgate.local.ports import holder_of, is_free
 from headgate.local.services import Service, missing_binaries, services_of
-from headgate.settings import Settings
+from headgate.settings import HttpSettings, Settings
 
 __all__ = ["Finding", "examine", "memory_needed"]
 
@@ -70,8 +72,32 @@ def _guarded(name: str, test: Callable[[], Iterable[Finding]]) -> list[Finding]:
 
 
 def _services(platform: Platform) -> Iterator[Finding]:
-    for service in services_of(platform.settings):
+    try:
+        services = services_of(platform.settings)
+    except RefusedError:
+        yield from _elsewhere(platform.settings)
+        return
+    for service in services:
         yield from _service(platform, service)
+
+
+def _elsewhere(settings: Settings) -> Iterator[Finding]:
+    """Services that others run: whether they can be reached is all that is ours to know."""
+    checks: list[tuple[str, str, Check]] = []
+    for broker in settings.kafka.brokers.split(","):
+        host, _, port = broker.strip().rpartition(":")
+        checks.append(("kafka", broker.strip(), Tcp(host, int(port))))
+    redis = urlsplit(settings.redis.url)
+    checks.append(("redis", redis.netloc.rpartition("@")[2], Tcp(redis.hostname or "", redis.port or 6379)))
+    checks.append(("supervisor", settings.supervisor_url, Http(f"{settings.supervisor_url}/healthz")))
+    for name, path in (("exporter", "healthz"), ("serving", "health")):
+        section: HttpSettings = getattr(settings, name)
+        url = f"http://{section.host}:{section.port}"
+        checks.append((name, url, Http(f"{url}/{path}")))
+    for name, address, check in checks:
+        health = check()
+        help = "" if health.ok else f"see the settings of {name} below, and that it runs"
+        yield Finding(name, not health.ok, address if health.ok else health.detail, help)
 
 
 def memory_needed(heaps: list[str]) -> int:

@@ -72,3 +72,16 @@ def test_what_is_only_missed_is_a_warning_not_a_failure(
     finding = _named(examine(_settings(tmp_path)), "prometheus")
     assert (finding.failed, finding.mark) == (False, "warning")
     assert "no alerts" in finding.detail
+
+
+def test_services_that_others_run_are_asked_whether_they_can_be_reached(tmp_path: Path) -> None:
+    environ = {
+        "HEADGATE_KAFKA_BROKERS": "127.0.0.1:1,127.0.0.1:2",
+        "HEADGATE_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "HEADGATE_SUPERVISOR_PORT": str(free_port()),
+    }
+    findings = examine(load_settings(tmp_path, environ)[0])
+    brokers = [finding for finding in findings if finding.name == "kafka"]
+    assert [finding.detail.split(": ")[0] for finding in brokers] == ["127.0.0.1:1", "127.0.0.1:2"]
+    assert all(finding.failed for finding in brokers)
+    assert _named(findings, "supervisor").failed
