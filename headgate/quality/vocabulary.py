@@ -1,64 +1,53 @@
-"""Which expectations there are and what they take, asked of Great Expectations itself.
+"""Checks a contract's expectations at plan time: names, arguments and columns, each error in its place.
 
-Importing it takes 2 seconds and 250 MB, so a process of its own does it (`python -m
-headgate.quality.vocabulary`), only when the contracts' expectations were not checked before.
+What Great Expectations knows is in `expectations.json`, made by `headgate.quality.generate`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.loader import LoadedContract
-from headgate.errors import Problem, ServiceError
-from headgate.settings import Settings
+from headgate.contract.model import Expectation
+from headgate.errors import Problem
 
-__all__ = ["column_problems", "expectation_problems", "judge"]
+__all__ = ["column_problems", "expectation_problems"]
 
-# Keys of every expectation that are not a contract's: GX's own bookkeeping, and filters that pandas
-# evaluates as code. Rows are filtered by the output's SQL.
-_OURS = frozenset(
-    (
-        "id",
-        "meta",
-        "notes",
-        "result_format",
-        "catch_exceptions",
-        "rendered_content",
-        "severity",
-        "windows",
-        "batch_id",
-        "row_condition",
-        "condition_parser",
-    )
-)
-# They compare with other tables over SQL; what is checked here is one Delta table in memory.
-_NEED_A_DATABASE = frozenset(("ExpectQueryResultsToMatchComparison", "ExpectTableRowCountToEqualOtherTable"))
 _COLUMN_KEYS = ("column", "column_A", "column_B", "column_list")
-_TIMEOUT_SECONDS = 120
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "array": (list, tuple),
+    "object": (dict,),
+}
 
 
-def expectation_problems(loaded: Sequence[LoadedContract], settings: Settings) -> list[Problem]:
-    """Unknown expectations and wrong arguments, where the contract says them. Raises ServiceError."""
-    problems: list[Problem] = []
-    for item in loaded:
-        quality = item.contract.quality
-        if quality is None:
-            continue
-        asked = [{"expect": each.expect, "arguments": each.arguments} for each in quality.expectations]
-        for found in _verdicts(asked, settings):
-            at = ("quality", "expectations", found["index"], *([found["key"]] if found["key"] else []))
-            told = {name: found[name] for name in ("message", "expected", "help", "on_key")}
-            problems.append(item.document.problem(at, **told))
-    return problems
+@cache
+def _known() -> Mapping[str, Any]:
+    text = resources.files("headgate.quality").joinpath("expectations.json").read_text(encoding="utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def expectation_problems(loaded: Sequence[LoadedContract]) -> list[Problem]:
+    """Unknown expectations, and arguments that Great Expectations would not take."""
+    return [
+        item.document.problem(("quality", "expectations", index, *at), **told)
+        for item in loaded
+        for index, expectation in enumerate(
+            item.contract.quality.expectations if item.contract.quality else ()
+        )
+        for at, told in _wrong(expectation)
+    ]
 
 
 def column_problems(loaded: Sequence[LoadedContract], frozen: Sequence[FrozenContract]) -> list[Problem]:
@@ -81,7 +70,7 @@ def column_problems(loaded: Sequence[LoadedContract], frozen: Sequence[FrozenCon
     return problems
 
 
-def _named_columns(arguments: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _named_columns(arguments: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for key in _COLUMN_KEYS:
         value = arguments.get(key)
         for name in value if isinstance(value, list | tuple) else [value]:
@@ -89,115 +78,108 @@ def _named_columns(arguments: dict[str, Any]) -> Iterable[tuple[str, str]]:
                 yield key, name
 
 
-def _verdicts(asked: list[dict[str, Any]], settings: Settings) -> list[dict[str, Any]]:
-    text = json.dumps(asked, sort_keys=True, default=str)
-    release = version("great-expectations")
-    name = hashlib.sha256(f"{release}\n{Path(__file__).stat().st_mtime_ns}\n{text}".encode()).hexdigest()
-    cached = settings.state / "cache" / "expectations" / f"{name}.json"
-    if cached.is_file():
-        found: list[dict[str, Any]] = json.loads(cached.read_text(encoding="utf-8"))
-        return found
-    found = _ask(text)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    draft = cached.with_suffix(f".{name[:8]}.tmp")
-    draft.write_text(json.dumps(found), encoding="utf-8")
-    draft.replace(cached)
-    return found
+_Told = tuple[tuple[str, ...], dict[str, Any]]
 
 
-def _ask(text: str) -> list[dict[str, Any]]:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "headgate.quality.vocabulary"],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_TIMEOUT_SECONDS,
+def _wrong(expectation: Expectation) -> Iterable[_Told]:
+    name, arguments = expectation.expect, expectation.arguments
+    known = _known()
+    if name not in known:
+        yield (
+            ("expect",),
+            {
+                "message": f"`{name}` is not an expectation that can be checked on a table",
+                "expected": "a name from https://greatexpectations.io/expectations that needs no database",
+                "help": _did_you_mean(name, list(known)),
+            },
         )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        told = str(error.stderr or "").strip().splitlines()[-1:] or [str(error)]
-        raise ServiceError(
-            f"Great Expectations could not look at the contract's expectations: {told[0]}",
-            help="python -c 'import great_expectations' shows why; make setup repairs the environment",
-        ) from error
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
-
-
-def judge(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is wrong with each expectation: index, key, message, expected, help, on_key."""
-    import great_expectations.expectations as known_expectations
-
-    names = [
-        name
-        for name in dir(known_expectations)
-        if name.startswith("Expect") and name != "Expectation" and name not in _NEED_A_DATABASE
-    ]
-    found: list[dict[str, Any]] = []
-    for index, each in enumerate(asked):
-        name = each["expect"]
-        if name not in names:
-            found.append(_unknown_name(index, name, names))
-        else:
-            kind = getattr(known_expectations, name)
-            found += [{"index": index, **problem} for problem in _wrong_arguments(kind, each["arguments"])]
-    return found
-
-
-def _unknown_name(index: int, name: str, names: Sequence[str]) -> dict[str, Any]:
-    message = f"`{name}` is not an expectation of Great Expectations"
-    if name in _NEED_A_DATABASE:
-        message = f"`{name}` compares with another table over SQL, and outputs are files"
-    return {
-        "index": index,
-        "key": "expect",
-        "message": message,
-        "expected": "a name from https://greatexpectations.io/expectations",
-        "help": _did_you_mean(name, names),
-        "on_key": False,
-    }
-
-
-def _wrong_arguments(kind: Any, arguments: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    from pydantic.v1 import ValidationError
-
-    known = [key for key in kind.__fields__ if key not in _OURS]
-    unknown = [key for key in arguments if key not in known]
+        return
+    shapes = known[name]["arguments"]
+    unknown = [key for key in arguments if key not in shapes]
     for key in unknown:
-        yield {
-            "key": key,
-            "message": f"`{kind.__name__}` takes no `{key}`",
-            "expected": f"some of {', '.join(known)}",
-            "help": _did_you_mean(key, known),
-            "on_key": True,
-        }
+        yield (
+            (key,),
+            {
+                "message": f"`{name}` takes no `{key}`",
+                "expected": f"some of {', '.join(shapes)}",
+                "help": _did_you_mean(key, list(shapes)),
+                "on_key": True,
+            },
+        )
+    required = known[name]["required"]
+    for key, value in arguments.items():
+        if key in shapes and not (_fits(value, shapes[key]) and (value is not None or key not in required)):
+            yield (key,), {"message": f"`{key}` of `{name}` does not fit", "expected": _text(shapes[key])}
+    yield from _missing(name, arguments, unknown)
+
+
+def _missing(name: str, arguments: Mapping[str, Any], unknown: Sequence[str]) -> Iterable[_Told]:
+    """What is not said; a misspelt argument is not told twice."""
+    needed = [key for key in _known()[name]["required"] if key not in arguments]
+    for key in needed:
+        if not difflib.get_close_matches(key, unknown, n=1, cutoff=0.6):
+            yield (), {"message": f"`{name}` needs `{key}`"}
+    one_of = _known()[name]["one_of"]
+    if one_of and not unknown and all(arguments.get(key) is None for key in one_of):
+        yield (), {"message": f"`{name}` needs {' or '.join(f'`{key}`' for key in one_of)}"}
+
+
+def _fits(value: Any, shape: Mapping[str, Any]) -> bool:
+    if "any" in shape:
+        return value is None or any(_fits(value, each) for each in shape["any"])
+    kind = shape.get("type")
+    if kind is None or value is None:
+        return True
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        return False
+    return _within(value, shape) and _inside(value, shape)
+
+
+def _within(value: Any, shape: Mapping[str, Any]) -> bool:
+    if "enum" in shape and value not in shape["enum"]:
+        return False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return bool(shape.get("minimum", value) <= value <= shape.get("maximum", value))
+    if isinstance(value, str):
+        return len(value) >= shape.get("minLength", 0) and ("format" not in shape or _is_moment(value))
+    if isinstance(value, list | tuple):
+        return bool(shape.get("minItems", 0) <= len(value) <= shape.get("maxItems", len(value)))
+    return True
+
+
+def _inside(value: Any, shape: Mapping[str, Any]) -> bool:
+    if isinstance(value, list | tuple) and "items" in shape:
+        return all(_fits(each, shape["items"]) for each in value)
+    if isinstance(value, dict) and "keys" in shape:
+        return all(key in shape["keys"] and _fits(each, shape["keys"][key]) for key, each in value.items())
+    return True
+
+
+def _is_moment(text: str) -> bool:
     try:
-        kind(**{key: value for key, value in arguments.items() if key in known})
-    except ValidationError as error:
-        told: set[str] = set()
-        for each in error.errors():
-            key = str(each["loc"][0])
-            # What is missing as a whole is the echo of a misspelt argument.
-            if key not in told and not (unknown and key == "__root__"):
-                told.add(key)
-                yield _wrong_value(kind.__name__, key, each)
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _wrong_value(kind: str, key: str, error: Any) -> dict[str, Any]:
-    if error["type"] == "value_error.missing":
-        message, key = f"`{kind}` needs `{key}`", ""
-    elif key == "__root__":
-        message, key = f"`{kind}`: {error['msg']}", ""
-    else:
-        message = f"`{key}` of `{kind}`: {error['msg']}"
-    return {"key": key, "message": message, "expected": None, "help": None, "on_key": False}
+def _text(shape: Mapping[str, Any]) -> str:
+    """A shape in words: `a number from 0 to 1`, `a list of text`."""
+    if "any" in shape:
+        return " or ".join(dict.fromkeys(_text(each) for each in shape["any"]))
+    if "enum" in shape:
+        return "one of " + ", ".join(map(str, shape["enum"]))
+    if "format" in shape:
+        return "a moment such as 2026-01-31T00:00:00Z"
+    if shape.get("type") == "array":
+        return "a list" + (f" of {_text(shape['items'])}" if "items" in shape else "")
+    words = {"string": "text", "boolean": "true or false", "integer": "a whole number", "number": "a number"}
+    limits = [
+        f"{word} {shape[key]:g}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in shape
+    ]
+    return " ".join([words.get(str(shape.get("type")), "a mapping"), *limits])
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
-
-
-if __name__ == "__main__":
-    json.dump(judge(json.load(sys.stdin)), sys.stdout)

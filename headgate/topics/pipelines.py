@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.loader import LoadedContract, load_contracts, parse_contract
 from headgate.contract.resolve import resolve
-from headgate.errors import ContractError, Problem
+from headgate.errors import ContractError
 from headgate.quality.vocabulary import column_problems, expectation_problems
 from headgate.settings import Settings
 from headgate.topics.plan import Plan, make_plan
@@ -29,17 +28,13 @@ def plan_pipelines(settings: Settings, names: Sequence[str] = ()) -> Plan:
 
 
 def _resolve(settings: Settings, loaded: Sequence[LoadedContract]) -> list[FrozenContract]:
-    """Spark analyses the SQL while Great Expectations looks at the expectations: both take seconds."""
-    problems: list[Problem] = []
-    frozen: list[FrozenContract] = []
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        expectations = pool.submit(expectation_problems, loaded, settings)
-        try:
-            frozen = resolve(loaded, settings)
-            problems += column_problems(loaded, frozen)
-        except ContractError as error:
-            problems += error.problems
-        problems += expectations.result()
+    """Raises ContractError with what Spark and Great Expectations object to, together."""
+    problems = expectation_problems(loaded)
+    try:
+        frozen = resolve(loaded, settings)
+        problems += column_problems(loaded, frozen)
+    except ContractError as error:
+        problems += error.problems
     if problems:
         raise ContractError(sorted(problems, key=lambda each: (each.file, each.line, each.column)))
     return frozen

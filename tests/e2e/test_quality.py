@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,18 @@ def test_the_command_exits_with_the_verdict(
     assert done.returncode == code, done.stderr
     status = {0: "passed", 1: "failed", 5: "errored", 6: "no_data"}[code]
     assert [each["status"] for each in json.loads(done.stdout)] == [status]
+
+
+def test_what_contracts_may_say_is_what_the_installed_great_expectations_takes() -> None:
+    kept = json.loads(resources.files("headgate.quality").joinpath("expectations.json").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "headgate.quality.generate"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert json.loads(done.stdout) == kept
 
 
 def test_every_record_is_accounted_for(settings: Settings, contract: Any) -> None:
