@@ -47,6 +47,10 @@ class SupervisorClient:
         self._url = url
         self._http = httpx.Client(base_url=url, headers=headers(token), timeout=timeout, transport=transport)
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def __enter__(self) -> Self:
         return self
 
@@ -150,6 +154,10 @@ class AsyncSupervisorClient:
         self._http = httpx.AsyncClient(
             base_url=url, headers=headers(token), timeout=timeout, transport=transport
         )
+
+    @property
+    def url(self) -> str:
+        return self._url
 
     async def __aenter__(self) -> Self:
         return self
