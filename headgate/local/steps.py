@@ -41,7 +41,8 @@ class StepFailed(HeadgateError):
     """One step failed; those that needed it were not begun, those that change something were let finish."""
 
     def __init__(self, name: str, cause: BaseException) -> None:
-        text = str(cause) or type(cause).__name__
+        # An error that nobody foresaw says at least what kind it is; --debug shows where it came from.
+        text = str(cause) if isinstance(cause, HeadgateError) else f"{type(cause).__name__}: {cause}"
         super().__init__(f"{name}: {text}")
         self.name = name
         self.exit_code = cause.exit_code if isinstance(cause, HeadgateError) else 1
