@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from headgate.airflow import access
 from headgate.airflow.decisions import Decision, Outcome, ask_again, decide
 from headgate.airflow.links import RunbookLink, SparkUiLink, StatusPageLink
-from headgate.airflow.triggers import FirstCommitTrigger, StreamTrigger
+from headgate.airflow.triggers import UI_KEY, FirstCommitTrigger, StreamTrigger
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import ContractStore
 from headgate.errors import HeadgateError, NotFoundError, UnavailableError
@@ -62,6 +62,7 @@ class RunStreamOperator(BaseOperator):  # type: ignore[misc]
     def execute(self, context: Any) -> None:
         owner = access.owner_of(context)
         self._mark(context, "ordering")
+        context["ti"].xcom_push(key=UI_KEY, value="")  # the link is there before the driver names its page
         status = self._order(context, owner)
         self.log.info(
             "ordered %s: generation %d, epoch %d, contract %s; it was %s",

@@ -121,7 +121,6 @@ class StreamTrigger(_StreamPoll):
         self._started = time.monotonic()
         self._reported = self._said = float("-inf")
         self._seen: tuple[Any, ...] = ()
-        self._ui: str | None = None
         self._last: Decision | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -199,9 +198,9 @@ class StreamTrigger(_StreamPoll):
         at = {"dag_id": self.owner.dag_id, "run_id": self.owner.run_id, "task_id": self.owner.task_id}
         try:
             await asyncio.wait_for(XCom.aset(key=PROGRESS_KEY, value=progress, **at), CALL_SECONDS)
-            if progress["ui_url"] and progress["ui_url"] != self._ui:
+            if progress["ui_url"]:
+                # Each time: the worker that deferred the task may still be writing the older value.
                 await asyncio.wait_for(XCom.aset(key=UI_KEY, value=progress["ui_url"], **at), CALL_SECONDS)
-                self._ui = progress["ui_url"]
         except Exception as error:  # noqa: BLE001 -- a page that is not up to date ends no watch
             self.log.warning("the progress could not be shown in Airflow: %r", error)
 

@@ -81,8 +81,11 @@ class Platform:
     def wait_running(self, generation: int, seconds: float = SOON) -> StreamStatus:
         def there() -> StreamStatus | None:
             status = self.status()
+            # An order is a new generation at once, while the driver before it is still being stopped.
+            driver = status.driver
             running = status.phase is Phase.RUNNING and status.generation == generation
-            return status if running and len(self.drivers()) == 1 else None
+            own = driver is not None and driver.generation == generation and [driver.pid] == self.drivers()
+            return status if running and own else None
 
         found: StreamStatus = self.wait(there, seconds, f"one driver runs generation {generation}")
         return found
@@ -107,6 +110,11 @@ class Platform:
 
     def clear(self, generation: int) -> StreamStatus:
         """Clear the stream's task, up to the deferred task and the running driver."""
+        if self.task()["state"] != "deferred":
+            # Airflow may end the run in the same moment, and a task cleared before that is never scheduled.
+            run = f"/dags/{STREAM_DAG}/dagRuns/{self.run_id}"
+            ended = lambda: self.airflow.call("GET", run)["state"] in ("success", "failed")  # noqa: E731
+            self.wait(ended, SOON, "the run has ended")
         self.airflow.clear(STREAM_DAG, self.run_id, TASK)
         status = self.wait_running(generation)
         self.wait(lambda: self.task()["state"] == "deferred", SOON, "the cleared task is deferred")
