@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import calendar
+import gc
 import itertools
 import json
 import os
@@ -35,7 +36,7 @@ sources:
     topic: {pipeline}
     partitions: 3
     format: text
-    pattern: '^(?<time>\\d{{4}}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d)'
+    pattern: '(?<time>\\d{{4}}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d)'
     columns: [{{name: time, type: timestamp, zone: UTC}}]
     event_time: {{column: time}}
 outputs:
@@ -81,13 +82,15 @@ class Stream:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-                process.communicate()
+            process.communicate()
 
     def run(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
         return ended(self.start(*arguments))
 
     def arrived(self) -> int:
-        """How many records the topic has."""
+        """How many records the topic has; fails when the producer that should bring them has ended."""
+        for process in self.started:
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
         with consumer_client(self.settings) as consumer:
             return sum(consumer.end_offsets([TopicPartition(self.topic, n) for n in range(3)]).values())
 
@@ -137,6 +140,7 @@ def stream(
     made = Stream(pipeline, service_settings, environ)
     yield made
     made.end()
+    gc.collect()  # sockets of refused connections go while the filter for them is on
     if broker.process is None:
         broker.start()
 
