@@ -16,6 +16,12 @@ from headgate.errors import SettingsError, StoreUnavailable
 __all__ = ["make_engine", "reading", "writing"]
 
 _BUSY_SECONDS = 10
+# A database that neither answers nor refuses must not hold up the loop: it is away.
+_PSYCOPG = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": _BUSY_SECONDS * 1000,
+    "options": f"-c statement_timeout={_BUSY_SECONDS * 1000} -c lock_timeout={_BUSY_SECONDS * 1000}",
+}
 _READ_ONLY = "headgate_reads"
 
 
@@ -26,7 +32,10 @@ def make_engine(url: str) -> sa.Engine:
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(parsed)
         # A connection that a restart of the database has cut is found out before it is used.
-        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=4, pool_timeout=_BUSY_SECONDS)
+        limits = _PSYCOPG if parsed.get_driver_name() == "psycopg" else {}
+        return sa.create_engine(
+            parsed, pool_pre_ping=True, pool_size=4, pool_timeout=_BUSY_SECONDS, connect_args=limits
+        )
     except (sa.exc.ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SettingsError(
             f"store.url cannot be used: {error}",

@@ -4,13 +4,16 @@
 <state>/streams/<stream>/runner-<epoch>.json    who runs: process ids, start times, nonce
 <state>/streams/<stream>/exit-<epoch>.json      how it ended
 <state>/streams/<stream>/status.json            the driver's own report
+<state>/streams/<stream>/driver.lock            locked (flock) while a driver or its runner lives
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,16 @@ __all__ = [
     "claimed",
     "drop_old",
     "exit_note",
+    "held",
+    "hold",
     "read_report",
     "runner_note",
     "write_exit",
     "write_runner",
 ]
+
+
+_DRIVER_LOCK = "driver.lock"
 
 
 class UnreadableNote(ValueError):
@@ -65,6 +73,42 @@ def claim(folder: Path, epoch: int) -> bool:
     try:
         os.close(os.open(_lock(folder, epoch), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
+        return False
+    return True
+
+
+def hold(folder: Path, seconds: float) -> int | None:
+    """Lock the stream's folder for one driver; the handle, or None if another one keeps it for so long.
+
+    The lock belongs to the open file: who inherits the handle holds it on, so it is free only when the
+    runner and its driver are both gone, whatever any supervisor believes.
+    """
+    handle = os.open(folder / _DRIVER_LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    deadline = time.monotonic() + seconds
+    while not _try_lock(handle):
+        if time.monotonic() >= deadline:
+            os.close(handle)
+            return None
+        time.sleep(0.05)
+    return handle
+
+
+def held(folder: Path) -> bool:
+    """Whether a driver or runner of this stream lives, on this machine in whatever container."""
+    try:
+        handle = os.open(folder / _DRIVER_LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 

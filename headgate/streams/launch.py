@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Launcher:
             contract_hash=record.contract_hash,
             nonce=processes.new_nonce(self.folder(record.stream), record.epoch),
             started_at=now,
+            host=socket.gethostname(),
         )
 
     def launch(self, record: StreamRecord, intent: Incarnation) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from headgate.streams.model import Desired, FailureClass, Phase
 from headgate.streams.policy import Policy
-from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord
+from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord, event
 from headgate.streams.steps import (
     Case,
     Effect,
@@ -23,7 +23,7 @@ from headgate.streams.steps import (
     ending,
     failed,
     failure,
-    note,
+    out_of_sight,
     outcome,
     start,
     stop_unwanted,
@@ -43,6 +43,8 @@ def decide(
 ) -> Step | None:
     """The next step for this stream, or None when there is nothing to do but wait."""
     case = Case(record, seen, now, policy, jitter, suspended)
+    if seen.life is Life.ELSEWHERE:
+        return out_of_sight(case) if record.phase in _LIVE else None
     return _PHASES[record.phase](case)
 
 
@@ -92,10 +94,10 @@ def _living(case: Case) -> Step | None:
 def _follow(case: Case) -> Step | None:
     record, seen, policy = case.record, case.seen, case.policy
     if record.phase is Phase.STARTING and seen.up:
-        moved, event = move(
+        moved, told = move(
             record, Phase.RUNNING, cause=Cause.UP, actor="driver", now=case.now, reason="queries run"
         )
-        return Step(moved, event)
+        return Step(moved, told)
     if seen.stalled is not None and policy.stall_restart is not None:
         since = seen.stalled_since if seen.stalled_since is not None else case.now
         if case.now - since >= policy.stall_restart:
@@ -104,7 +106,7 @@ def _follow(case: Case) -> Step | None:
     if settled and seen.healthy and record.failures:
         detail = f"healthy for {policy.healthy_seconds:.0f} s after {len(record.failures)} failures"
         calm = replace(record, failures=(), failure_class=None, next_attempt_at=None)
-        return Step(calm, note(calm, "healthy", case.now, detail))
+        return Step(calm, event(calm, "healthy", case.now, "supervisor", detail))
     return None
 
 
@@ -120,12 +122,14 @@ def _stopping(case: Case) -> Step | None:
             return Step(record, effect=Effect.KILL)
         why = "at once, as ordered" if stop.kill else "it was not done by the deadline"
         marked = replace(record, stop=replace(stop, killed_at=case.now))
-        return Step(marked, note(marked, "kill", case.now, why), Effect.KILL)
+        return Step(marked, event(marked, "kill", case.now, "supervisor", why), Effect.KILL)
     if stop.signalled_at is None and seen.life is Life.ALIVE:
         marked = replace(record, stop=replace(stop, signalled_at=case.now))
-        left = max(stop.deadline_at - case.now, 0.0)
+        text = f"SIGTERM, {max(stop.deadline_at - case.now, 0.0):.0f} s to finish"
         return Step(
-            marked, note(marked, "signal", case.now, f"SIGTERM, {left:.0f} s to finish"), Effect.SIGNAL
+            marked,
+            event(marked, "signal", case.now, "supervisor", text),
+            Effect.SIGNAL,
         )
     return None
 
@@ -164,6 +168,7 @@ def _ended(case: Case, stop: StopOrder) -> Step:
     return start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
 
 
+_LIVE = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
 _PHASES: dict[Phase, Callable[[Case], Step | None]] = {
     Phase.STOPPED: _resting,
     Phase.BACKOFF: _resting,

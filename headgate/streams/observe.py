@@ -6,6 +6,7 @@ very process has started, and since when an exit note is being waited for.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Observer:
         self._log = log
         self._checkpoints = checkpoints
         self._monotonic = monotonic
+        self._host = socket.gethostname()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._waiting: dict[str, float] = {}
         self._pending: dict[str, float] = {}
@@ -62,6 +64,8 @@ class Observer:
     def begin(self) -> None:
         """A new round of looks: streams at rest share one scan of the machine's processes."""
         self._all_marked = None
+        for child in self._children.values():
+            child.poll()  # reaps what has ended
 
     def launched(self, nonce: str, child: subprocess.Popen[bytes]) -> None:
         """Remember a runner that this process has started, to reap it and to know that it was started."""
@@ -73,6 +77,7 @@ class Observer:
         report, problem = _report(folder)
         claimed = newest_claim(self._checkpoints, record.pipeline)
         if incarnation is None or incarnation.ended_at is not None:
+            self._drop(incarnation)
             life = Life.REMAINS if record.epoch and self._leftovers(folder) else Life.NONE
             return Look(Seen(life, claimed_epoch=claimed), incarnation, report, problem)
         known, trouble = _with_processes(folder, incarnation)
@@ -90,7 +95,8 @@ class Observer:
         return Look(seen, known, report, problem or trouble)
 
     def _life(self, folder: Path, known: Incarnation) -> Seen:
-        """Read the exit note before the process: a driver seen dead has then had its chance to leave one."""
+        if known.host not in ("", self._host) and not _gone_with_its_container(folder, known):
+            return Seen(Life.ELSEWHERE, host=known.host)
         if processes.is_driver(known.driver_pid, known.driver_ticks, known.nonce):
             self._waiting.pop(known.nonce, None)
             self._pending.pop(known.nonce, None)
@@ -128,6 +134,11 @@ class Observer:
         self._waiting.pop(known.nonce, None)
         return _dead(exited)
 
+    def _drop(self, closed: Incarnation | None) -> None:
+        child = self._children.get(closed.nonce) if closed else None
+        if closed is not None and child is not None and child.poll() is not None:
+            self._children.pop(closed.nonce)
+
     def _leftovers(self, folder: Path) -> bool:
         if self._all_marked is None:
             self._all_marked = proc.nonces()
@@ -150,6 +161,11 @@ class Observer:
         traceback = _last_traceback(self._log(stream))
         from_log = diagnose([], traceback) if traceback else found
         return from_log if from_log.failure is not FailureClass.UNKNOWN else found
+
+
+def _gone_with_its_container(folder: Path, known: Incarnation) -> bool:
+    """Another host name on the same kernel is another container: there the folder's lock tells."""
+    return known.boot_id == proc.boot_id() and not handover.held(folder)
 
 
 def newest_claim(checkpoints: Path, pipeline: str) -> int:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from headgate.contract.model import PIPELINE
 from headgate.errors import NotFoundError, RefusedError, UsageError
 from headgate.streams.model import Desired, Event, Owner, Phase
-from headgate.streams.record import StopCause, StopOrder, StreamRecord
+from headgate.streams.record import StopCause, StopOrder, StreamRecord, event
 
-__all__ = ["ensure", "event", "holds", "restart", "stop"]
+__all__ = ["ensure", "holds", "restart", "stop"]
 
 
 def ensure(
@@ -143,20 +143,3 @@ def _known(record: StreamRecord | None, stream: str) -> StreamRecord:
             help="headgate status",
         )
     return record
-
-
-def event(record: StreamRecord, kind: str, now: float, actor: str, detail: str) -> Event:
-    return Event(
-        id=0,
-        at=now,
-        stream=record.stream,
-        kind=kind,
-        from_phase=str(record.phase),
-        to_phase=str(record.phase),
-        cause=kind,
-        actor=actor,
-        generation=record.generation,
-        epoch=record.epoch,
-        contract_hash=record.contract_hash,
-        detail=detail,
-    )

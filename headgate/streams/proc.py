@@ -71,10 +71,13 @@ def start_ticks(pid: int) -> int | None:
 
 
 def nonce_of(pid: int) -> str | None:
-    """The nonce in the environment that a process was started with; None if it has none or is gone."""
+    """The nonce in the environment that a process was started with; None if it has none or is gone.
+
+    Raises PermissionError for a process of another user.
+    """
     try:
         environ = (_PROC / str(pid) / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError):
         return None
     mark = f"{NONCE}=".encode()
     for item in environ.split(b"\0"):
@@ -86,23 +89,27 @@ def nonce_of(pid: int) -> str | None:
 def marked(prefix: str) -> list[Process]:
     """All living processes whose nonce begins with `prefix`, the oldest first."""
     found = []
-    for pid in _pids():
-        nonce = nonce_of(pid)
-        if nonce is not None and nonce.startswith(prefix):
-            process = read(pid)
-            if process is not None and process.alive:
-                found.append(process)
+    for pid, nonce in _with_nonce():
+        process = read(pid)
+        if nonce.startswith(prefix) and process is not None and process.alive:
+            found.append(process)
     return sorted(found, key=lambda process: (process.ticks, process.pid))
 
 
 def nonces() -> list[str]:
     """The nonces of all living processes that have one."""
-    found = []
+    return [nonce for pid, nonce in _with_nonce() if start_ticks(pid) is not None]
+
+
+def _with_nonce() -> Iterator[tuple[int, str]]:
+    """Processes of other users are not ours to look into and are left out."""
     for pid in _pids():
-        nonce = nonce_of(pid)
-        if nonce is not None and start_ticks(pid) is not None:
-            found.append(nonce)
-    return found
+        try:
+            nonce = nonce_of(pid)
+        except PermissionError:
+            continue
+        if nonce is not None:
+            yield pid, nonce
 
 
 def runners(prefix: str) -> dict[int, str]:

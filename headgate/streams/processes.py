@@ -63,22 +63,31 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     arguments += ["--stream", begun.stream, "--epoch", str(begun.epoch)]
     arguments += ["--generation", str(begun.generation), "--contract", begun.contract_hash]
     arguments += ["--nonce", begun.nonce, "--dir", str(launch.folder), "--log", str(launch.log), "--"]
-    return subprocess.Popen(
-        [*arguments, *launch.command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=launch.home,
-        env=dict(launch.environment),
-        start_new_session=True,
-    )
+    launch.log.parent.mkdir(parents=True, exist_ok=True)
+    with launch.log.open("ab") as log:
+        return subprocess.Popen(
+            [*arguments, *launch.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=launch.home,
+            env=dict(launch.environment),
+            start_new_session=True,
+        )
 
 
 def is_driver(pid: int | None, ticks: int | None, nonce: str) -> bool:
     """Whether this process is that driver, and lives. A stopped process lives; a zombie does not."""
     if pid is None or ticks is None:
         return False
-    return proc.start_ticks(pid) == ticks and proc.nonce_of(pid) == nonce
+    if proc.start_ticks(pid) != ticks:
+        return False
+    try:
+        return proc.nonce_of(pid) == nonce
+    except PermissionError:
+        # Another user's process with this id and start: it is taken for the driver, since to think it
+        # dead could start a second one. A signal to it will fail and say so.
+        return True
 
 
 def terminate(pid: int, ticks: int, nonce: str) -> bool:

@@ -19,9 +19,8 @@ from headgate.streams.launch import Launcher
 from headgate.streams.machine import decide
 from headgate.streams.model import Event, Phase
 from headgate.streams.observe import Look, Observer
-from headgate.streams.orders import event
 from headgate.streams.policy import Policy
-from headgate.streams.record import Incarnation, StreamRecord
+from headgate.streams.record import Incarnation, StreamRecord, event
 from headgate.streams.rotation import rotate
 from headgate.streams.steps import Effect, Life, Step
 from headgate.streams.store import StateStore
@@ -72,9 +71,22 @@ class Reconciler:
         self._triggers: dict[str, float] = {}
         self._known: set[str] = set()
         self._looks: dict[str, tuple[Look, Conditions]] = {}
+        self._troubles: dict[str, str] = {}
 
     def last_look(self, stream: str) -> tuple[Look, Conditions] | None:
-        return self._looks.get(stream)
+        """The newest look at a stream, with what is wrong beside its phase."""
+        found = self._looks.get(stream)
+        trouble = self._troubles.get(stream)
+        if found is None or trouble is None:
+            return found
+        return found[0], {**found[1], "supervision": trouble}
+
+    def note_trouble(self, stream: str, trouble: str | None) -> None:
+        """What keeps this supervisor from looking after a stream; None when nothing does."""
+        if trouble is None:
+            self._troubles.pop(stream, None)
+        else:
+            self._troubles[stream] = trouble
 
     def forget(self) -> None:
         """The lease is new: what runs is adopted anew."""

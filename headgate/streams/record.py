@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from headgate.streams.model import Desired, FailureClass, Owner, Phase
+from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
 
-__all__ = ["Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord"]
+__all__ = ["Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord", "event"]
 
 
 class StopCause(StrEnum):
@@ -122,5 +122,24 @@ class Incarnation:
     driver_start: float | None = None
     driver_ticks: int | None = None
     boot_id: str | None = None
+    host: str = ""  # where it was launched; a supervisor elsewhere cannot see its processes
     ended_at: float | None = None
     ending: Ending | None = None
+
+
+def event(record: StreamRecord, kind: str, now: float, actor: str, detail: str) -> Event:
+    """An event of a stream that changes no phase."""
+    return Event(
+        id=0,
+        at=now,
+        stream=record.stream,
+        kind=kind,
+        from_phase=str(record.phase),
+        to_phase=str(record.phase),
+        cause=kind,
+        actor=actor,
+        generation=record.generation,
+        epoch=record.epoch,
+        contract_hash=record.contract_hash,
+        detail=detail,
+    )

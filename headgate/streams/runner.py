@@ -6,6 +6,7 @@
 It is the leader of a session of its own and deaf to SIGHUP, SIGINT and SIGTERM: a driver is stopped by
 a signal to the driver. The driver gets a process group of its own and HEADGATE_NONCE. What the driver
 leaves behind (its JVM, Python workers) is killed once the driver is gone, since it could still write.
+Runner and driver hold a lock on the stream's folder: while it is held, no other driver starts there.
 If this process is killed, the driver goes on; only its exit status is lost.
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from headgate.streams import proc
-from headgate.streams.handover import ExitNote, RunnerNote, claim, write_exit, write_runner
+from headgate.streams.handover import ExitNote, RunnerNote, claim, hold, write_exit, write_runner
 
 __all__ = ["main"]
 
@@ -33,6 +34,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_SECONDS = 5.0
 _DEAF_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _ALREADY_RUN = 73
+_LOCKED = 75
+# The runner before may be reaping what its driver left; longer than that, a driver lives.
+_LOCK_SECONDS = 10.0
 _CANNOT_RUN = 127
 
 
@@ -47,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not claim(folder, options.epoch):
         _say(f"epoch {options.epoch} of {options.stream} had a runner before")
         return _ALREADY_RUN
+    lock = hold(folder, _LOCK_SECONDS)
+    if lock is None:
+        _say(f"another driver of {options.stream} lives: its folder is locked")
+        write_exit(folder, options.epoch, ExitNote(_LOCKED, None, time.time()))
+        return _LOCKED
+    os.set_inheritable(lock, True)
     driver = _start(options)
     if driver is None:
         write_exit(folder, options.epoch, ExitNote(_CANNOT_RUN, None, time.time()))

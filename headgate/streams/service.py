@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from headgate.errors import NotFoundError, UnavailableError, UsageError
 from headgate.streams import orders
 from headgate.streams.model import Desired, Event, Owner, Phase, StreamStatus
-from headgate.streams.record import StreamRecord
+from headgate.streams.record import StreamRecord, event
 from headgate.streams.statements import Order
 from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
@@ -120,7 +120,7 @@ class StreamService:
         self._leading()
         act()
         for record in self._store.streams():
-            self._store.append(orders.event(record, kind, self._wall(), actor, f"the platform: {kind}"))
+            self._store.append(event(record, kind, self._wall(), actor, f"the platform: {kind}"))
         return self.statuses()
 
     def _order(self, stream: str, order: Order) -> StreamStatus:
@@ -143,7 +143,8 @@ class StreamService:
         phase, reason = record.phase, record.reason
         if record.superseded and record.desired is Desired.RUNNING and _rests(phase):
             # The order is accepted and its first step is moments away: what the stream rested in is over.
-            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered"
+            waits = "; the platform is suspended" if self._supervisor.suspended else ""
+            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered{waits}"
         return StreamStatus(
             stream=record.stream,
             pipeline=record.pipeline,

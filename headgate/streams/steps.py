@@ -21,7 +21,7 @@ __all__ = [
     "ending",
     "failed",
     "failure",
-    "note",
+    "out_of_sight",
     "outcome",
     "start",
     "stop_unwanted",
@@ -40,6 +40,7 @@ class Life(StrEnum):
     NEVER = "never"  # the intent is written, nothing was launched for it
     PENDING = "pending"  # a runner was launched, its driver is not known yet
     ALIVE = "alive"
+    ELSEWHERE = "elsewhere"  # launched where this supervisor cannot look: neither alive nor dead
     REMAINS = "remains"  # the driver is dead, processes that it started are not
     DEAD = "dead"  # nothing is left; its row is still open
 
@@ -59,6 +60,7 @@ class Seen:
     returncode: int | None = None
     signal: int | None = None
     exited_at: float | None = None
+    host: str = ""  # where it was launched, for a driver elsewhere
     settling: bool = False  # the driver is dead, its runner is about to say how it ended
     diagnosis: Diagnosis | None = None
     up: bool = False
@@ -191,6 +193,23 @@ def stopped_at_rest(case: Case) -> Step:
     return Step(moved, event)
 
 
+def out_of_sight(case: Case) -> Step:
+    """A driver on a machine that cannot be looked at: parked, since to guess it dead could make two."""
+    where = case.seen.host or "another machine"
+    text = f"its driver was launched on {where} and cannot be seen from here; it may be alive"
+    moved, event = move(
+        case.record,
+        Phase.PARKED,
+        cause=Cause.ELSEWHERE,
+        actor="supervisor",
+        now=case.now,
+        reason=f"{text}. When it is dead: headgate restart {case.record.stream}",
+        stop=None,
+        next_attempt_at=None,
+    )
+    return Step(moved, event, ending=Ending("out of sight", text=text))
+
+
 def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> Step:
     moved, event = move(
         case.record,
@@ -260,23 +279,6 @@ def sweep(case: Case) -> Step | None:
 
 def ending(case: Case, how: str, text: str = "") -> Ending:
     return Ending(how, case.seen.returncode, case.seen.signal, None, text)
-
-
-def note(record: StreamRecord, kind: str, now: float, detail: str) -> Event:
-    return Event(
-        id=0,
-        at=now,
-        stream=record.stream,
-        kind=kind,
-        from_phase=str(record.phase),
-        to_phase=str(record.phase),
-        cause=kind,
-        actor="supervisor",
-        generation=record.generation,
-        epoch=record.epoch,
-        contract_hash=record.contract_hash,
-        detail=detail,
-    )
 
 
 def who(stopped_by: str | None) -> str:

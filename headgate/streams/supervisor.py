@@ -170,5 +170,8 @@ class Supervisor:
         except (UnavailableError, LeaseLost):
             raise
         except (HeadgateError, OSError, ValueError) as error:
-            return f"stream {record.stream} cannot be reconciled: {error}"
+            trouble = f"stream {record.stream} cannot be reconciled: {error}"
+            self._reconciler.note_trouble(record.stream, trouble)
+            return trouble
+        self._reconciler.note_trouble(record.stream, None)
         return None

@@ -80,6 +80,7 @@ incarnations = sa.Table(
     sa.Column("signal", sa.Integer),
     sa.Column("failure_class", sa.String(16)),
     sa.Column("text", sa.Text),
+    sa.Column("host", sa.String(256), nullable=False, server_default=""),
 )
 
 orders = sa.Table(
@@ -146,9 +147,15 @@ lease = sa.Table(
 )
 
 Migration = Callable[[sa.Connection], None]
+
+
+def _add_host(connection: sa.Connection) -> None:
+    connection.execute(sa.text("ALTER TABLE incarnations ADD COLUMN host VARCHAR(256) DEFAULT '' NOT NULL"))
+
+
 # Version 1 is the first; the step that leads to version n is MIGRATIONS[n].
-MIGRATIONS: Mapping[int, Migration] = {}
-SCHEMA_VERSION = 1
+MIGRATIONS: Mapping[int, Migration] = {2: _add_host}
+SCHEMA_VERSION = 2
 
 
 def migrate(

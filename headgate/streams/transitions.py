@@ -42,6 +42,7 @@ class Cause(StrEnum):
     ENDED = "ended"
     STRAY = "stray"
     CLAIMED = "claimed by another supervisor"
+    ELSEWHERE = "out of sight"
     RETIRED = "retired"
 
 
@@ -87,6 +88,7 @@ _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.STOPPING, _P.STARTING, _P.RUNNING), _P.STOPPED, Cause.ENDED, _ALL | _DRIVER),
     ((_P.BACKOFF, _P.PARKED), _P.STOPPED, Cause.ORDERED, _ANYONE),
     ((_P.BACKOFF, _P.STOPPED, _P.STOPPING), _P.PARKED, Cause.CLAIMED, _SELF),
+    ((_P.STARTING, _P.RUNNING, _P.STOPPING), _P.PARKED, Cause.ELSEWHERE, _SELF),
     ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, frozenset({Actor.PERSON})),
 )
 TRANSITIONS: frozenset[Transition] = frozenset(

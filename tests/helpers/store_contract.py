@@ -192,6 +192,27 @@ class StoreContract:
         assert "colour" in {column["name"] for column in sa.inspect(engine).get_columns("streams")}
         engine.dispose()
 
+    def test_a_store_of_the_first_schema_becomes_that_of_a_fresh_one(self, url: str) -> None:
+        engine = make_engine(url)
+        with engine.begin() as connection:
+            tables.metadata.create_all(connection)
+            connection.execute(sa.text("ALTER TABLE incarnations DROP COLUMN host"))
+            connection.execute(tables.schema_version.insert().values(version=1))
+            connection.execute(
+                sa.text(
+                    "INSERT INTO incarnations (stream, epoch, generation, contract_hash, nonce, started_at) "
+                    "VALUES ('s', 1, 1, 'c', 'n', 1.0)"
+                )
+            )
+        engine.dispose()
+        store = StateStore(url)
+        old = store.incarnation("s", 1)
+        assert old is not None
+        assert old.host == ""
+        columns = {column["name"] for column in sa.inspect(store.engine).get_columns("incarnations")}
+        assert columns == set(tables.incarnations.c.keys())
+        store.close()
+
     def test_a_step_that_fails_leaves_the_older_schema(self, url: str) -> None:
         StateStore(url).close()
         engine = make_engine(url)

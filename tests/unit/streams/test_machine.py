@@ -232,6 +232,19 @@ def test_a_driver_alive_against_the_record_is_stopped() -> None:
     assert step.event.cause == Cause.STRAY
 
 
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.STOPPING])
+def test_a_driver_out_of_sight_is_parked_and_only_an_order_goes_on(phase: Phase) -> None:
+    record = replace(stopping(30.0) if phase is Phase.STOPPING else RUNNING, phase=phase)
+    step = next_step(replace(record, desired=Desired.RUNNING), Seen(Life.ELSEWHERE, host="far"))
+    assert step is not None
+    assert (step.record.phase, step.effect) == (Phase.PARKED, None)
+    assert "launched on far" in step.record.reason
+    assert next_step(step.record, NOTHING) is None
+    started = next_step(replace(step.record, generation=2), NOTHING)
+    assert started is not None
+    assert started.effect is Effect.SPAWN
+
+
 def test_every_way_that_the_table_does_not_name_is_refused() -> None:
     allowed = {(t.source, t.target, t.cause) for t in TRANSITIONS}
     actors = {"cli:x", "airflow:a/b/c", "supervisor", "driver"}

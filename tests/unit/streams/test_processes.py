@@ -204,6 +204,20 @@ def test_a_program_that_is_not_there_is_an_exit_with_127(tmp_path: Path) -> None
     assert "cannot be run" in log.read_text()
 
 
+def test_no_second_driver_starts_in_a_folder_where_one_lives(
+    run: Callable[..., Runner], tmp_path: Path
+) -> None:
+    first = run(SLEEPS, 1)
+    os.kill(first.note().runner_pid, signal.SIGKILL)  # the driver alone holds the folder on
+    first.process.wait(20)
+    assert handover.held(tmp_path)
+    second = run("raise SystemExit('a second driver')", 2)
+    assert second.exit().returncode == 75
+    assert "another driver of s lives" in second.log.read_text()
+    os.kill(first.note().driver_pid, signal.SIGKILL)
+    until(lambda: not handover.held(tmp_path))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"epoch": 1}', '"x"', "\x00"])
 def test_a_damaged_note_is_told_from_a_missing_one(tmp_path: Path, text: str) -> None:
     for name in ("runner-1.json", "exit-1.json", "status.json"):
