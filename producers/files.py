@@ -49,11 +49,14 @@ class FileReader:
         self.lines = 0
         self._size = max(path.stat().st_size, 1)
         self._file = _open(path)
+        self._text: io.TextIOWrapper | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._text is not None:
+            self._text.close()
         self._file.close()
 
     @property
@@ -70,17 +73,19 @@ class FileReader:
         with self._errors():
             while line := self._file.readline(self.max_line + 2):
                 self.lines += 1
-                if not line.endswith(b"\n") and len(line) > self.max_line:
-                    self.too_long.append(self.lines)
-                    self._skip_line()
+                content = line.removesuffix(b"\n").removesuffix(b"\r")
+                if len(content) <= self.max_line:
+                    yield content
                     continue
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
+                self.too_long.append(self.lines)
+                if not line.endswith(b"\n"):
+                    self._skip_line()
 
     def text(self) -> Iterator[str]:
         """Lines as text with their ends, for the CSV reader; other bytes than UTF-8 keep their place."""
-        wrapper = io.TextIOWrapper(self._file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        self._text = io.TextIOWrapper(self._file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         with self._errors():
-            for line in wrapper:
+            for line in self._text:
                 self.lines += 1
                 yield line
 
