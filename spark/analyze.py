@@ -134,6 +134,8 @@ def _output(
     key = "sql" if spec.sql is not None else "python"
     try:
         frame = output_frame(spark, contract, name, frames)
+        if spec.sql is not None:
+            spark.sql(spec.sql)  # as it is written, too: what runs was read by another parser in between
         stateful = _is_stateful(frame)
         _check_streaming(spark, frame, spec.mode if stateful else "append")
         schema = _plain_schema(json.loads(frame.schema.json()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from headgate import __version__
 from headgate.contract.document import Document
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.loader import LoadedContract
-from headgate.contract.model import Contract, Output
+from headgate.contract.model import COLUMN, Contract, Output
 from headgate.contract.sql import output_facts, parse_output
 from headgate.errors import ContractError, Problem, ServiceError
 from headgate.settings import Settings
@@ -99,8 +100,25 @@ def _outputs(
     return outputs, problems
 
 
-def _output_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:
+def _name_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:
+    """A table's columns have plain names, each once, whatever their case."""
+    at = ("outputs", name, "sql" if spec.sql is not None else "python")
     problems = []
+    seen: set[str] = set()
+    for field in result["schema"]["fields"]:
+        column = field["name"]
+        if not re.fullmatch(COLUMN, column):
+            message = f"the column `{column}` of the output has no plain name"
+            problems.append(document.problem(at, message, expected="`… AS name`"))
+        elif column.lower() in seen:
+            message = f"the output has the column `{column}` twice"
+            problems.append(document.problem(at, message, expected="a name of its own for each"))
+        seen.add(column.lower())
+    return problems
+
+
+def _output_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:
+    problems = _name_problems(name, spec, result, document)
     types = {field["name"]: field["type"] for field in result["schema"]["fields"]}
     known = ", ".join(types)
     for i, column in enumerate(spec.key):
