@@ -43,7 +43,7 @@ class Service:
     environ: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     # A process that dies is noticed at once; only one that hangs costs this long on a busy machine.
-    start_seconds: int = 120
+    start_seconds: int = 180
     stop_seconds: int = 15
     whole_tree: bool = True
     optional: bool = False
@@ -215,7 +215,8 @@ def _part(home: airflow.AirflowHome, name: str, check: Check, ports: tuple[int, 
         group="airflow",
         environ=home.environ,
         config=_digest(home.config, home.passwords),
-        start_seconds=240,
+        # The others are asked through the API server: its own failure has to be the one that is told.
+        start_seconds=480 if name == "api-server" else 540,
     )
 
 

@@ -24,7 +24,7 @@ from headgate.settings import Settings, load_settings
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-UP_SECONDS = 900.0
+UP_SECONDS = 1500.0
 
 T = TypeVar("T")
 

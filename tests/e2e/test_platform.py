@@ -22,8 +22,8 @@ from kafka import KafkaConsumer, TopicPartition
 from headgate.local.records import all_records, family, is_alive
 
 PIPELINES = {"realtime-data", "logs"}
-BACK_SECONDS = 120.0
-RESULT_SECONDS = 240.0
+BACK_SECONDS = 300.0
+RESULT_SECONDS = 400.0
 
 Poll = Callable[[Callable[[], Any], float, str], Any]
 
