@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.checkpoints.books import KEEP_PAGES, Page, Totals, last_page, read_page, write_page
@@ -32,6 +32,7 @@ def the_sum(batches: list[Totals]) -> Totals:
     )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(BATCH, min_size=1, max_size=12), st.data())
 def test_the_totals_are_the_sum_of_the_batches_however_often_one_is_run_again(batches, data):
     with TemporaryDirectory() as name:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.checkpoints.logs import batch_offsets, batch_watermark, committed_offsets, newest
@@ -41,6 +41,7 @@ def line(**topics: dict[int, int]) -> str:
 PARTITIONS = st.dictionaries(st.integers(0, 200), st.integers(0, 2**60), min_size=1, max_size=8)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c-d.e"]), PARTITIONS, min_size=1, max_size=3))
 def test_offsets_come_back_as_spark_wrote_them(tmp_path_factory, topics):
     query = tmp_path_factory.mktemp("query")

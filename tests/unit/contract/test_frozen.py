@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from contract_examples import contract_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -42,6 +42,7 @@ def shuffled(value: object, order: st.DataObject) -> object:
     return value
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_the_hash_does_not_depend_on_the_order_of_keys(data):
     one = frozen()
