@@ -25,6 +25,7 @@ __all__ = ["Platform"]
 
 POLL = 0.25
 TAIL = 25
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A service that dies at its start is tried again by the manager; after so many it will not get better.
 MAX_STARTS = 4
 
@@ -51,7 +52,10 @@ class Platform:
         return services_of(self.settings)
 
     def environ(self) -> dict[str, str]:
-        """What every service gets: this installation's settings, the Java that was checked, our Python."""
+        """What every service gets: this installation's settings, the Java that was checked, our Python.
+
+        Nothing here depends on the caller's shell, or an `up` from another shell would restart everything.
+        """
         chosen = {key: value for key, value in os.environ.items() if key.startswith("HEADGATE_")}
         chosen.pop("HEADGATE_DEBUG", None)
         local = "127.0.0.1,localhost"
@@ -60,7 +64,7 @@ class Platform:
             **chosen,
             "HEADGATE_HOME": str(self.settings.home),
             "JAVA_HOME": java_home(),
-            "PATH": os.pathsep.join([*bins, os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join([*bins, SYSTEM_PATH]),
             "PYTHONUNBUFFERED": "1",
             # A proxy that the environment names has no business between loopback addresses.
             "NO_PROXY": local,
