@@ -114,6 +114,25 @@ def test_a_sooner_deadline_is_taken_over_and_a_later_one_is_not() -> None:
     assert (sooner.stop.deadline_at, sooner.stop.kill) == (100.0, True)
 
 
+def test_an_order_right_after_a_stop_drops_the_stop() -> None:
+    stopped, _ = orders.stop(
+        RUNNING,
+        stream="s",
+        actor="cli:bob",
+        reason="lunch",
+        owner=None,
+        generation=None,
+        kill=True,
+        deadline_seconds=0.0,
+        now=100.0,
+    )
+    wanted, _ = orders.ensure(stopped, stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=100.0)
+    step = next_step(wanted, Seen(Life.ALIVE))
+    assert step is not None
+    assert step.record.stop is not None
+    assert (step.record.stop.cause, step.record.stop.kill) == (StopCause.REPLACED, False)
+
+
 @pytest.mark.parametrize("failure", [FailureClass.DATA_LOSS, FailureClass.CHECKPOINT])
 def test_what_a_restart_cannot_help_is_parked_at_once(failure: FailureClass) -> None:
     step = next_step(RUNNING, died(failure))
