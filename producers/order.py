@@ -115,7 +115,7 @@ def make_order(
         raise UsageError("--shift-to-now and --late-ok are for files", help="--from-file FILE")
     return Order(
         pipeline=target.pipeline,
-        records=_limited(_made_up(target, request.key), request.count),
+        records=iter(()) if request.count == 0 else _limited(_made_up(target, request.key), request.count),
         rate=request.rate or DEFAULT_RATE,
         endless=request.count is None,
         key=None,

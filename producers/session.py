@@ -8,6 +8,7 @@ order of sending and no state is shared with the client's I/O thread.
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ __all__ = ["REFUSED", "Flight", "Session", "connect"]
 BUFFER_BYTES = 32 * 1024 * 1024
 BUFFER_RECORDS = 200_000
 SAMPLE_SECONDS = 0.01  # between two measured deliveries: enough for a histogram, free for a replay
+
+PROBE_SECONDS = 2.0
+UNKNOWN_TOPIC = 3
 
 # Errors that say something of the record and not of the broker: sending it again changes nothing.
 REFUSED = (
@@ -138,13 +142,21 @@ def connect(
     settings: Settings, topic: str, *, pipeline: str, max_request_size: int, observe: Callable[[float], None]
 ) -> Session:
     """A session with Kafka. Raises KafkaUnavailable, and NotFoundError when the topic is not there."""
+    _probe(settings)
     with admin_client(settings) as admin:
         found = admin.describe_topics([topic])
-    if not found or found[0].get("error_code"):
+    code = found[0].get("error_code", 0) if found else UNKNOWN_TOPIC
+    if code == UNKNOWN_TOPIC:
         raise NotFoundError(
             f"the topic {topic!r} of pipeline {pipeline!r} does not exist at {settings.kafka.brokers}",
             expected="a topic that was made from the contract; producers never create one",
             help=f"headgate plan {pipeline} && headgate apply {pipeline}",
+        )
+    if code:
+        error = kafka_errors.for_code(code)
+        raise KafkaUnavailable(
+            f"Kafka at {settings.kafka.brokers} does not show the topic {topic!r}: {error.__name__}",
+            expected="a leader for its partitions, and the right to describe and write it",
         )
     transports: list[Any] = []
 
@@ -163,6 +175,25 @@ def connect(
             item.close()
         raise
     return Session(producer, topic, max_request_size=max_request_size, observe=observe)
+
+
+def _probe(settings: Settings) -> None:
+    """Fail at once where no broker listens: the client itself would try until its time is over."""
+    reason: OSError | None = None
+    for broker in settings.kafka.brokers.split(","):
+        host, _, port = broker.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+        except OSError as error:
+            reason = error
+        except ValueError:
+            return  # an address without a port: the client knows what it means
+        else:
+            return
+    raise KafkaUnavailable(
+        f"Kafka does not answer at {settings.kafka.brokers}: {(reason and reason.strerror) or reason}",
+        help="headgate up starts the embedded broker; headgate doctor shows where kafka.brokers comes from",
+    )
 
 
 def delivery_options(max_request_size: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,8 +195,17 @@ def test_a_broker_that_is_killed_and_returns_gets_every_record_once(
 def test_sigterm_delivers_what_was_sent(stream: Stream, poll_until: Callable[..., Any]) -> None:
     process = stream.start("--rate", "300")
     poll_until(lambda: stream.arrived() > 200, 180, "the first records arrive")
+    (note,) = (stream.settings.state / "producers").glob(f"{stream.pipeline}-lines-*.json")
+    port = json.loads(note.read_text(encoding="utf-8"))["metrics_port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        metrics = answer.read().decode()
+    for outcome, zero in (("acked", False), ("spooled", True), ("refused", True)):
+        labels = f'{{outcome="{outcome}",pipeline="{stream.pipeline}"}}'
+        assert (f"headgate_producer_records_total{labels} 0.0" in metrics) is zero
+    assert "headgate_producer_delivery_duration_seconds_bucket" in metrics
     process.send_signal(signal.SIGTERM)
     code, summary, _ = ended(process)
+    assert not note.exists()
     assert (code, summary["stopped"], summary["spooled"]) == (0, True, 0)
     assert summary["sent"] == summary["delivered"] == len(stream.received())
     assert not list(stream.spool.rglob("*.seg"))
