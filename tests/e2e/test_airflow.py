@@ -1,8 +1,7 @@
 """Airflow as the remote control of streams, on a live Airflow with the real supervisor.
 
 Process level: a light driver stands where Spark's would, so that many lives of a stream fit into
-minutes. The tests run in the order of the file and hand one stream on; each starts from what the one
-before has left. Each wait has a deadline and no test measures time.
+minutes. The tests run in the order of the file and hand one DAG run on from the first. Each wait has a deadline and no test measures time.
 """
 
 from __future__ import annotations
@@ -108,8 +107,9 @@ class Platform:
         self.wait_task("deferred", 120.0)
         return self.wait_running(generation=1)
 
-    def clear(self, generation: int) -> StreamStatus:
+    def clear(self) -> StreamStatus:
         """Clear the stream's task, up to the deferred task and the running driver."""
+        generation = self.status().generation + 1
         if self.task()["state"] != "deferred":
             # Airflow may end the run in the same moment, and a task cleared before that is never scheduled.
             run = f"/dags/{STREAM_DAG}/dagRuns/{self.run_id}"
@@ -265,17 +265,17 @@ def test_the_first_commit_schedules_the_quality_check(platform: Platform) -> Non
 
 def test_clear_starts_a_new_generation_with_exactly_one_driver(platform: Platform) -> None:
     (before,) = platform.drivers()
-    status = platform.clear(generation=2)
+    status = platform.clear()
     assert not psutil.pid_exists(before)
     assert platform.task()["try_number"] == 2
     assert status.owner is not None
     assert (status.owner.try_number, status.owner.clear_number) == (2, 1)
     # The old trigger's on_kill comes after the new execute(); it must not have stopped the new driver.
-    assert platform.wait_running(generation=2).stopped_by is None
+    assert platform.wait_running(status.generation).stopped_by is None
 
 
 def test_a_restart_of_the_triggerer_touches_nothing(platform: Platform) -> None:
-    before = platform.drivers()
+    before, task = platform.drivers(), platform.task()
     triggerer = platform.airflow.parts["triggerer"]
     triggerer.stop()
     seen = platform.status().driver
@@ -288,45 +288,48 @@ def test_a_restart_of_the_triggerer_touches_nothing(platform: Platform) -> None:
 
     platform.wait(watched_again, 120.0, "the new triggerer shows progress")
     assert platform.drivers() == before
-    assert platform.status().generation == 2
+    assert platform.status().generation == seen.generation
     assert platform.task()["state"] == "deferred"
-    assert platform.task()["try_number"] == 2
+    assert platform.task()["try_number"] == task["try_number"]
 
 
 def test_a_restart_by_the_command_line_leaves_the_waiting_task_in_charge(platform: Platform) -> None:
+    task, generation = platform.task(), platform.status().generation + 1
     platform.client.restart(PIPELINE, actor="cli:ann", reason="new heap", idempotency_key="restart-1")
-    status = platform.wait_running(generation=3)
+    status = platform.wait_running(generation)
     assert status.owner is not None
     assert status.owner.run_id == platform.run_id
 
     def followed() -> bool:
         found = platform.airflow.xcom(STREAM_DAG, platform.run_id, TASK, "progress")
-        return bool(found["generation"] == 3)
+        return bool(found["generation"] == generation)
 
     platform.wait(followed, SOON, "the trigger follows the new generation")
     assert platform.task()["state"] == "deferred"
-    assert platform.task()["try_number"] == 2
+    assert platform.task()["try_number"] == task["try_number"]
 
 
 def test_a_paused_dag_leaves_the_stream_running_and_is_reported(platform: Platform) -> None:
+    generation = platform.status().generation
     platform.airflow.pause(STREAM_DAG)
     (found,) = platform.sweep()["found"]
     platform.airflow.unpause(STREAM_DAG)
     assert (found["kind"], found["stream"]) == ("paused", PIPELINE)
-    assert platform.wait_running(generation=3).stopped_by is None
+    assert platform.wait_running(generation).stopped_by is None
 
 
 def test_mark_failed_stops_the_stream(platform: Platform) -> None:
+    generation = platform.status().generation
     platform.airflow.mark(STREAM_DAG, platform.run_id, TASK, "failed")
     status = platform.wait_stopped(SOON)
     assert status.stopped_by is not None
     assert "failed" in status.stopped_by
     assert not status.stopped_by.startswith("airflow:headgate.reconcile")
-    assert status.generation == 3
+    assert status.generation == generation
 
 
 def test_mark_success_stops_the_stream_even_while_no_triggerer_runs(platform: Platform) -> None:
-    platform.clear(generation=4)
+    platform.clear()
     triggerer = platform.airflow.parts["triggerer"]
     triggerer.kill()
     platform.airflow.mark(STREAM_DAG, platform.run_id, TASK, "success")
@@ -337,7 +340,7 @@ def test_mark_success_stops_the_stream_even_while_no_triggerer_runs(platform: Pl
 
 
 def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform: Platform) -> None:
-    platform.clear(generation=5)
+    platform.clear()
     platform.client.stop(PIPELINE, actor="cli:ann", reason="disk change", deadline_seconds=30)
     platform.wait_task("skipped", 120.0)
     assert not platform.drivers()
@@ -345,7 +348,7 @@ def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform
 
 
 def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> None:
-    platform.clear(generation=6)
+    platform.clear()
     trip = platform.settings.state / "streams" / PIPELINE / "fail"
     trip.touch()
     platform.wait(lambda: platform.task()["state"] == "failed", SOON, "the task has failed")
@@ -356,7 +359,7 @@ def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> No
 
 
 def test_a_deleted_run_stops_the_stream(platform: Platform) -> None:
-    platform.clear(generation=7)
+    platform.clear()
     platform.airflow.delete_run(STREAM_DAG, platform.run_id)
     platform.sweep()
     status = platform.wait_stopped(SOON)

@@ -23,13 +23,13 @@ APPLIED = Applied("logs", "ab" * 32, 1, 1.0, "ann", "team", "Log lines.", "logs.
 IMPORT_ALL = """
 import importlib.util, json, pathlib, sys, time
 from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, BaseOperatorLink, DeltaTriggerTimetable
-before, started, dags = set(sys.modules), time.perf_counter(), []
+before, started, dags = set(sys.modules), time.process_time(), []
 for file in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
     spec = importlib.util.spec_from_file_location("dag_file_" + file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     dags += sorted({value.dag_id for value in vars(module).values() if isinstance(value, DAG)})
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps({"dags": dags, "seconds": seconds, "new": sorted(set(sys.modules) - before)}))
 """
 
@@ -60,7 +60,8 @@ def tasks(dag: DAG) -> dict[str, list[str]]:
 
 
 def test_fifty_contracts_are_imported_within_two_seconds_and_nothing_heavy_with_them(tmp_path: Path) -> None:
-    """Measured: running all files of dags/, once airflow.sdk is loaded, as in Airflow's DAG processor."""
+    """Measured: processor time of running all files of dags/ in a fresh process that has loaded airflow.sdk,
+    as Airflow's DAG processor has. It does not depend on what else the machine does."""
     names = [f"pipeline-{number}" for number in range(50)]
     write_pointers(tmp_path, *(replace(APPLIED, pipeline=name) for name in names))
     found = import_dag_folder(tmp_path)
