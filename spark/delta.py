@@ -7,10 +7,9 @@ read and the commit made on one handle, which a commit from elsewhere would make
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
@@ -44,10 +43,11 @@ class DeltaSink:
         write_deltalake(self._table, rows, mode="append", commit_properties=self._commit(batch_id))
 
     def merge_rows(self, rows: pa.Table, key: Sequence[str], batch_id: int, bound: str | None) -> None:
-        """Upsert collected rows on `key`, null-safely. `bound` is a column whose range in `rows` limits
-        which files are looked at."""
+        """Upsert collected rows on `key`, null-safely. `bound` is a column of timestamps, whose range in
+        `rows` limits which files are looked at where it is one of `key`."""
         predicate = " AND ".join(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' for name in key)
-        if bound is not None and rows.num_rows and rows.column(bound).null_count == 0:
+        # What is not part of the key may have changed: a bound on it would miss the row and insert a second.
+        if bound is not None and bound in key and rows.num_rows and rows.column(bound).null_count == 0:
             predicate = f"{_range(rows, bound)} AND {predicate}"
         merge = self._table.merge(
             rows,
@@ -80,14 +80,13 @@ class DeltaSink:
 
 
 def _range(rows: pa.Table, column: str) -> str:
+    """The range of a column of timestamps, as numbers: they may lie where Python has no dates."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    bounds: dict[str, Any] = pc.min_max(rows.column(column)).as_py()
-    literals = []
-    for value in (bounds["min"], bounds["max"]):
-        if pa.types.is_timestamp(rows.schema.field(column).type):
-            literals.append(f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')")
-        else:
-            literals.append(json.dumps(value))
-    return f'(t."{column}" >= {literals[0]}) AND (t."{column}" <= {literals[1]})'
+    bounds = pc.min_max(rows.column(column).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())).as_py()
+    low, high = (
+        f"arrow_cast(arrow_cast({bounds[end]}, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))')"
+        for end in ("min", "max")
+    )
+    return f't."{column}" >= {low} AND t."{column}" <= {high}'

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["result_rows"]
 
+# Microseconds of the years 1 to 9999.
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+
 
 def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None) -> list[ResultRow]:
     """Rows in their order. Without a `key`, a row's place among the batch's rows tells it apart."""
     found = []
-    for number, row in enumerate(rows.to_pylist()):
+    for number, row in enumerate(_within_python(rows).to_pylist()):
         moment = row.get(event_time) if event_time else None
         body = {name: _plain(value) for name, value in row.items()}
         own = [body[name] for name in key] if key else [number]
@@ -33,6 +36,20 @@ def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None) -> l
             )
         )
     return found
+
+
+def _within_python(rows: pa.Table) -> pa.Table:
+    """Times before the year 1 or after 9999, which SQL can compute and Python does not know, as null:
+    one of them must not stop the stream."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            micros = rows.column(place).cast(pa.timestamp("us", tz=field.type.tz)).cast(pa.int64())
+            known = pc.and_(pc.greater_equal(micros, _FIRST), pc.less_equal(micros, _LAST))
+            rows = rows.set_column(place, field, pc.if_else(known, rows.column(place), None))
+    return rows
 
 
 def _milliseconds(moment: datetime) -> int:
