@@ -106,9 +106,16 @@ def test_from_a_file_to_what_is_there_and_back_to_no_changes(run: Run, folder: P
     ]
 
 
-def test_a_refused_plan_exits_3_says_what_to_do_and_does_nothing(run: Run, folder: Path) -> None:
+@pytest.fixture
+def applied(run: Run, folder: Path) -> None:
+    """The contract as it is written here, applied."""
     write(folder, partitions=3)
-    assert run("apply").returncode == 0
+    done = run("apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("applied")
+def test_a_refused_plan_exits_3_says_what_to_do_and_does_nothing(run: Run, folder: Path) -> None:
     write(folder, partitions=1)
     for verb in ("plan", "apply"):
         refused = run(verb)
@@ -135,21 +142,21 @@ def test_an_expectation_that_cannot_be_is_a_contract_error_in_its_place(
     assert told in refused.stderr
 
 
+@pytest.mark.usefixtures("applied")
 def test_a_broken_neighbour_does_not_hold_up_a_pipeline_that_is_asked_for_by_name(
     run: Run, folder: Path
 ) -> None:
-    write(folder, partitions=3)
     neighbour = folder / "pipelines" / "broken.yaml"
     neighbour.write_text("headgate: 1\npipeline: [")
     try:
         assert run("plan").returncode == 65
         assert run("plan", "orders").returncode == 0
-        unknown = run("plan", "order")
-        assert unknown.returncode == 65
+        assert run("plan", "order").returncode == 65
     finally:
         neighbour.unlink()
 
 
+@pytest.mark.usefixtures("applied")
 def test_a_removed_file_is_told_and_leaves_everything(run: Run, folder: Path) -> None:
     (folder / "pipelines" / "orders.yaml").unlink()
     planned = run("plan")
