@@ -92,13 +92,17 @@ class Bringer:
 
     def _results(self, applied: Applied) -> Iterator[Step]:
         name = applied.pipeline
-        after = (f"{name}: running",)
-        if name in self.settings.local.producers:
-            # Without a producer of ours nobody knows when there will be something to serve or check.
-            if served_outputs(self._store.get(applied.hash)):
-                yield Step(f"{name}: first result", lambda: self._result(name), after)
-            if applied.quality_every is not None:
-                yield Step(f"{name}: first verdict", lambda: self._verdict(name), after)
+        after = last = (f"{name}: running",)
+        # Without a producer of ours nobody knows when there will be something to serve or check.
+        fed = name in self.settings.local.producers
+        if fed and served_outputs(self._store.get(applied.hash)):
+            last = (f"{name}: first result",)
+            yield Step(last[0], lambda: self._result(name), after)
+        if applied.quality_every is not None:
+            # Unpaused, it checks at once: before there is a result that would be work for nothing.
+            yield Step(f"{name}: quality", lambda: self._unpause_quality(name), last)
+            if fed:
+                yield Step(f"{name}: first verdict", lambda: self._verdict(name), (f"{name}: quality",))
         if self._metrics:
             yield Step(f"{name}: metrics", lambda: self._scraped(name), after)
 
@@ -133,10 +137,6 @@ class Bringer:
         if status is not None and status.desired is Desired.RUNNING:
             owner = status.owner.label if status.owner else "nobody"
             return Done(False, f"runs by order of {owner}")
-        if applied.quality_every is not None:
-            quality = f"quality.{name}"
-            _wait(lambda: self._airflow.has_dag(quality), DAG_SECONDS, lambda: self._no_dag(quality))
-            self._airflow.unpause(quality)
         self._airflow.unpause(dag)
         return Done(True, f"run {self._airflow.trigger(dag)} of {dag}")
 
@@ -191,12 +191,22 @@ class Bringer:
     def _result(self, name: str) -> Done:
         return self._first(name, lambda: self.served(name), RESULT_SECONDS, "nothing is served")
 
-    def _verdict(self, name: str) -> Done:
-        def verdict() -> str | None:
-            found = self.snapshots().get(name, {}).get("verdict")
-            return None if found in {None, "no_data"} else str(found)
+    def _unpause_quality(self, name: str) -> Done:
+        """Let the checks run until there is a first verdict; who pauses them later is left alone."""
+        if name in self.held or self._verdict_of(name):
+            return Done(False)
+        quality = f"quality.{name}"
+        _wait(lambda: self._airflow.has_dag(quality), DAG_SECONDS, lambda: self._no_dag(quality))
+        return Done(self._airflow.unpause(quality))
 
-        return self._first(name, verdict, VERDICT_SECONDS, "no quality check has looked at it")
+    def _verdict(self, name: str) -> Done:
+        return self._first(
+            name, lambda: self._verdict_of(name), VERDICT_SECONDS, "no quality check has looked at it"
+        )
+
+    def _verdict_of(self, name: str) -> str | None:
+        found = self.snapshots().get(name, {}).get("verdict")
+        return None if found in {None, "no_data"} else str(found)
 
     def _scraped(self, name: str) -> Done:
         def count() -> bool:
