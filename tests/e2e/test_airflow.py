@@ -1,7 +1,8 @@
 """Airflow as the remote control of streams, on a live Airflow with the real supervisor.
 
 Process level: a light driver stands where Spark's would, so that many lives of a stream fit into
-minutes. The tests run in the order of the file and hand one DAG run on from the first. Each wait has a deadline and no test measures time.
+minutes. The tests run in the order of the file and hand one DAG run on from the first. Each wait has a
+deadline and no test measures time.
 """
 
 from __future__ import annotations
@@ -345,23 +346,3 @@ def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform
     platform.wait_task("skipped", 120.0)
     assert not platform.drivers()
     assert "cli:ann: disk change" in platform.log()
-
-
-def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> None:
-    platform.clear()
-    trip = platform.settings.state / "streams" / PIPELINE / "fail"
-    trip.touch()
-    platform.wait(lambda: platform.task()["state"] == "failed", SOON, "the task has failed")
-    log = platform.log()
-    trip.unlink()
-    assert "data_loss" in log
-    assert f"headgate restart {PIPELINE}" in log
-
-
-def test_a_deleted_run_stops_the_stream(platform: Platform) -> None:
-    platform.clear()
-    platform.airflow.delete_run(STREAM_DAG, platform.run_id)
-    platform.sweep()
-    status = platform.wait_stopped(SOON)
-    assert status.stopped_by is not None
-    assert "deleted" in status.stopped_by

@@ -130,9 +130,6 @@ class LiveAirflow:
         run_id: str = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
         return run_id
 
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
-
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
         return found
