@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from typing import Any
 
 from headgate.contract.model import Contract, seconds
 from headgate.errors import NotFoundError
+
+_log = logging.getLogger("headgate.contract")
 
 __all__ = ["Applied", "ContractStore", "FrozenContract", "ResolvedOutput", "freeze"]
 
@@ -166,10 +169,17 @@ class ContractStore:
         return pointer
 
     def applied(self) -> dict[str, Applied]:
-        """All applied contracts by pipeline, in the order of their names."""
+        """All applied contracts by pipeline, in the order of their names.
+
+        One pointer that cannot be read is logged and left out: it must not take the DAGs, the REST API
+        and the status of every other pipeline with it.
+        """
         found = {}
         for path in sorted(self._applied.glob("*.json")):
-            found[path.stem] = Applied(**json.loads(path.read_text(encoding="utf-8")))
+            try:
+                found[path.stem] = Applied(**json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                _log.error("the pointer %s is damaged, its pipeline is left out: %s", path, error)
         return found
 
     def current(self, pipeline: str) -> FrozenContract:

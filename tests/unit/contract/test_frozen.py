@@ -136,3 +136,24 @@ def test_the_pointer_is_small_and_plain_json(tmp_path: Path):
     data = json.loads((tmp_path / "contracts" / "applied" / "example.json").read_text())
     assert data["pipeline"] == "example"
     assert all(not isinstance(value, dict | list) for value in data.values())
+
+
+def test_a_damaged_pointer_leaves_out_its_own_pipeline_alone(tmp_path: Path) -> None:
+    store = ContractStore(tmp_path)
+    folder = tmp_path / "contracts" / "applied"
+    folder.mkdir(parents=True)
+    (folder / "broken.json").write_text("{", encoding="utf-8")
+    (folder / "newer.json").write_text('{"pipeline": "newer", "unknown": 1}', encoding="utf-8")
+    good = {
+        "pipeline": "good",
+        "hash": "0" * 64,
+        "version": 1,
+        "applied_at": 1.0,
+        "applied_by": "cli:me",
+        "owner": "us",
+        "description": "",
+        "file": "pipelines/good.yaml",
+        "quality_every": None,
+    }
+    (folder / "good.json").write_text(json.dumps(good), encoding="utf-8")
+    assert list(store.applied()) == ["good"]
