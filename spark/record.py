@@ -13,6 +13,7 @@ offsets and the same batch id:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Observation
@@ -21,6 +22,7 @@ from pyspark.sql import functions as F
 from headgate.checkpoints.books import Page, Totals, write_page
 from headgate.errors import HeadgateError
 from spark.context import DriverContext
+from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried
 from spark.rows import result_rows
 from spark.screen import Screened, screen
 from spark.stateful import output_frame
@@ -31,12 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordQuery", "RuleFailedError"]
 
-# Up to here the bad records of a batch go through the driver, whose commit takes 20 ms; more than that are
-# written by Spark. Records of up to a megabyte must fit, so bytes are bounded too.
-COLLECT_ROWS = 20_000
-COLLECT_BYTES = 64 * 1024 * 1024
 # Counted beside the reasons and rules, none of which can have these names.
-READ, BAD, BAD_BYTES, WARNED = "_read", "_bad", "_bad_bytes", "_warned"
+READ, WARNED, CARRIED = "_read", "_warned", "_carried"
 # What Redis is given of a stateless output: it serves the newest, it is not a table.
 REDIS_ROWS = 10_000
 
@@ -51,6 +49,7 @@ class RecordQuery:
     def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
         self._context = context
         self._counted = counted
+        self._quarantine = Quarantine(context)
         self._tables = {name: context.sink(name, "records") for name in context.frozen.record_outputs}
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -62,9 +61,9 @@ class RecordQuery:
         self._refuse(counts)
         total = Totals()
         for name, one in counts.items():
-            if one[BAD]:
-                self._write_bad(screened[name], name, one, batch_id)
-            total = total.plus(_totals(screened[name], one))
+            if one.numbers[BAD]:
+                self._quarantine.write(screened[name], name, one, batch_id)
+            total = total.plus(_totals(screened[name], one.numbers))
         page = write_page(self._context.books, batch_id, total)
         self._counted(page)
 
@@ -75,7 +74,7 @@ class RecordQuery:
 
     def _write_good(
         self, batch: DataFrame, screened: Mapping[str, Screened], batch_id: int
-    ) -> dict[str, dict[str, int]]:
+    ) -> dict[str, Counted]:
         """Write the stateless outputs and count. One pass where there is one source and one output."""
         outputs = self._context.frozen.record_outputs
         contract = self._context.frozen.contract
@@ -86,7 +85,7 @@ class RecordQuery:
             batch.persist()
         try:
             counts = {name: _count(one) for name, one in screened.items()}
-            if any(counts[name][rule] for name, one in screened.items() for rule, _ in one.fail):
+            if any(counts[name].numbers[rule] for name, one in screened.items() for rule, _ in one.fail):
                 return counts
             good = {name: one.good() for name, one in screened.items()}
             for output in outputs:
@@ -99,7 +98,7 @@ class RecordQuery:
 
     def _count_while_writing(
         self, batch: DataFrame, screened: Mapping[str, Screened], output: str, batch_id: int
-    ) -> dict[str, dict[str, int]]:
+    ) -> dict[str, Counted]:
         ((source, one),) = screened.items()
         sink = self._tables.get(output)
         if sink is None or sink.has(batch_id):
@@ -107,13 +106,10 @@ class RecordQuery:
             self._write_output(self._output(batch, one, source, output), output, batch_id)
             return {source: counts}
         observation = Observation(f"{self._context.frozen.pipeline}-{batch_id}")
-        columns = _counters(one)
-        first, *rest = [column.alias(name) for name, column in columns.items()]
-        watched = Screened(
-            one.frame.observe(observation, first, *rest), one.columns, one.quarantine, one.warn, one.fail
-        )
+        columns = [column.alias(name) for name, column in _counters(one).items()]
+        watched = replace(one, frame=one.frame.observe(observation, *columns, carried(one).alias(CARRIED)))
         self._write_output(self._output(batch, watched, source, output), output, batch_id)
-        return {source: {name: int(observation.get[name] or 0) for name in columns}}
+        return {source: _counted(observation.get)}
 
     def _output(self, batch: DataFrame, one: Screened, source: str, output: str) -> DataFrame:
         contract = self._context.frozen.contract
@@ -133,10 +129,10 @@ class RecordQuery:
             rows: pa.Table = newest.limit(REDIS_ROWS).toArrow()
             self._context.publish(output, result_rows(rows, spec.key, event_time), batch_id, None)
 
-    def _refuse(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+    def _refuse(self, counts: Mapping[str, Counted]) -> None:
         for name, source in self._context.frozen.contract.sources.items():
             for rule in source.rules:
-                broken = counts[name].get(rule.name, 0)
+                broken = counts[name].numbers.get(rule.name, 0)
                 if rule.otherwise == "fail" and broken:
                     raise RuleFailedError(
                         f"{broken} records of source {name} broke the rule {rule.name}: {rule.expect}",
@@ -145,71 +141,30 @@ class RecordQuery:
                         f"{self._context.frozen.pipeline}`",
                     )
 
-    def _write_bad(self, one: Screened, source: str, counts: Mapping[str, int], batch_id: int) -> None:
-        sink = self._context.quarantine_sink(source)
-        if sink.has(batch_id):
-            return
-        frame = one.frame.where(one.bad).select(*self._quarantine_columns(one, source, batch_id))
-        self._context.before_write()
-        if counts[BAD] <= COLLECT_ROWS and counts[BAD_BYTES] <= COLLECT_BYTES:
-            rows: pa.Table = frame.toArrow()
-            if rows.num_rows != counts[BAD]:
-                raise HeadgateError(
-                    f"batch {batch_id}: {counts[BAD]} bad records counted, {rows.num_rows} read back"
-                )
-            sink.append_rows(rows, batch_id)
-        else:
-            sink.append_frame(frame, batch_id)
-        sink.upkeep(batch_id)
-
-    def _quarantine_columns(self, one: Screened, source: str, batch_id: int) -> list[Column]:
-        frozen = self._context.frozen
-        values: dict[str, Any] = {
-            "topic": F.col("_topic"),
-            "partition": F.col("_partition"),
-            "offset": F.col("_offset"),
-            "timestamp": F.col("_arrival"),
-            "key": F.col("_key"),
-            "value": F.col("_value"),
-            "source": F.lit(source),
-            "stage": F.when(F.array_contains(one.reasons(), F.lit("_parse")), "parse").otherwise("rule"),
-            "rules": one.reasons(),
-            "contract_version": F.lit(frozen.contract.version),
-            "contract_hash": F.lit(frozen.hash),
-            "generation": F.lit(self._context.generation).cast("bigint"),
-            "epoch": F.lit(self._context.epoch).cast("bigint"),
-            "batch_id": F.lit(batch_id).cast("bigint"),
-            "lineage": F.lit(self._context.lineage.id),
-            "quarantined_at": F.col("_now"),
-        }
-        return [column.alias(name) for name, column in values.items()]
-
 
 def _counters(one: Screened) -> dict[str, Column]:
-    """What is counted of each record; the names are those of `_count`'s result."""
+    """What is counted of each record; the names are those of `Counted.numbers`."""
     bad = one.bad
     columns: dict[str, Column] = {
         READ: F.count(F.lit(1)),
         BAD: F.count_if(bad),
         BAD_BYTES: F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
-        WARNED: F.count_if(_any(condition for _, condition in one.warn)),
+        WARNED: F.count_if(one.warned),
     }
     for name, condition in (*one.quarantine, *one.warn, *one.fail):
         columns[name] = F.count_if(condition)
     return columns
 
 
-def _any(conditions: Any) -> Column:
-    result = F.lit(False)
-    for condition in conditions:
-        result = result | condition
-    return result
+def _count(one: Screened) -> Counted:
+    columns = [column.alias(name) for name, column in _counters(one).items()]
+    row = one.frame.agg(*columns, carried(one).alias(CARRIED)).collect()[0]
+    return _counted(row.asDict(recursive=False))
 
 
-def _count(one: Screened) -> dict[str, int]:
-    columns = _counters(one)
-    row = one.frame.agg(*(column.alias(name) for name, column in columns.items())).collect()[0]
-    return {name: int(row[name] or 0) for name in columns}
+def _counted(values: Mapping[str, Any]) -> Counted:
+    numbers = {name: int(value or 0) for name, value in values.items() if name != CARRIED}
+    return Counted(numbers, values[CARRIED] or [])
 
 
 def _totals(one: Screened, counts: Mapping[str, int]) -> Totals:

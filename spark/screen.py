@@ -5,6 +5,7 @@ The same expression serves the record query and every stateful query, so they le
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["Screened", "screen"]
 
 
+# Every condition is computed once for each record and kept as a bit: counting, filtering and naming would
+# each compute all of them again.
+_BITS = 62  # of a bigint, whose sign is left alone
+_ORIGIN = ("_key", "_value", "_topic", "_partition", "_offset", "_arrival", "_now")
+
+
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """Decoded records with their verdict. `bad` and `failing` are never NULL.
+    """Decoded records with their verdict. `bad` and the conditions are never NULL.
 
+    `frame` has the columns that SQL may use, where each record is from, and the words of bits.
     `quarantine`: reason to condition, in order; any of them makes a record bad. `warn` and `fail` are
     rules that only count, and rules that stop the stream. What breaks one of `fail` is not good either: a
     stateful query, which may read it before the record query stops the stream, must not take it up.
@@ -33,42 +41,91 @@ class Screened:
 
     frame: DataFrame
     columns: tuple[str, ...]
-    quarantine: tuple[tuple[str, Column], ...]
-    warn: tuple[tuple[str, Column], ...]
-    fail: tuple[tuple[str, Column], ...]
+    words: tuple[str, ...]
+    _quarantine: Mapping[str, int]
+    _warn: Mapping[str, int]
+    _fail: Mapping[str, int]
+
+    @property
+    def quarantine(self) -> tuple[tuple[str, Column], ...]:
+        return _conditions(self._quarantine)
+
+    @property
+    def warn(self) -> tuple[tuple[str, Column], ...]:
+        return _conditions(self._warn)
+
+    @property
+    def fail(self) -> tuple[tuple[str, Column], ...]:
+        return _conditions(self._fail)
 
     @property
     def bad(self) -> Column:
-        return _any_of([condition for _, condition in self.quarantine])
+        return _any_bit(self._quarantine.values())
+
+    @property
+    def warned(self) -> Column:
+        return _any_bit(self._warn.values())
 
     def good(self) -> DataFrame:
         """The records that passed, with the columns that SQL may use."""
-        failing = _any_of([condition for _, condition in self.fail])
-        return self.frame.where(~(self.bad | failing)).select(*self.columns)
+        left_out = _any_bit([*self._quarantine.values(), *self._fail.values()])
+        return self.frame.where(~left_out).select(*self.columns)
 
     def reasons(self) -> Column:
         """The names of what a record broke: array<string>."""
         named = [F.when(condition, F.lit(name)) for name, condition in self.quarantine]
         return F.array_compact(F.array(*named))
 
+    def reasons_of(self, words: Sequence[int]) -> list[str]:
+        """The same for a record that was collected, from its words of bits."""
+        return [name for name, bit in self._quarantine.items() if words[bit // _BITS] >> bit % _BITS & 1]
+
 
 def screen(raw: DataFrame, contract: Contract, source_name: str) -> Screened:
     """Decode and judge the records of one source; `raw` has the columns of `spark.decode.raw_columns`."""
     source = contract.sources[source_name]
     decoded = decode(raw, source)
+    # What could not be decoded has no columns to judge: it has its reason already.
+    undecoded = reduce(
+        lambda left, right: left | right, [found for _, found in decoded.reasons], F.lit(False)
+    )
+    frame = decoded.frame.withColumn("_undecoded", undecoded)
+    found = list(decoded.reasons)
+    kinds: dict[str, dict[str, int]] = {"quarantine": {}, "warn": {}, "fail": {}}
+    kinds["quarantine"] |= {name: bit for bit, (name, _) in enumerate(found)}
     otherwise = {rule.name: rule.otherwise for rule in source.rules}
-    whole = ~_any_of([condition for _, condition in decoded.reasons])
-    quarantine = list(decoded.reasons)
-    warn: list[tuple[str, Column]] = []
-    fail: list[tuple[str, Column]] = []
     for name, sql in failure_conditions(contract, source_name):
-        # What could not be decoded has no columns to judge: it has its reason already.
-        condition = whole & F.coalesce(F.expr(sql), F.lit(True))
-        kind = otherwise.get(name, "quarantine")
-        {"quarantine": quarantine, "warn": warn, "fail": fail}[kind].append((name, condition))
+        kinds[otherwise.get(name, "quarantine")][name] = len(found)
+        found.append((name, ~F.col("_undecoded") & F.coalesce(F.expr(sql), F.lit(True))))
+    conditions = [condition for _, condition in found]
+    words = [_word(conditions[first : first + _BITS]) for first in range(0, len(conditions), _BITS)]
+    names = tuple(f"_broken{number}" for number in range(len(words)))
     columns = tuple(source_columns(source))
-    return Screened(decoded.frame, columns, tuple(quarantine), tuple(warn), tuple(fail))
+    kept = dict.fromkeys((*_ORIGIN, *columns))
+    frame = frame.select(*kept, *(word.alias(name) for word, name in zip(words, names, strict=True)))
+    return Screened(frame, columns, names, kinds["quarantine"], kinds["warn"], kinds["fail"])
 
 
-def _any_of(conditions: list[Column]) -> Column:
+def _word(conditions: Sequence[Column]) -> Column:
+    bits = [
+        F.when(condition, F.lit(1 << bit)).otherwise(F.lit(0)).cast("bigint")
+        for bit, condition in enumerate(conditions)
+    ]
+    return reduce(lambda left, right: left.bitwiseOR(right), bits)
+
+
+def _conditions(bits: Mapping[str, int]) -> tuple[tuple[str, Column], ...]:
+    return tuple((name, _any_bit([bit])) for name, bit in bits.items())
+
+
+def _any_bit(bits: Iterable[int]) -> Column:
+    """Whether one of these bits is set."""
+    masks: dict[int, int] = {}
+    for bit in bits:
+        masks[bit // _BITS] = masks.get(bit // _BITS, 0) | 1 << bit % _BITS
+    tests = [F.col(f"_broken{word}").bitwiseAND(F.lit(mask)) != 0 for word, mask in masks.items()]
+    return _any(tests)
+
+
+def _any(conditions: Iterable[Column]) -> Column:
     return reduce(lambda left, right: left | right, conditions, F.lit(False))

@@ -34,6 +34,9 @@ _PINNED: Mapping[str, str] = {
     "spark.sql.streaming.noDataProgressEventInterval": "5000",
     "spark.sql.streaming.numRecentProgressUpdates": "5",
     "spark.sql.streaming.metricsEnabled": "false",
+    # A filter on what was computed stays above the computation: pushed below it, the JSON of a record would
+    # be parsed again for each condition.
+    "spark.sql.optimizer.avoidDoubleFilterEval": "true",
     "spark.locality.wait": "0",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.ui.showConsoleProgress": "false",

@@ -346,3 +346,14 @@ def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform
     platform.wait_task("skipped", 120.0)
     assert not platform.drivers()
     assert "cli:ann: disk change" in platform.log()
+
+
+def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> None:
+    platform.clear()
+    trip = platform.settings.state / "streams" / PIPELINE / "fail"
+    trip.touch()
+    platform.wait(lambda: platform.task()["state"] == "failed", SOON, "the task has failed")
+    log = platform.log()
+    trip.unlink()
+    assert "data_loss" in log
+    assert f"headgate restart {PIPELINE}" in log

@@ -1,6 +1,6 @@
 """A driver without Spark, for tests of processes: it reports, commits a batch each second, and stops on
 SIGTERM after the batch. Installed as `spark/__main__.py` in the home of a test, where `python -m spark`
-finds it first.
+finds it first. A file `fail` in the stream's folder makes it end as a driver whose data is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from headgate import __version__
 from headgate.settings import load_settings
+from headgate.streams.failures import EXIT_FAILED
 from headgate.streams.model import DriverStatus, QueryProgress
 
 BATCH_SECONDS = 1.0
@@ -31,7 +32,7 @@ def main() -> int:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
 
-    def report(phase: str, batch: int) -> None:
+    def report(phase: str, batch: int, **failure: str) -> None:
         now = time.time()
         query = QueryProgress(batch_id=batch, last_commit_at=now, last_progress_at=now, rows=10)
         status = DriverStatus(
@@ -47,6 +48,7 @@ def main() -> int:
             written_at=now,
             ui_url=f"http://127.0.0.1:1/epoch-{order.epoch}",
             queries={"records": query} if batch >= 0 else {},
+            **failure,
         )
         _write(folder / "status.json", json.dumps(status.to_json()))
 
@@ -54,6 +56,15 @@ def main() -> int:
     batch = 0
     while not asked:
         time.sleep(BATCH_SECONDS)
+        if (folder / "fail").exists():
+            report(
+                "failed",
+                batch,
+                failure_class="data_loss",
+                failure_condition="KAFKA_DATA_LOSS",
+                failure_message="offsets 10 to 20 are gone",
+            )
+            return EXIT_FAILED
         report("running", batch)
         batch += 1
     report("stopped", batch - 1)

@@ -1,0 +1,141 @@
+"""The quarantine of a batch: what was bad, with its original bytes and its reasons.
+
+The few bad records of a healthy stream come along with the counts, in the pass that writes the good
+ones. Where there are more, or large ones, the batch is read again for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from headgate.errors import HeadgateError
+from spark.context import DriverContext
+from spark.screen import Screened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column
+
+__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "carried"]
+
+BAD, BAD_BYTES = "_bad", "_bad_bytes"
+# What counting carries along at most: every task holds so many rows of so many bytes.
+CARRIED_ROWS = 2_000
+CARRIED_BYTES = 4_096
+# Up to here the bad records of a batch go through the driver, whose commit takes 20 ms; more than that are
+# written by Spark. Records of up to a megabyte must fit, so bytes are bounded too.
+COLLECT_ROWS = 20_000
+COLLECT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one pass over a source's records has counted, and the bad records that came along."""
+
+    numbers: Mapping[str, int]
+    carried: Sequence[Any]
+
+
+def carried(one: Screened) -> Column:
+    """An aggregate that brings bad records along: as many as there are, or only some of them."""
+    size = F.coalesce(F.octet_length("_key"), F.lit(0)) + F.coalesce(F.octet_length("_value"), F.lit(0))
+    record = F.struct(
+        "_topic",
+        "_partition",
+        "_offset",
+        # As numbers: Python would turn moments into its own zone.
+        F.unix_micros("_arrival").alias("arrival"),
+        F.unix_micros("_now").alias("now"),
+        "_key",
+        "_value",
+        F.array(*one.words).alias("words"),
+    )
+    order = F.when(one.bad & (size <= CARRIED_BYTES), F.col("_offset"))
+    return F.call_function("max_by", record, order, F.lit(CARRIED_ROWS))
+
+
+class Quarantine:
+    """Writes bad records to the pipeline's table, under a transaction id for each source."""
+
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
+
+    def write(self, one: Screened, source: str, counts: Counted, batch_id: int) -> None:
+        sink = self._context.quarantine_sink(source)
+        if sink.has(batch_id):
+            return
+        number = counts.numbers[BAD]
+        if len(counts.carried) == number:
+            rows = self._rows(one, source, counts.carried, batch_id)
+            self._context.before_write()
+            sink.append_rows(rows, batch_id)
+            sink.upkeep(batch_id)
+            return
+        frame = one.frame.where(one.bad).select(*self._columns(one, source, batch_id))
+        self._context.before_write()
+        if number <= COLLECT_ROWS and counts.numbers[BAD_BYTES] <= COLLECT_BYTES:
+            rows = frame.toArrow()
+            if rows.num_rows != number:
+                raise HeadgateError(
+                    f"batch {batch_id}: {number} bad records counted, {rows.num_rows} read back"
+                )
+            sink.append_rows(rows, batch_id)
+        else:
+            sink.append_frame(frame, batch_id)
+        sink.upkeep(batch_id)
+
+    def _columns(self, one: Screened, source: str, batch_id: int) -> list[Column]:
+        reasons = one.reasons()
+        own: dict[str, Column] = {
+            "topic": F.col("_topic"),
+            "partition": F.col("_partition"),
+            "offset": F.col("_offset"),
+            "timestamp": F.col("_arrival"),
+            "key": F.col("_key"),
+            "value": F.col("_value"),
+            "source": F.lit(source),
+            "stage": F.when(F.array_contains(reasons, F.lit("_parse")), "parse").otherwise("rule"),
+            "rules": reasons,
+        }
+        for name, (value, kind) in self._of_batch(batch_id).items():
+            own[name] = F.lit(value).cast(kind)
+        own["quarantined_at"] = F.col("_now")
+        return [column.alias(name) for name, column in own.items()]
+
+    def _rows(self, one: Screened, source: str, carried: Sequence[Any], batch_id: int) -> pa.Table:
+        import pyarrow as pa
+
+        reasons = [one.reasons_of(row["words"]) for row in carried]
+        moment = pa.timestamp("us", tz="UTC")
+        own: dict[str, pa.Array] = {
+            "topic": pa.array([row["_topic"] for row in carried], pa.string()),
+            "partition": pa.array([row["_partition"] for row in carried], pa.int32()),
+            "offset": pa.array([row["_offset"] for row in carried], pa.int64()),
+            "timestamp": pa.array([row["arrival"] for row in carried], moment),
+            "key": pa.array([row["_key"] for row in carried], pa.binary()),
+            "value": pa.array([row["_value"] for row in carried], pa.binary()),
+            "source": pa.array([source] * len(carried), pa.string()),
+            "stage": pa.array(["parse" if "_parse" in names else "rule" for names in reasons], pa.string()),
+            "rules": pa.array(reasons, pa.list_(pa.string())),
+        }
+        types = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}
+        for name, (value, kind) in self._of_batch(batch_id).items():
+            own[name] = pa.array([value] * len(carried), types[kind])
+        own["quarantined_at"] = pa.array([row["now"] for row in carried], moment)
+        return pa.table(own)
+
+    def _of_batch(self, batch_id: int) -> dict[str, tuple[Any, str]]:
+        """What all records of a batch share: value and type."""
+        frozen = self._context.frozen
+        return {
+            "contract_version": (frozen.contract.version, "int"),
+            "contract_hash": (frozen.hash, "string"),
+            "generation": (self._context.generation, "bigint"),
+            "epoch": (self._context.epoch, "bigint"),
+            "batch_id": (batch_id, "bigint"),
+            "lineage": (self._context.lineage.id, "string"),
+        }
