@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import shutil
 import time
@@ -327,7 +326,7 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(shop, seed):
 def newest_commit(stream, output):
     """The newest file of a table's log, from its directory alone."""
     root = stream.settings.tables / stream.pipeline / str(stream.table_of(output)) / "_delta_log"
-    return max((name for name in os.listdir(root) if name.endswith(".json")), default="")
+    return max((path.name for path in root.glob("*.json")), default="")
 
 
 def test_a_kill_between_the_tables_commit_and_sparks_is_absorbed(shop):
