@@ -147,10 +147,11 @@ def logs(
         raise NotFoundError(
             f"{pipeline} has no log yet", expected=f"{path}", help=f"headgate start {pipeline}"
         )
-    for line in _tail(path, lines):
+    shown, position = _tail(path, lines)
+    for line in shown:
         out.print(line, markup=False)
     if follow:
-        for line in _follow(path):
+        for line in _follow(path, position):
             out.print(line, markup=False)
 
 
@@ -206,29 +207,30 @@ def _event_row(event: Event) -> tuple[object, ...]:
     return at, what, phase, event.generation, event.epoch, event.actor, event.detail
 
 
-def _tail(path: Path, lines: int) -> list[str]:
-    """The last lines, read from the end: a log may be large."""
-    if lines == 0:
-        return []
+def _tail(path: Path, lines: int) -> tuple[list[str], int]:
+    """The last lines, read from the end since a log may be large, and the position behind them."""
     with path.open("rb") as stream:
-        end = stream.seek(0, 2)
+        position = end = stream.seek(0, 2)
         block, data = 65_536, b""
-        while end > 0 and data.count(b"\n") <= lines:
+        while lines > 0 and end > 0 and data.count(b"\n") <= lines:
             start_at = max(end - block, 0)
             stream.seek(start_at)
             data = stream.read(end - start_at) + data
             end = start_at
-    return data.decode("utf-8", errors="replace").splitlines()[-lines:]
+    shown = data.decode("utf-8", errors="replace").splitlines()
+    return (shown[-lines:] if lines else []), position
 
 
-def _follow(path: Path) -> Iterator[str]:
-    """New lines as they come; a log that was rotated away is followed by its successor."""
-    stream = path.open("r", encoding="utf-8", errors="replace")
-    stream.seek(0, 2)
+def _follow(path: Path, position: int) -> Iterator[str]:
+    """New lines as they come, from a position on; a log that was rotated away is followed by its successor."""
+    stream = path.open("rb")
+    stream.seek(position)
+    begun = b""
     while True:
-        line = stream.readline()
-        if line:
-            yield line.rstrip("\n")
+        begun += stream.readline()
+        if begun.endswith(b"\n"):
+            yield begun.decode("utf-8", errors="replace").rstrip("\n")
+            begun = b""
             continue
         time.sleep(_POLL_SECONDS)
         try:
@@ -237,7 +239,7 @@ def _follow(path: Path) -> Iterator[str]:
             continue
         if now.st_ino != _inode(stream) or now.st_size < stream.tell():
             stream.close()
-            stream = path.open("r", encoding="utf-8", errors="replace")
+            stream, begun = path.open("rb"), b""
 
 
 def _inode(stream: object) -> int:
