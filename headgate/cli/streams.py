@@ -222,7 +222,7 @@ def _tail(path: Path, lines: int) -> tuple[list[str], int]:
 
 
 def _follow(path: Path, position: int) -> Iterator[str]:
-    """New lines as they come, from a position on; a log that was rotated away is followed by its successor."""
+    """New lines as they come, from a position on; when a log is rotated away, its successor is next."""
     stream = path.open("rb")
     stream.seek(position)
     begun = b""
