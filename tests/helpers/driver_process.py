@@ -65,11 +65,13 @@ class Driver:
 
     def pause(self) -> None:
         for process in self._all():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # Hadoop's short-lived helpers come and go
+                process.suspend()
 
     def resume(self) -> None:
         for process in self._all():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _all(self) -> list[psutil.Process]:
         own = psutil.Process(self.process.pid)
