@@ -221,12 +221,14 @@ def test_down_leaves_no_process_and_up_goes_on_from_the_checkpoints(
         return stream["state"] == "running" and stream["rows_read"] >= before["rows_read"] + 500
 
     poll_until(caught_up, RESULT_SECONDS, "the records that were sent in between are read")
-    after = _streams(platform)["realtime-data"]
-    # Each record of the topic is read once: never more, whatever was killed before.
-    assert after["rows_read"] <= _end(platform, "realtime_data")
+    # Each record counts once, whatever was killed before. The stream runs on meanwhile, and its queries
+    # are not at the same batch, so what was read is held against the topic as it is afterwards.
     table = DeltaTable(platform.state / "tables" / "realtime-data" / "average").to_pyarrow_table()
+    rows_read = _streams(platform)["realtime-data"]["rows_read"]
+    end = _end(platform, "realtime_data")
+    assert rows_read <= end
+    assert sum(table["readings"].to_pylist()) <= end
     assert table.num_rows == len(set(table["timestamp"].to_pylist()))
-    assert sum(table["readings"].to_pylist()) <= after["rows_read"]
 
 
 def test_down_works_when_half_of_the_platform_is_dead(platform: Platform) -> None:
