@@ -320,7 +320,7 @@ def _commit(query: Path, topic: str, offset: int) -> None:
     metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": {}}
     for name, lines in (
         ("offsets", ["v1", json.dumps(metadata), json.dumps({topic: {"0": offset}})]),
-        ("commits", ["v1", "{}"]),
+        ("commits", ["v1", json.dumps({"nextBatchWatermarkMs": 0})]),
     ):
         (query / name).mkdir(parents=True, exist_ok=True)
         (query / name / "0").write_text("\n".join(lines))
