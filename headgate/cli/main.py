@@ -50,15 +50,21 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headgate {__version__}")
+        raise typer.Exit
+
+
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
     if debug:
         os.environ["HEADGATE_DEBUG"] = "1"
-    if version:
-        typer.echo(f"headgate {__version__}")
-        raise typer.Exit
+    del version  # its callback has answered
 
 
 def main() -> None:
