@@ -43,7 +43,9 @@ def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[Frozen
             if not result["problems"]:
                 file = _cache_file(item.contract, settings)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(result), encoding="utf-8")
+                draft = file.with_name(f".{file.name}.{os.getpid()}")  # two plans may write it at once
+                draft.write_text(json.dumps(result), encoding="utf-8")
+                draft.replace(file)
     problems: list[Problem] = []
     frozen = []
     for item in loaded:
