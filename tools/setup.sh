@@ -2,7 +2,7 @@
 # Everything a fresh clone needs, in order: Debian packages, uv, .venv from the hashed lock, jars.
 #
 #   tools/setup.sh            what `headgate up` needs
-#   tools/setup.sh --tests    also what the tests need (a browser)
+#   tools/setup.sh --tests    also what the tests need (a browser, Postgres)
 #
 # Each step looks first and does nothing when its result is there, so that a second run takes
 # under a second. No service is started by installing a package.
@@ -106,7 +106,7 @@ apt_install() {
     local failed=0
     $apt install -y --no-install-recommends "${packages[@]}" >/dev/null || failed=1
     local unit
-    for unit in prometheus prometheus-alertmanager redis-server; do
+    for unit in prometheus prometheus-alertmanager redis-server postgresql; do
         # Not at the next boot either: `headgate up` runs its own with its own configuration.
         if [[ " ${packages[*]} " == *" $unit "* ]] && command -v systemctl >/dev/null 2>&1; then
             $SUDO systemctl disable "$unit" >/dev/null 2>&1 || true
@@ -136,6 +136,7 @@ packages() {
     have_any prometheus-alertmanager alertmanager || optional+=(prometheus-alertmanager)
     if [ "$WITH_TESTS" = 1 ]; then
         have_any chromium chromium-browser google-chrome || optional+=(chromium)
+        ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || optional+=(postgresql)
     fi
     [ $((${#required[@]} + ${#optional[@]})) = 0 ] && return 0
     if can_apt; then
@@ -164,6 +165,7 @@ cost_of() {
         prometheus) echo "the platform runs, without metrics history and alerts" ;;
         prometheus-alertmanager) echo "the platform runs, alerts are evaluated but nobody is told" ;;
         chromium) echo "the browser test of the status page is skipped" ;;
+        postgresql) echo "the tests of a state store on Postgres are skipped" ;;
     esac
 }
 

@@ -18,11 +18,23 @@ from headgate.errors import ServiceError
 from headgate.local import secrets
 from headgate.settings import Settings
 
-__all__ = ["AirflowHome", "airflow_of", "configuration", "executable", "loopback", "migrate", "prepare"]
+__all__ = [
+    "CONNECT_ARGS",
+    "AirflowHome",
+    "airflow_of",
+    "configuration",
+    "executable",
+    "loopback",
+    "migrate",
+    "prepare",
+]
 
 MIGRATE_SECONDS = 300
 # Small on purpose: streams hold no slot, so what runs is plan, apply, preflight, quality and the sweep.
 PARALLELISM = 6
+# Airflow's processes share one SQLite file; the driver's own five seconds are too short for a busy machine:
+# the API server then answers 500 ("database is locked"). Airflow reads this by its name in airflow.cfg.
+CONNECT_ARGS = {"timeout": 60}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,11 @@ def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]
             "hostname_callable": "headgate.local.airflow.loopback",
             "min_serialized_dag_update_interval": 5,
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{home.database}"},
+        "database": {
+            "sql_alchemy_conn": f"sqlite:///{home.database}",
+            "sql_alchemy_connect_args": "headgate.local.airflow.CONNECT_ARGS",
+            "sql_alchemy_connect_args_async": "headgate.local.airflow.CONNECT_ARGS",
+        },
         "logging": {
             "base_log_folder": home.folder / "logs",
             "worker_log_server_port": settings.local.airflow_log_port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -14,12 +15,16 @@ __all__ = ["AirflowApi"]
 
 TIMEOUT = 60.0
 ACTIVE = ("queued", "running")
+# What may be sent again when Airflow's database was busy or it restarts; a new run may not.
+REPEATABLE = ("GET", "PATCH")
+ATTEMPTS = 4
+PAUSE = 2.0
 
 
 class AirflowApi:
     """A login to Airflow with the password of the settings; the token stays in memory."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
         self._url = f"http://{settings.airflow.host}:{settings.airflow.port}"
         self._login = {
             "username": settings.airflow.username,
@@ -27,7 +32,7 @@ class AirflowApi:
         }
         self._token: str | None = None
         # trust_env: a proxy that the environment names has no business between loopback addresses.
-        self._http = httpx.Client(base_url=self._url, timeout=TIMEOUT, trust_env=False)
+        self._http = httpx.Client(base_url=self._url, timeout=TIMEOUT, trust_env=False, transport=transport)
 
     def close(self) -> None:
         self._http.close()
@@ -75,16 +80,12 @@ class AirflowApi:
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, missing_ok: bool = False
     ) -> dict[str, Any] | None:
-        try:
-            headers = {"Authorization": f"Bearer {self._token or self._log_in()}"}
-            answer = self._http.request(method, path, json=body, headers=headers)
-            if answer.status_code == httpx.codes.UNAUTHORIZED:
-                headers = {"Authorization": f"Bearer {self._log_in()}"}
-                answer = self._http.request(method, path, json=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise UnavailableError(
-                f"Airflow does not answer at {self._url}: {error}", help="headgate doctor"
-            ) from error
+        attempts = ATTEMPTS if method in REPEATABLE else 1
+        for attempt in range(1, attempts + 1):
+            answer = self._send(method, path, body)
+            if not answer.is_server_error or attempt == attempts:
+                break
+            time.sleep(PAUSE)
         if missing_ok and answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.is_error:
@@ -94,6 +95,19 @@ class AirflowApi:
             )
         content: dict[str, Any] = answer.json() if answer.content else {}
         return content
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
+        try:
+            headers = {"Authorization": f"Bearer {self._token or self._log_in()}"}
+            answer = self._http.request(method, path, json=body, headers=headers)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                headers = {"Authorization": f"Bearer {self._log_in()}"}
+                answer = self._http.request(method, path, json=body, headers=headers)
+            return answer
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"Airflow does not answer at {self._url}: {error}", help="headgate doctor"
+            ) from error
 
     def _log_in(self) -> str:
         answer = self._http.post("/auth/token", json=self._login)

@@ -41,7 +41,7 @@ class Tcp:
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """Answers PING; one that still loads its file, or wants a password, is up as well."""
+    """Answers PING, or asks for a password; one that still loads its file is not there yet."""
 
     host: str
     port: int

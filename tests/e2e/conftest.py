@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from headgate.local import health
 from headgate.local.jars import jar_sets, missing
 from headgate.local.kafka import Broker, broker_of, format_storage
 from headgate.local.ports import accepts, free_port
@@ -142,6 +143,10 @@ class RedisService(Service):
     @property
     def url(self) -> str:
         return f"redis://{self.address}/0"
+
+    def _ready(self) -> bool:
+        # It takes connections before it has loaded its file.
+        return super()._ready() and health.Redis(self.host, self.port)().ok
 
 
 def _private_environ(name: str) -> dict[str, str]:
