@@ -38,8 +38,7 @@ def measure(place: Place, runs: int) -> Iterator[dict[str, Any]]:
 def _make_archive(place: Place) -> float | None:
     """Seconds it took, None when it was there."""
     place.clear_run()
-    folder = place.settings().state / "spark"
-    if list(folder.glob("classes-*.jsa")):
+    if list(place.settings().jars_dir.glob("classes-*.jsa")):
         return None
     begun = time.monotonic()
     subprocess.run(

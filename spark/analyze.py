@@ -71,7 +71,8 @@ def _source_frame(
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
-    from headgate.contract.compile import failure_conditions
+    from headgate.contract.compile import failure_conditions, source_columns
+    from headgate.contract.sql import parse_rule
     from spark.screen import screen
     from spark.stateful import with_watermark
 
@@ -85,6 +86,9 @@ def _source_frame(
     except PySparkException as error:
         problems.append({"at": ["sources", name, "columns"], "message": _first_line(error)})
         return None
+    for i, rule in enumerate(source.rules):
+        for message in _failing_constants(spark, parse_rule(rule.expect, source_columns(source))):
+            problems.append({"at": ["sources", name, "rules", i, "expect"], "message": message})
     with_rules = contract.model_copy(update={"outputs": {}})
     numbers = {rule.name: i for i, rule in enumerate(source.rules)}
     for rule, sql in failure_conditions(with_rules, name):
@@ -128,6 +132,7 @@ def _output(
 ) -> dict[str, Any]:
     from pyspark.errors import PySparkException
 
+    from headgate.contract.sql import parse_output
     from spark.stateful import output_frame
 
     spec = contract.outputs[name]
@@ -136,6 +141,8 @@ def _output(
         frame = output_frame(spark, contract, name, frames)
         if spec.sql is not None:
             spark.sql(spec.sql)  # as it is written, too: what runs was read by another parser in between
+            for message in _failing_constants(spark, parse_output(spec.sql, contract.sources)):
+                return {"key": key, "message": message}
         stateful = _is_stateful(frame)
         _check_streaming(spark, frame, spec.mode if stateful else "append")
         schema = _plain_schema(json.loads(frame.schema.json()))
@@ -146,6 +153,28 @@ def _output(
     except Exception as error:  # noqa: BLE001 - py4j and the user's own function raise anything
         return {"key": key, "message": _first_line(error)}
     return {"stateful": stateful, "schema": schema}
+
+
+def _failing_constants(spark: SparkSession, parsed: Any) -> list[str]:
+    """What Spark says of constants that it cannot compute. `parsed` is sqlglot's tree; one that was refused
+    when the contract was read does not come here."""
+    from pyspark.errors import PySparkException
+
+    from headgate.contract.constant import constant_parts
+    from headgate.contract.sql import to_sql
+
+    messages = []
+    spark.conf.set("spark.sql.ansi.enabled", "true")
+    try:
+        for part in constant_parts(parsed):
+            text = to_sql(part)
+            try:
+                spark.sql(f"SELECT {text}").collect()
+            except PySparkException as error:
+                messages.append(f"`{text}` is the same for every record and fails: {_first_line(error)}")
+    finally:
+        spark.conf.set("spark.sql.ansi.enabled", "false")
+    return messages
 
 
 def _plain_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class _Driver:
         layout = CheckpointLayout(settings.checkpoints, order.pipeline)
         claim = OwnerClaim(layout.owners, order.epoch)
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
+        self._status.take_over()
         lineage = open_lineage(
             layout,
             contract_hash=order.contract_hash,

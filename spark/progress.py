@@ -52,6 +52,14 @@ class StatusFile:
     def status(self) -> DriverStatus:
         return self._status
 
+    def take_over(self) -> None:
+        """Write over whatever is there: who has just claimed the checkpoint is the newest incarnation.
+
+        A file with a higher epoch is left from a history that was wiped.
+        """
+        with self._lock:
+            self._write(whatever=True)
+
     def change(self, **changes: Any) -> None:
         with self._lock:
             self._status = replace(self._status, **changes)
@@ -74,10 +82,10 @@ class StatusFile:
             _log.info("the batch goes on, it has waited for %s", self._status.waiting_for)
         self.change(waiting_for=service)
 
-    def _write(self) -> None:
+    def _write(self, *, whatever: bool = False) -> None:
         self._status = replace(self._status, written_at=time.time())
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._newer_epoch():
+        if not whatever and self._newer_epoch():
             return
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         draft.write_text(json.dumps(self._status.to_json()), encoding="utf-8")

@@ -66,6 +66,8 @@ def make_archive(settings: Settings) -> Path:
     archive = class_archive(settings, sorted(settings.jars_dir.glob("*.jar")))
     if archive.is_file():
         return archive
+    for old in settings.jars_dir.glob("classes-*.jsa"):
+        old.unlink()  # of other jars, or of another JVM: a hundred megabytes that nothing maps
     work = settings.state / "spark" / "warm-up"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

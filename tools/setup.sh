@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything a fresh clone needs, in order: Debian packages, uv, .venv from the hashed lock, jars.
+# Everything a fresh clone needs, in order: Debian packages, uv, .venv from the hashed lock, jars, and
+# an archive of their classes.
 #
 #   tools/setup.sh            what `headgate up` needs
 #   tools/setup.sh --tests    also what the tests need (a browser, Postgres)
@@ -221,6 +222,20 @@ jars() {
     .venv/bin/python -m headgate.local.jars fetch
 }
 
+# A driver that maps the archive starts its first batch seconds sooner, at each of its starts.
+class_archive() {
+    local stamp="jars/spark/.classes" wanted
+    wanted="$PWD ${JAVA_HOME:-$(command -v java || true)} $(sha256sum <headgate/local/locks/spark.lock)"
+    ls jars/spark/classes-*.jsa >/dev/null 2>&1 && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
+    step "archive of the classes that a driver loads"
+    if .venv/bin/python -m spark.warm >/dev/null 2>var/class-archive.log; then
+        printf '%s\n' "$wanted" >"$stamp"
+    else
+        note "it could not be made, see var/class-archive.log: drivers run without it, and start slower"
+    fi
+}
+
 packages
 environment
 jars
+class_archive

@@ -45,7 +45,10 @@ class SupervisorClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, headers=headers(token), timeout=timeout, transport=transport)
+        # trust_env: the token must not go through a proxy that the environment names for other addresses.
+        self._http = httpx.Client(
+            base_url=url, headers=headers(token), timeout=timeout, transport=transport, trust_env=False
+        )
 
     @property
     def url(self) -> str:
@@ -152,7 +155,7 @@ class AsyncSupervisorClient:
     ) -> None:
         self._url = url
         self._http = httpx.AsyncClient(
-            base_url=url, headers=headers(token), timeout=timeout, transport=transport
+            base_url=url, headers=headers(token), timeout=timeout, transport=transport, trust_env=False
         )
 
     @property

@@ -62,3 +62,15 @@ def test_a_damaged_file_is_written_anew(tmp_path):
         path.write_text(text)
         status(path, 1).change(phase="running")
         assert json.loads(path.read_text())["phase"] == "running"
+
+
+def test_who_has_claimed_the_checkpoint_writes_over_what_a_wiped_history_left(tmp_path):
+    path = tmp_path / "status.json"
+    status(path, 9).change(phase="running")
+    fresh = status(path, 1)
+    fresh.change(phase="starting")
+    assert json.loads(path.read_text())["epoch"] == 9
+    fresh.take_over()
+    fresh.change(phase="running")
+    data = json.loads(path.read_text())
+    assert (data["epoch"], data["phase"]) == (1, "running")

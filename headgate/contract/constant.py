@@ -1,0 +1,49 @@
+"""The constants that a contract's SQL computes: they fail for every record alike, or for none.
+
+A cast of a literal is no record's fault, so it has no failure condition: `CAST('abc' AS INT)` would be NULL
+in silence. Spark computes each of these once, in ANSI mode, when the contract is analysed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlglot import exp
+
+from headgate.contract.safe import TRY
+
+__all__ = ["constant_parts"]
+
+_CAN_FAIL = (
+    exp.Cast,
+    *TRY,
+    exp.IntDiv,
+    exp.Neg,
+    exp.Abs,
+    exp.StrToTime,
+    exp.StrToDate,
+    exp.TsOrDsToDate,
+    exp.StrToUnix,
+    exp.ToNumber,
+)
+_NOT_CONSTANT = (exp.Column, exp.Star, exp.AggFunc, exp.Window, exp.Query, exp.Lambda)
+
+
+def constant_parts(node: exp.Expr) -> list[exp.Expr]:
+    """The largest parts of an expression or a query that no record takes part in and that can fail."""
+    return list(_parts(node))
+
+
+def _parts(node: exp.Expr) -> Iterator[exp.Expr]:
+    if _is_value(node) and node.find(*_NOT_CONSTANT) is None:
+        if node.find(*_CAN_FAIL) is not None:
+            yield node
+        return
+    for child in node.iter_expressions():
+        if not isinstance(child, exp.DataType):
+            yield from _parts(child)
+
+
+def _is_value(node: exp.Expr) -> bool:
+    """Whether it can stand alone in a SELECT: operations and functions can, clauses cannot."""
+    return isinstance(node, exp.Condition) and not isinstance(node, exp.Query)
