@@ -75,7 +75,12 @@ def _inherited() -> dict[str, str]:
 
 
 def _own_log(path: Path) -> None:
-    """Send stdout and stderr to the log, so that the manager's death closes no pipe of ours."""
+    """Send stdout and stderr to the log, so that the manager's death closes no pipe of ours.
+
+    The manager's end of our stdin stays open with a reader: supervisord can hold on to its number under
+    `poll` and, once nobody reads, turns in a loop over an error that it does not look at.
+    """
+    os.set_inheritable(os.dup(0), True)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > ROTATE_BYTES:
         path.replace(path.with_suffix(path.suffix + ".1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -32,13 +33,15 @@ Launch = Callable[..., subprocess.Popen[bytes]]
 def launch(tmp_path: Path) -> Iterator[Launch]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(command: list[str], digest: str = "1", whole_tree: bool = True) -> subprocess.Popen[bytes]:
+    def start(
+        command: list[str], digest: str = "1", whole_tree: bool = True, stdin: int | None = None
+    ) -> subprocess.Popen[bytes]:
         spec = {"command": command, "environ": {}, "stop_seconds": 5, "whole_tree": whole_tree}
         (tmp_path / "spec").write_text(json.dumps(spec), encoding="utf-8")
         argv = [sys.executable, "-m", "headgate.local.launch", "svc", "--run", str(tmp_path)]
         argv += ["--log", str(tmp_path / "svc.log"), "--spec", str(tmp_path / "spec"), "--digest", digest]
         # As the process manager does: a process group of its own.
-        started.append(subprocess.Popen(argv, process_group=0))
+        started.append(subprocess.Popen(argv, process_group=0, stdin=stdin))
         return started[-1]
 
     yield start
@@ -74,6 +77,20 @@ def test_the_service_becomes_the_launched_process_and_is_recorded(launch: Launch
     _until(lambda: _ups(tmp_path) == 1)
     assert _record(tmp_path).pid == process.pid
     assert is_alive(_record(tmp_path))
+
+
+def test_the_managers_pipe_keeps_a_reader_while_the_service_lives(launch: Launch, tmp_path: Path) -> None:
+    """Without one `poll` answers an error at once and for ever, and supervisord takes a core."""
+    process = launch(SLEEP, stdin=subprocess.PIPE)
+    _until(lambda: _ups(tmp_path) == 1)
+    assert process.stdin is not None
+    poll = select.poll()
+    poll.register(process.stdin, select.POLLIN)
+    assert poll.poll(0) == []
+    process.kill()
+    process.wait()
+    assert [event for _, event in poll.poll(5000)] == [select.POLLERR]
+    process.stdin.close()
 
 
 def test_a_living_service_is_adopted_not_started_twice(launch: Launch, tmp_path: Path) -> None:
