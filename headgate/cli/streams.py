@@ -46,10 +46,17 @@ def start(
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Start a stream from its checkpoint, with the applied contract."""
+    """Start a stream from its checkpoint, with the applied contract; one that runs is left as it is."""
     settings = _settings()
     contract = _contract(settings, pipeline)
     with _client(settings) as client:
+        wanted = _already_wanted(client, pipeline)
+        if wanted is not None:
+            holder = wanted.owner.label if wanted.owner else "nobody"
+            say(f"{pipeline} is wanted already, held by {holder}.")
+            say(f"To stop it and start it from its checkpoint: headgate restart {pipeline}")
+            _show(wanted, as_json)
+            return
         status = client.ensure(
             pipeline,
             pipeline=pipeline,
@@ -153,6 +160,18 @@ def logs(
     if follow:
         for line in _follow(path, position):
             out.print(line, markup=False)
+
+
+def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | None:
+    """The stream, if an order to run it stands: another one would take it from who holds it."""
+    from headgate.streams.model import Desired, Phase
+
+    try:
+        status = client.status(pipeline)
+    except NotFoundError:
+        return None
+    stands = status.desired is Desired.RUNNING and status.phase not in (Phase.PARKED, Phase.RETIRED)
+    return status if stands else None
 
 
 def _await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
