@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,11 +92,26 @@ class Place:
             for path in folder.iterdir():
                 if path.name in kept:
                     continue
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+                _remove(path)
         self.pipelines.mkdir(parents=True)
+
+
+def _remove(path: Path) -> None:
+    """A JVM removes its own scratch files for a moment after its Python process has ended."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    end = time.monotonic() + 20
+    while True:
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError:
+            if not path.exists():
+                return
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 def open_place() -> Place:
