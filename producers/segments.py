@@ -17,6 +17,7 @@ from pathlib import Path
 from producers.records import MAGIC, Damage, Framed, Record, frame, frames
 
 __all__ = [
+    "Handed",
     "OwnerFolder",
     "Segment",
     "adopt",
@@ -40,6 +41,17 @@ class Segment:
     records: int  # not acknowledged
     acked: int = 0  # offset
     damage: Damage | None = None
+
+
+@dataclass(slots=True)
+class Handed:
+    """A record that was read from the spool and is on its way; `acknowledge` it when it has arrived."""
+
+    record: Record
+    segment: Segment
+    start: int
+    end: int
+    done: bool = False
 
 
 @dataclass(slots=True)

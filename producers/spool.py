@@ -16,7 +16,6 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Self
@@ -24,6 +23,7 @@ from typing import Self
 from headgate.errors import ServiceError, UnavailableError
 from producers.records import Framed, Record, frame
 from producers.segments import (
+    Handed,
     OwnerFolder,
     Segment,
     adopt,
@@ -39,7 +39,7 @@ from producers.segments import (
     write_whole,
 )
 
-__all__ = ["Handed", "Spool", "SpoolFullError"]
+__all__ = ["Spool", "SpoolFullError"]
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 LIMIT_BYTES = 1024 * 1024 * 1024
@@ -47,17 +47,6 @@ LIMIT_BYTES = 1024 * 1024 * 1024
 
 class SpoolFullError(UnavailableError):
     """The broker is away for longer than the disk space that was set aside for it."""
-
-
-@dataclass(slots=True)
-class Handed:
-    """A record that was read from the spool and is on its way; `acknowledge` it when it has arrived."""
-
-    record: Record
-    segment: Segment
-    start: int
-    end: int
-    done: bool = False
 
 
 class Spool:

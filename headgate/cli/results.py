@@ -60,7 +60,8 @@ def _produce(  # noqa: PLR0917 - each is an option
 
     Without --from-file and --count it runs until it is stopped. Records that cannot be delivered wait
     on disk and are sent first the next time. Exit codes: 0 all delivered, 3 the file would be dropped
-    as late, 4 no such pipeline or topic, 69 what is not delivered waits in the spool, 130 interrupted.
+    as late, 4 no such pipeline or topic, 69 what is not delivered waits in the spool, or is lost and
+    said to be, where Kafka is away and the disk full, 130 interrupted.
     """
     from producers.order import Request
 
@@ -131,7 +132,12 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
 
 
 def _end(order: Order, summary: Summary) -> int:
+    from producers.run import shortfall
+
     counts = summary.counts
+    missing = shortfall(order, summary)
+    if missing is not None:
+        raise missing
     if summary.stopped:
         return 0 if order.endless else INTERRUPTED
     if counts.spooled:

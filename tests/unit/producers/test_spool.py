@@ -13,7 +13,8 @@ from headgate.errors import ServiceError, UnavailableError
 from producers import segments
 from producers import spool as spools
 from producers.records import MAGIC, Damage, Framed, Record, frame, frames
-from producers.spool import Handed, Spool, SpoolFullError
+from producers.segments import Handed
+from producers.spool import Spool, SpoolFullError
 from tests.helpers.full_disk import Disk
 
 
