@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -187,16 +187,21 @@ class _Progress:
 
 
 @contextmanager
-def noted(state: Path, pipeline: str, source: str, port: int) -> Iterator[None]:
+def noted(state: Path, pipeline: str, source: str, port: int, say: Callable[[str], None]) -> Iterator[None]:
     """While it runs, a file says where this producer's metrics are; the exporter looks there."""
-    folder = state / "producers"
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / f"{pipeline}-{source}-{os.getpid()}.json"
+    note = state / "producers" / f"{pipeline}-{source}-{os.getpid()}.json"
     draft = note.with_suffix(".tmp")
     content = {"pipeline": pipeline, "source": source, "pid": os.getpid(), "metrics_port": port}
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    draft.replace(note)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(note)
+    except OSError as error:
+        # A full disk is no reason not to send: above all not what is to make room on it.
+        say(f"{note} cannot be written ({error.strerror}): the exporter does not see this producer")
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        with suppress(OSError):  # the exporter takes one of a process that is gone for none
+            draft.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ def _produce(  # noqa: PLR0917 - each is an option
 
     if flush_spool and (from_file is not None or count is not None):
         raise UsageError("--flush-spool sends what is in the spool and nothing else")
+    if math.isnan(wait):
+        raise UsageError(f"--wait {wait}", expected="a number of seconds")
     settings = load_settings()[0]
     request = Request(from_file, rate, 0 if flush_spool else count, key, shift_to_now, late_ok)
     return _run(settings, pipeline, source, request, _Options(metrics_port, spool_limit, wait, json_))
@@ -123,7 +126,7 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
     if spool.records:
         say(f"{spool.records} records wait in the spool from before; they go first")
     with (
-        noted(settings.state, target.pipeline, target.source_name, port),
+        noted(settings.state, target.pipeline, target.source_name, port, say),
         Producer(connected, spool, metrics, say=say, stopped=stop) as producer,
     ):
         if order.endless and order.rate is not None:

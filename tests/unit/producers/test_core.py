@@ -296,25 +296,27 @@ def test_an_endless_producer_goes_on_after_a_full_disk_and_loses_nothing_it_took
 ) -> None:
     stop = Stop()
     producer = made()
-    steps = count()
+    waiting = []
+
+    def made_up() -> Iterator[Outgoing]:
+        for number in count():
+            if number == 100:
+                kafka.up, disk.room = False, 5 * LINE
+            elif number == 3000:
+                stop.asked = 1
+            yield Outgoing(b"%d" % number)
 
     def wait(_: float) -> None:
-        step = next(steps)
-        if step == 3:
-            kafka.up, disk.room = False, 5 * LINE
-        elif step == 6:
-            assert producer.counts.unsaved > 0
-            kafka.up = True
-        elif step == 12:
-            stop.asked = 1
+        waiting.append(producer.counts.unsaved)
+        kafka.up = True
 
     monkeypatch.setattr(producer, "wait", wait)
-    monkeypatch.setattr("producers.pace.AT_ONCE", 20)
-    made_up = Order("p", (Outgoing(b"%d" % n) for n in count()), 1e9, endless=True, key=None)
-    summary = deliver(made_up, producer, stop, said.append, flush_seconds=0)
-    assert summary.counts.delivered == summary.counts.sent == len(kafka.arrived) > 0
+    endless = Order("p", made_up(), None, endless=True, key=None)
+    summary = deliver(endless, producer, stop, said.append, flush_seconds=0)
+    assert waiting[0] > 0
+    assert summary.counts.delivered == summary.counts.sent == len(kafka.arrived) > 1000
     assert [int(value) for value in kafka.arrived] == sorted(int(value) for value in kafka.arrived)
-    assert shortfall(made_up, summary) is None
+    assert shortfall(endless, summary) is None
 
 
 def test_a_refused_record_waits_for_room_and_is_then_kept_apart(
