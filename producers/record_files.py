@@ -181,6 +181,12 @@ class CsvFile(_RecordFile):
                 expected="a header with some of " + ", ".join(self._types),
                 help="add a header line, or give the contract the file's columns",
             )
+        twice = next((name for name in known if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(
+                f"the header of {self.path} names the column {twice!r} twice",
+                expected="each of the contract's columns once, or one of them would be lost",
+            )
         return names, rows
 
     def _rows(self, rows: Iterator[list[str]], reader: FileReader) -> Iterator[list[str]]:

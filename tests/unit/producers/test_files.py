@@ -159,6 +159,13 @@ def test_a_header_without_the_contracts_columns_is_refused(tmp_path: Path) -> No
     assert "timestamp, value" in str(caught.value)
 
 
+def test_a_header_with_a_column_twice_is_refused_and_other_columns_may_repeat(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "timestamp,value,value\n2023-10-01,1,2\n")
+    with pytest.raises(UsageError, match="the column 'value' twice"):
+        sent(path)
+    assert sent(written(tmp_path / "b.csv", "value,,\n1,,\n")) == [{"value": 1, "": ""}]
+
+
 def test_a_quote_that_never_closes_is_an_error_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'timestamp,name\n2023-10-01,"' + "x" * 2000 + "\n")
     with pytest.raises(HeadgateError, match=r"a\.csv:2: not CSV"):
