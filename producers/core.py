@@ -157,6 +157,7 @@ class Producer:
         return counts
 
     def _finish(self, deadline: float) -> None:
+        was_stopped = self._stopped()
         try:
             while self._at_risk:
                 # What waits in memory goes behind the spool; otherwise the spool can stay where it is.
@@ -164,7 +165,8 @@ class Producer:
                     self.poll()
                 else:
                     self._settle()
-                if not self._at_risk or time.monotonic() >= deadline:
+                stopped_meanwhile = self._stopped() and not was_stopped
+                if not self._at_risk or stopped_meanwhile or time.monotonic() >= deadline:
                     break
                 self.wait(0.1)
         finally:
@@ -173,8 +175,6 @@ class Producer:
             elif self._session is not None:
                 self._session.close()
                 self._session = None
-
-    # -- live -------------------------------------------------------------------------------------
 
     def _send_live(self, record: Record) -> None:
         session = self._session

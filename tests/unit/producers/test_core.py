@@ -235,6 +235,24 @@ def test_an_end_waits_for_kafka_when_records_are_in_memory_alone(
     assert (counts.delivered, counts.unsaved) == (10, 0)
 
 
+def test_a_stop_ends_the_wait_for_kafka(
+    tmp_path: Path, kafka: Kafka, disk: Disk, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    spool = Spool(tmp_path / "spool", report=said.append)
+    producer = Producer(kafka.connect, spool, ProducerMetrics("p"), say=said.append, stopped=stop)
+    producer.poll()
+    send(producer, range(10))
+    kafka.up, disk.room = False, 0
+    producer.poll()
+
+    def wait(_: float) -> None:
+        stop.asked += 1
+
+    monkeypatch.setattr(producer, "wait", wait)
+    assert (producer.close(1e9).unsaved, stop.asked) == (10, 1)
+
+
 def test_a_topic_that_is_gone_at_the_end_does_not_hide_what_is_lost(
     made: Callable[[], Producer], kafka: Kafka, disk: Disk, said: list[str]
 ) -> None:
