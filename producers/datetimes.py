@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-__all__ = ["DAY", "JavaPattern", "PatternError", "from_micros", "micros_of", "zone_of"]
+__all__ = ["DAY", "FIRST", "LAST", "JavaPattern", "PatternError", "from_micros", "micros_of", "zone_of"]
 
 DAY = 86_400_000_000  # in microseconds
+# The years 1 to 9999, less the days at their ends that another time zone would push out.
+FIRST, LAST = -62_135_596_800_000_000 + DAY, 253_402_300_799_999_999 - DAY
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from headgate.contract.model import Column, Source
 from headgate.contract.text import python_pattern
-from producers.datetimes import DAY, JavaPattern, from_micros, micros_of, zone_of
+from producers.datetimes import DAY, FIRST, LAST, JavaPattern, from_micros, micros_of, zone_of
 
 __all__ = ["LineTimes", "TimeColumn", "column_named", "event_time_column", "group_reader", "time_column"]
 
@@ -121,10 +121,13 @@ class _Plain:
 
     def __init__(self, zone: str | None) -> None:
         self._zone = zone_of(zone)
-        self.micros = lru_cache(maxsize=4096)(self._micros)
+        self._parse = lru_cache(maxsize=4096)(self._micros)
 
-    def _micros(self, text: Any) -> int | None:
-        match = _PLAIN.fullmatch(text.strip()) if isinstance(text, str) else None
+    def micros(self, text: Any) -> int | None:
+        return self._parse(text) if isinstance(text, str) else None
+
+    def _micros(self, text: str) -> int | None:
+        match = _PLAIN.fullmatch(text.strip())
         if match is None:
             return None
         try:
@@ -180,9 +183,10 @@ class _Epoch:
         if isinstance(text, bool) or not isinstance(text, int | float | str):
             return None
         try:
-            return round(float(text) * self._scale) if "." in str(text) else int(text) * self._scale
+            micros = round(float(text) * self._scale) if "." in str(text) else int(text) * self._scale
         except (ValueError, OverflowError):
             return None
+        return micros if FIRST <= micros <= LAST else None
 
     def moved(self, text: Any, micros: int) -> Any:
         whole = "." not in str(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def check_file(path: Path) -> None:
     try:
         with _open(path) as file:
             probe = file.read(_PROBE_BYTES)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not probe:
         raise UsageError(f"{path} is empty", expected="a file with records, one a line")
@@ -47,8 +48,9 @@ class FileReader:
         self.max_line = max_line
         self.too_long: list[int] = []
         self.lines = 0
-        self._size = max(path.stat().st_size, 1)
-        self._file = _open(path)
+        with self._errors():
+            self._size = max(path.stat().st_size, 1)
+            self._file = _open(path)
         self._text: io.TextIOWrapper | None = None
 
     def __enter__(self) -> Self:
@@ -98,7 +100,7 @@ class FileReader:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise HeadgateError(
                 f"{self.path} cannot be read after line {self.lines}: {error}",
                 expected="a whole file; what came before was sent",

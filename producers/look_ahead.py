@@ -10,7 +10,7 @@ from headgate.checkpoints.logs import committed_offsets
 from headgate.contract.model import Source, seconds
 from headgate.errors import RefusedError
 from headgate.settings import Settings
-from producers.datetimes import from_micros, zone_of
+from producers.datetimes import FIRST, LAST, from_micros, zone_of
 from producers.inputs import FileInput, Look
 
 __all__ = ["Place", "ahead_of", "judge", "shift_to", "stream_watermark"]
@@ -66,6 +66,12 @@ def shift_to(place: Place, file: FileInput, look: Look, now: int) -> int:
         )
     # Whole seconds: a time written without a fraction stays true to the others.
     shift = (now - look.last) // 1_000_000 * 1_000_000
+    if look.first + shift < FIRST:
+        raise RefusedError(
+            f"{place.file} cannot be shifted to now: it would begin before the year 1",
+            expected=f"times that belong together, not {_show(look.first)} to {_show(look.last)}",
+            help="correct the time that is out of place, or --late-ok",
+        )
     for moment in (look.first + shift, look.last + shift):
         if not file.reads_back(moment):
             raise RefusedError(
@@ -91,4 +97,5 @@ def ahead_of(source: Source, look: Look) -> str | None:
 
 
 def _show(micros: int) -> str:
+    micros = min(max(micros, FIRST), LAST)  # a zone can push a time out of the calendar
     return from_micros(micros, zone_of("UTC")).strftime("%Y-%m-%d %H:%M:%S UTC")

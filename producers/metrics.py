@@ -11,7 +11,7 @@ from headgate.errors import UsageError
 from monitoring.catalogue import build, precreate
 
 if TYPE_CHECKING:
-    from producers.core import Counts
+    from producers.counts import Counts
 
 __all__ = ["ProducerMetrics"]
 
@@ -30,7 +30,7 @@ class ProducerMetrics:
         self._latency = cast(Histogram, collectors["headgate_producer_delivery_duration_seconds"]).labels(
             pipeline
         )
-        self._shown = dict.fromkeys(("sent", "acked", "resent"), 0)
+        self._shown = dict.fromkeys(("sent", "acked", "resent", "spooled", "refused"), 0)
 
     def count(self, outcome: str, records: int) -> None:
         if records:
@@ -39,9 +39,10 @@ class ProducerMetrics:
     def observe(self, seconds: float) -> None:
         self._latency.observe(seconds)
 
-    def show(self, counts: Counts, buffer_bytes: int) -> None:
-        """Bring counters to the totals and gauges to what is now."""
+    def show(self, counts: Counts, buffer_bytes: int, *, spooled: int) -> None:
+        """Bring counters to the totals and gauges to what is now; `spooled`: that ever went to disk."""
         totals = {"sent": counts.sent, "acked": counts.delivered, "resent": counts.resent}
+        totals |= {"spooled": spooled, "refused": counts.refused}
         for outcome, total in totals.items():
             self.count(outcome, total - self._shown[outcome])
         self._shown = totals
@@ -52,8 +53,9 @@ class ProducerMetrics:
         """Serve /metrics on loopback; port 0 takes a free one. Returns the port."""
         try:
             server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"the metrics port {port} cannot be used: {error.strerror}", help="--metrics-port 0"
+                f"the metrics port {port} cannot be used: {reason}", help="--metrics-port 0"
             ) from error
         return server.server_port, thread

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,7 +106,7 @@ def make_order(
     settings: Settings, target: Target, request: Request, say: Callable[[str], None], watch: Watch
 ) -> Order:
     """The records to send. Reads a file once before, and raises RefusedError for one that would be lost."""
-    if request.rate is not None and request.rate <= 0:
+    if request.rate is not None and not (math.isfinite(request.rate) and request.rate > 0):
         raise UsageError(f"--rate {request.rate:g}", expected="a number of records a second above 0")
     if request.count is not None and request.count < 0:
         raise UsageError(f"--count {request.count}", expected="a number of records")
@@ -219,4 +221,4 @@ def _check_key(target: Target, key: str | None) -> None:
 
 
 def _limited(records: Iterator[Outgoing], count: int | None) -> Iterator[Outgoing]:
-    return records if count is None else islice(records, count)
+    return records if count is None else islice(records, min(count, sys.maxsize))

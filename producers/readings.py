@@ -17,13 +17,23 @@ __all__ = ["default_key", "readings"]
 def readings(
     source: Source, *, key: str | None, now: Callable[[], datetime], chance: random.Random
 ) -> Iterator[Outgoing]:
-    """Records without end, `{"timestamp": "2023-10-01 12:00:00", "value": 10}` for such columns."""
+    """Records without end, `{"timestamp": "2023-10-01 12:00:00", "value": 10}` for such columns.
+
+    Raises PatternError, at once, for times that cannot be written.
+    """
     makers = {column.name: column_values(column, chance) for column in source.columns}
-    while True:
-        moment = now()
-        record = {name: make(moment) for name, make in makers.items()}
-        marker = None if key is None else str(record[key]).encode()
-        yield Outgoing(json.dumps(record).encode(), marker)
+    for column in source.columns:
+        if column.type in {"timestamp", "date"}:
+            makers[column.name](now())
+
+    def made() -> Iterator[Outgoing]:
+        while True:
+            moment = now()
+            record = {name: make(moment) for name, make in makers.items()}
+            marker = None if key is None else str(record[key]).encode()
+            yield Outgoing(json.dumps(record).encode(), marker)
+
+    return made()
 
 
 def default_key(contract: Contract, source: Source) -> str | None:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def record_file(
 class _RecordFile:
     """What both have in common: where the event time is, and how it moves."""
 
+    _odd = "surrogateescape"  # how bytes that were no UTF-8 come back
+
     def __init__(self, path: Path, column: Column | None, *, max_line: int, key: str | None) -> None:
         self.path = path
         self.max_line = max_line
@@ -79,11 +82,14 @@ class _RecordFile:
         if self._key is None or record.get(self._key) is None:
             return None
         value = record[self._key]
-        return _encode(value if isinstance(value, str) else json.dumps(value))
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text.encode("utf-8", self._odd)
 
 
 class JsonLines(_RecordFile):
     """One JSON object a line; a line goes as it is, also one that is no JSON: the stream judges it."""
+
+    _odd = "surrogatepass"  # JSON can escape half a character, which is no text and yet some key
 
     def look(self, watermark: int | None, watch: Watch) -> Look:
         look = Look()
@@ -113,11 +119,14 @@ class JsonLines(_RecordFile):
         record = _parse(line)
         if record is None:
             return Outgoing(line)
-        key = self._key_of(record)
-        if shift and self._column in record:
+        try:
+            key = self._key_of(record)
+            if not shift or self._column not in record:
+                return Outgoing(line, key)
             record[self._column] = self._moved(record[self._column], shift)
-            return Outgoing(_encode(json.dumps(record, ensure_ascii=False)), key)
-        return Outgoing(line, key)
+            return Outgoing(_json(record), key)
+        except RecursionError:  # nested just as deep as can be read
+            return Outgoing(line)
 
 
 class CsvFile(_RecordFile):
@@ -153,7 +162,9 @@ class CsvFile(_RecordFile):
                     record["_more"] = row[len(names) :]
                 if shift and self._column in record:
                     record[self._column] = self._moved(record[self._column], shift)
-                yield Outgoing(_encode(json.dumps(record, ensure_ascii=False)), self._key_of(record))
+                yield Outgoing(
+                    json.dumps(record, ensure_ascii=False).encode("utf-8", self._odd), self._key_of(record)
+                )
         self.fraction = 1.0
 
     def _open(self, reader: FileReader) -> tuple[list[str], Iterator[list[str]]]:
@@ -161,7 +172,8 @@ class CsvFile(_RecordFile):
         first = next(lines, "")
         delimiter = max(_DELIMITERS, key=first.count)
         csv.field_size_limit(self.max_line)
-        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        rows = self._rows(csv.reader(chain([first], lines), delimiter=delimiter), reader)
+        names = [name.strip() for name in next(rows, [])]
         known = [name for name in names if name in self._types]
         if not known:
             raise UsageError(
@@ -169,7 +181,13 @@ class CsvFile(_RecordFile):
                 expected="a header with some of " + ", ".join(self._types),
                 help="add a header line, or give the contract the file's columns",
             )
-        return names, self._rows(csv.reader(lines, delimiter=delimiter), reader)
+        twice = next((name for name in known if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(
+                f"the header of {self.path} names the column {twice!r} twice",
+                expected="each of the contract's columns once, or one of them would be lost",
+            )
+        return names, rows
 
     def _rows(self, rows: Iterator[list[str]], reader: FileReader) -> Iterator[list[str]]:
         try:
@@ -178,7 +196,8 @@ class CsvFile(_RecordFile):
                     yield row
         except csv.Error as error:
             raise HeadgateError(
-                f"{self.path}:{reader.lines}: not CSV: {error}", expected="quotes that close"
+                f"{self.path}:{reader.lines}: not CSV: {error}",
+                expected=f"quotes that close, and no cell of more than {self.max_line} characters",
             ) from error
 
 
@@ -218,9 +237,14 @@ def _boolean(cell: str) -> Any:
 
 def _nested(cell: str) -> Any:
     try:
-        return json.loads(cell) if cell.strip() else None
-    except ValueError:
+        value = json.loads(cell) if cell.strip() else None
+        if "\\u" in cell:  # an escape can be half a character: then the cell stays text
+            plain = cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            json.dumps(json.loads(plain), ensure_ascii=False).encode("utf-8")
+        json.dumps(value)  # what can be read can still be nested too deep to be written
+    except (ValueError, RecursionError):
         return cell
+    return value
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -231,5 +255,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _json(record: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:  # half a character: escaped, as it came
+        return json.dumps(record).encode("ascii")

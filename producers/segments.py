@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
-from producers.records import Damage, Framed, frames
+from producers.records import MAGIC, Damage, Framed, Record, frame, frames
 
-__all__ = ["OwnerFolder", "Segment", "adopt", "alone", "note", "own_folder", "read", "remove", "sync_folder"]
+__all__ = [
+    "Handed",
+    "OwnerFolder",
+    "Segment",
+    "adopt",
+    "alone",
+    "disk_for",
+    "keep_apart",
+    "leave",
+    "new_segment",
+    "note",
+    "own_folder",
+    "read",
+    "remove",
+    "write_whole",
+]
 
 
 @dataclass(slots=True)
@@ -22,6 +41,17 @@ class Segment:
     records: int  # not acknowledged
     acked: int = 0  # offset
     damage: Damage | None = None
+
+
+@dataclass(slots=True)
+class Handed:
+    """A record that was read from the spool and is on its way; `acknowledge` it when it has arrived."""
+
+    record: Record
+    segment: Segment
+    start: int
+    end: int
+    done: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +100,58 @@ def own_folder(root: Path) -> OwnerFolder:
     return OwnerFolder(path, lock)
 
 
+def disk_for(error: OSError) -> str:
+    """What a write that failed would have needed."""
+    return f"a disk that can be written ({error.strerror or error})"
+
+
+def new_segment(path: Path) -> tuple[Segment, FileIO]:
+    """A new file to append to, safe from a power cut. Leaves nothing behind when it raises OSError."""
+    file = FileIO(path, "xb", opener=_appending)
+    try:
+        write_whole(file, MAGIC, 0)
+        _sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.close()
+            path.unlink()
+        raise
+    return Segment(path, len(MAGIC), 0), file
+
+
+def _appending(path: str, flags: int) -> int:
+    # Each write goes to the end, wherever a write that failed had got to.
+    return os.open(path, flags | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def write_whole(file: FileIO, data: bytes, end: int) -> None:
+    """Append to a file that is `end` bytes long: all of the data, or an OSError and, if possible, none."""
+    try:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):  # the file's size shows it
+            file.truncate(end)
+        raise
+
+
+def keep_apart(folder: OwnerFolder, record: Record) -> Path:
+    """Append to the folder's file of refused records. Raises OSError, and leaves no half record then."""
+    path = folder.path / "refused.seg"
+    with FileIO(path, "ab") as file:
+        end = file.seek(0, os.SEEK_END)
+        write_whole(file, (b"" if end else MAGIC) + frame(record), end)
+        os.fsync(file.fileno())
+    return path
+
+
+def leave(folder: OwnerFolder) -> None:
+    """Let go of a folder, and remove it when there is nothing in it."""
+    if all(item.name == "lock" for item in folder.path.iterdir()):
+        shutil.rmtree(folder.path, ignore_errors=True)  # an empty folder that stays does no harm
+    os.close(folder.lock)
+
+
 def _open(path: Path, report: Callable[[str], None]) -> Segment:
     acked = _noted(path.with_suffix(".ack"))
     segment = Segment(path, path.stat().st_size, 0, acked)
@@ -94,8 +176,12 @@ def read(path: Path, start: int) -> Iterator[Framed | Damage]:
 
 def note(segment: Segment) -> None:
     draft = segment.path.with_suffix(".ack.tmp")
-    draft.write_text(str(segment.acked), encoding="ascii")
-    draft.replace(segment.path.with_suffix(".ack"))
+    try:
+        draft.write_text(str(segment.acked), encoding="ascii")
+        draft.replace(segment.path.with_suffix(".ack"))
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def remove(segment: Segment) -> None:
@@ -117,7 +203,7 @@ def _try_lock(folder: Path) -> int | None:
     return lock
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

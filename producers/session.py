@@ -23,9 +23,9 @@ from headgate.errors import KafkaUnavailable, NotFoundError
 from headgate.settings import Settings
 from headgate.topics.kafka import admin_client, client_options, unavailable_as_ours
 from producers.records import Record
-from producers.spool import Handed
+from producers.segments import Handed
 
-__all__ = ["REFUSED", "Flight", "Session", "connect"]
+__all__ = ["REFUSED", "Flight", "Session", "connect", "short"]
 
 BUFFER_BYTES = 32 * 1024 * 1024
 BUFFER_RECORDS = 200_000
@@ -33,6 +33,7 @@ SAMPLE_SECONDS = 0.01  # between two measured deliveries: enough for a histogram
 
 PROBE_SECONDS = 2.0
 UNKNOWN_TOPIC = 3
+_REASON_LENGTH = 200
 
 # Errors that say something of the record and not of the broker: sending it again changes nothing.
 REFUSED = (
@@ -186,7 +187,7 @@ def _probe(settings: Settings) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
         except OSError as error:
             reason = error
-        except ValueError:
+        except (ValueError, OverflowError):
             return  # an address without a port: the client knows what it means
         else:
             return
@@ -212,3 +213,9 @@ def delivery_options(max_request_size: int) -> dict[str, Any]:
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
     }
+
+
+def short(error: Exception | None) -> str:
+    """An error's first line, for a message and for a record's header."""
+    text = str(error) if error is not None else "it failed"
+    return (text or type(error).__name__).splitlines()[0][:_REASON_LENGTH]

@@ -12,20 +12,34 @@ starts takes over the folders whose owner is gone and reads them first, the olde
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Self
 
-from headgate.errors import UnavailableError
-from producers.records import MAGIC, Framed, Record, frame
-from producers.segments import Segment, adopt, alone, note, own_folder, read, remove, sync_folder
+from headgate.errors import ServiceError, UnavailableError
+from producers.records import Framed, Record, frame
+from producers.segments import (
+    Handed,
+    OwnerFolder,
+    Segment,
+    adopt,
+    alone,
+    disk_for,
+    keep_apart,
+    leave,
+    new_segment,
+    note,
+    own_folder,
+    read,
+    remove,
+    write_whole,
+)
 
-__all__ = ["Handed", "Spool", "SpoolFullError"]
+__all__ = ["Spool", "SpoolFullError"]
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 LIMIT_BYTES = 1024 * 1024 * 1024
@@ -33,17 +47,6 @@ LIMIT_BYTES = 1024 * 1024 * 1024
 
 class SpoolFullError(UnavailableError):
     """The broker is away for longer than the disk space that was set aside for it."""
-
-
-@dataclass(slots=True)
-class Handed:
-    """A record that was read from the spool and is on its way; `acknowledge` it when it has arrived."""
-
-    record: Record
-    segment: Segment
-    start: int
-    end: int
-    done: bool = False
 
 
 class Spool:
@@ -70,11 +73,18 @@ class Spool:
         self._skip: set[tuple[Path, int]] = set()
         self._reading: Iterator[Handed] | None = None
         self._unread = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
-            self._folders = adopt(folder, report)
-            self._own = own_folder(folder)
-        self._folders.append(self._own)
+        self._told = False
+        self._report = report
+        self._own: OwnerFolder | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with alone(folder):
+                self._folders = adopt(folder, report)
+        except OSError as error:
+            raise UnavailableError(
+                f"the spool {folder} cannot be used: {error.strerror}",
+                expected="a folder that can be written",
+            ) from error
         self._unread = self.records
 
     def __enter__(self) -> Self:
@@ -115,13 +125,11 @@ class Spool:
                 raise self._full(f"at most {self._limit} bytes while Kafka does not answer")
             segment, file = self._segment_to_write()
             try:
-                written = file.write(data)
+                write_whole(file, data, segment.size)
             except OSError as error:
-                file.truncate(segment.size)
-                raise self._full(f"a disk that can be written ({error.strerror})") from error
-            if written != len(data):
-                file.truncate(segment.size)
-                raise self._full("room on the disk")
+                if os.fstat(file.fileno()).st_size != segment.size:
+                    self._let_go()  # it ends with half a record: nothing is written behind that
+                raise self._full(disk_for(error)) from error
             segment.size += len(data)
             segment.records += 1
             self._unread += 1
@@ -134,40 +142,58 @@ class Spool:
         )
 
     def sync(self) -> None:
-        """After this the appended records survive a power cut."""
-        if self._writing is not None:
+        """After this the appended records survive a power cut. Raises SpoolFullError when they may not."""
+        if self._writing is None:
+            return
+        try:
             os.fsync(self._writing.fileno())
+        except OSError as error:
+            self._let_go()
+            raise self._full(disk_for(error)) from error
 
     def refuse(self, record: Record, reason: str) -> Path:
-        """Keep a record that Kafka will never take where a person finds it. Returns the file."""
-        path = self._own.path / "refused.seg"
-        with path.open("ab") as file:
-            if file.tell() == 0:
-                file.write(MAGIC)
-            marked = record._replace(headers=(*record.headers, ("headgate.refused", reason.encode())))
-            file.write(frame(marked))
-            file.flush()
-            os.fsync(file.fileno())
-        return path
+        """Keep a record that Kafka will never take where a person finds it. Returns the file.
+
+        Raises SpoolFullError.
+        """
+        marked = record._replace(headers=(*record.headers, ("headgate.refused", reason.encode())))
+        try:
+            return keep_apart(self._mine(), marked)
+        except OSError as error:
+            raise self._full(disk_for(error)) from error
+
+    def _mine(self) -> OwnerFolder:
+        """This process's folder, made when it is needed: a spool can be sent while the disk is full."""
+        if self._own is None:
+            with alone(self._folder):
+                self._own = own_folder(self._folder)
+            self._folders.append(self._own)
+        return self._own
 
     def _segment_to_write(self) -> tuple[Segment, FileIO]:
-        if self._writing is not None and self._own.segments[-1].size < self._segment_bytes:
-            return self._own.segments[-1], self._writing
-        self._rotate()
-        number = self._numbers = self._numbers + 1
-        path = self._own.path / f"{number:08d}.seg"
-        self._writing = FileIO(path, "xb")
-        self._writing.write(MAGIC)
-        sync_folder(self._own.path)
-        segment = Segment(path, len(MAGIC), 0)
-        self._own.segments.append(segment)
+        if self._writing is not None and self._own is not None:
+            if self._own.segments[-1].size < self._segment_bytes:
+                return self._own.segments[-1], self._writing
+            self._rotate()
+        try:
+            own = self._mine()
+            number = self._numbers = self._numbers + 1
+            segment, self._writing = new_segment(own.path / f"{number:08d}.seg")
+        except OSError as error:
+            raise self._full(disk_for(error)) from error
+        own.segments.append(segment)
         return segment, self._writing
 
     def _rotate(self) -> None:
-        if self._writing is not None:
-            self.sync()
-            self._writing.close()
-            self._writing = None
+        self.sync()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Write no more to the current file."""
+        file, self._writing = self._writing, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what it holds was written, or is told as not written
+                file.close()
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -176,7 +202,10 @@ class Spool:
         while self._unread > 0:
             handed = self._next()
             if handed is None:
-                raise AssertionError(f"{self._folder}: {self._unread} records are counted and not there")
+                raise ServiceError(
+                    f"the spool {self._folder} has changed: {self._unread} records cannot be read any more",
+                    help="start the producer again: it says which file is damaged, and where",
+                )
             self._unread -= 1
             self._handed.append(handed)
             place = (handed.segment.path, handed.start)
@@ -234,22 +263,34 @@ class Spool:
         end = segment.damage.offset if segment.damage else segment.size
         if segment.acked < end:
             if segment.records % 1000 == 0:
-                note(segment)
+                self._on_disk(note, segment)
             return
         for folder in self._folders:
             if segment in folder.segments:
                 folder.segments.remove(segment)
-        remove(segment)
+        self._on_disk(remove, segment)
+
+    def _on_disk(self, change: Callable[[Segment], None], segment: Segment) -> None:
+        """What is only noted for a later start: a disk that does not take it costs repeats, not records."""
+        try:
+            change(segment)
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                self._report(
+                    f"{segment.path}: what has arrived cannot be noted ({error.strerror}); "
+                    "after a restart some records can be sent again, with the same headgate.id"
+                )
 
     def close(self) -> None:
-        """Write all to disk and let go. Folders without records are removed."""
-        self._rotate()
-        with alone(self._folder):
-            for folder in self._folders:
-                for segment in folder.segments:
-                    if segment.acked:
-                        note(segment)
-                if all(item.name == "lock" for item in folder.path.iterdir()):
-                    shutil.rmtree(folder.path)
-                os.close(folder.lock)
-        self._folders = []
+        """Write all to disk and let go. Folders without records are removed. Raises SpoolFullError."""
+        try:
+            self._rotate()
+        finally:
+            folders, self._folders = self._folders, []
+            with alone(self._folder):
+                for folder in folders:
+                    for segment in folder.segments:
+                        if segment.acked or not segment.records:
+                            self._on_disk(note if segment.records else remove, segment)
+                    leave(folder)

@@ -56,16 +56,15 @@ class Batch:
     tail: tuple[str, ...]
 
 
-def prepare(
-    rows: Sequence[ResultRow], *, batch_id: int, epoch: int, keep: int, window_seconds: float | None
-) -> Batch:
+def prepare(rows: Sequence[ResultRow], *, batch_id: int, epoch: int, keep: int, by_event_time: bool) -> Batch:
     """Leave out what cannot be among the last `keep` event times, and write bodies as JSON.
 
-    In an output with event times a row without one has no place in their order: it goes to the tail
-    alone.
+    `by_event_time` is the contract's word, never read off the rows: a batch may have none, and an event
+    time may be NULL in all of them. In an output with event times a row without one has no place in their
+    order: it goes to the tail alone.
     """
     tail = _tail(rows, batch_id, epoch)
-    if window_seconds is None and all(row.event_time_ms is None for row in rows):
+    if not by_event_time:
         name = f"batch:{batch_id}"
         return Batch("arrival", tuple((0, name, row.key, as_json(row.body)) for row in rows), "", tail)
     times = sorted({row.event_time_ms for row in rows if row.event_time_ms is not None}, reverse=True)

@@ -57,7 +57,10 @@ class AppliedOutputs:
             return self._pipelines
 
     def _look(self) -> None:
-        seen = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in self._folder.glob("*.json")))
+        try:
+            seen = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in self._folder.glob("*.json")))
+        except FileNotFoundError:  # one went between the two: at the next look
+            return
         if seen == self._seen:
             return
         pipelines: dict[str, ServedPipeline] = {}

@@ -135,8 +135,11 @@ local function publish()
     return 'stale'
   end
   local again = seen_epoch == epoch and seen_batch == batch_id
+  local first, count, staged = 15, tonumber(ARGV[14]), redis.call('LLEN', STAGED)
 
-  if (meta('mode') or mode) ~= mode then
+  if count + staged == 0 then
+    mode = meta('mode') or mode -- what is served stays until there are rows to replace it
+  elseif (meta('mode') or mode) ~= mode then
     forget()
   end
   local target = meta('published_key')
@@ -147,7 +150,6 @@ local function publish()
   redis.call('HSET', META, 'epoch', ARGV[5], 'batch_id', ARGV[6], 'keep', ARGV[7], 'mode', mode,
     'watermark', ARGV[9], 'window_seconds', ARGV[10], 'published_key', ARGV[11])
 
-  local first, count = 15, tonumber(ARGV[14])
   local current, admitted
   local function take(source, from, to) -- rows of one event time stand together
     for i = from, to, 4 do
@@ -162,7 +164,6 @@ local function publish()
     end
   end
   take(ARGV, first, first + 4 * count - 1)
-  local staged = redis.call('LLEN', STAGED)
   for from = 0, staged - 1, 4000 do
     local slice = redis.call('LRANGE', STAGED, from, from + 3999)
     take(slice, 1, #slice)

@@ -87,15 +87,17 @@ class ResultStore:
         published_key: str,
         keep: int,
         watermark: float | None,
+        by_event_time: bool,
         window_seconds: float | None,
     ) -> PublishOutcome:
         """Write one batch: history, published document and tail, in one step.
 
         A lower epoch is `fenced`, a lower batch of the same epoch `stale`, and neither changes
-        anything; the same batch again rewrites the same. `watermark` is Unix seconds. An output with
-        `window_seconds` None and rows without event time is kept by batch, the last one published.
+        anything; the same batch again rewrites the same. `watermark` is Unix seconds. An output that is
+        not `by_event_time` is kept by batch, the last one with rows published. A batch without rows takes
+        nothing away.
         """
-        batch = prepare(rows, batch_id=batch_id, epoch=epoch, keep=keep, window_seconds=window_seconds)
+        batch = prepare(rows, batch_id=batch_id, epoch=epoch, keep=keep, by_event_time=by_event_time)
         staged = self._key(pipeline, output, "staged:" + uuid.uuid4().hex)
         with self._errors():
             direct = batch.rows

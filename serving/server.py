@@ -27,9 +27,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     host, port = settings.serving.host, settings.serving.port
     try:
         server = create_server(app, host=host, port=port, threads=THREADS, ident="headgate")
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:  # ValueError: no such host
         raise HeadgateError(
-            f"serving cannot listen on {host}:{port}: {error.strerror or error}",
+            f"serving cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
             help="stop what uses the port, or set HEADGATE_SERVING_PORT",
         ) from error
     before = signal.signal(signal.SIGTERM, _end)

@@ -87,9 +87,10 @@ def tail(
 def _from_delta(path: Path, last: int, say: Callable[[str], None]) -> Iterator[Line]:
     from deltalake import DeltaTable
 
-    if not (path / "_delta_log").is_dir():
+    # The folder of the log comes before its first file.
+    if not DeltaTable.is_deltatable(str(path)):
         say(f"waiting for the first rows in {path}")
-    while not (path / "_delta_log").is_dir():
+    while not DeltaTable.is_deltatable(str(path)):
         time.sleep(POLL_SECONDS)
     table = DeltaTable(path)
     version = table.version()

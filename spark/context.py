@@ -83,6 +83,7 @@ class DriverContext:
             published_key=key,
             keep=spec.keep,
             watermark=watermark,
+            by_event_time=resolved.event_time is not None,
             window_seconds=resolved.window_seconds,
         )
         if self._patiently(publish) == PublishOutcome.FENCED:

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["result_rows"]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Microseconds of the years 1 to 9999.
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
@@ -54,7 +55,7 @@ def _within_python(rows: pa.Table) -> pa.Table:
 
 def _milliseconds(moment: datetime) -> int:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
+    return (aware - _EPOCH) // timedelta(milliseconds=1)  # rounding up could leave the calendar
 
 
 def _plain(value: Any) -> Any:

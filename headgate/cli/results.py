@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -60,12 +61,15 @@ def _produce(  # noqa: PLR0917 - each is an option
 
     Without --from-file and --count it runs until it is stopped. Records that cannot be delivered wait
     on disk and are sent first the next time. Exit codes: 0 all delivered, 3 the file would be dropped
-    as late, 4 no such pipeline or topic, 69 what is not delivered waits in the spool, 130 interrupted.
+    as late, 4 no such pipeline or topic, 69 what is not delivered waits in the spool, or is lost and
+    said to be, where Kafka is away and the disk full, 130 interrupted.
     """
     from producers.order import Request
 
     if flush_spool and (from_file is not None or count is not None):
         raise UsageError("--flush-spool sends what is in the spool and nothing else")
+    if math.isnan(wait):
+        raise UsageError(f"--wait {wait}", expected="a number of seconds")
     settings = load_settings()[0]
     request = Request(from_file, rate, 0 if flush_spool else count, key, shift_to_now, late_ok)
     return _run(settings, pipeline, source, request, _Options(metrics_port, spool_limit, wait, json_))
@@ -122,7 +126,7 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
     if spool.records:
         say(f"{spool.records} records wait in the spool from before; they go first")
     with (
-        noted(settings.state, target.pipeline, target.source_name, port),
+        noted(settings.state, target.pipeline, target.source_name, port, say),
         Producer(connected, spool, metrics, say=say, stopped=stop) as producer,
     ):
         if order.endless and order.rate is not None:
@@ -131,7 +135,12 @@ def _deliver(settings: Settings, target: Target, order: Order, stop: Stop, optio
 
 
 def _end(order: Order, summary: Summary) -> int:
+    from producers.run import shortfall
+
     counts = summary.counts
+    missing = shortfall(order, summary)
+    if missing is not None:
+        raise missing
     if summary.stopped:
         return 0 if order.endless else INTERRUPTED
     if counts.spooled:

@@ -230,6 +230,7 @@ def test_a_critical_failure_withholds_what_is_newer_than_the_last_good(
             published_key=f"latest-{frozen.pipeline}",
             keep=100,
             watermark=None,
+            by_event_time=True,
             window_seconds=60.0,
         )
 

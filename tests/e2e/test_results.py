@@ -46,6 +46,7 @@ def put(store: ResultStore, batch_id: int, *rows: ResultRow, **changes: object) 
         "published_key": KEY,
         "keep": 3,
         "watermark": None,
+        "by_event_time": True,
         "window_seconds": 60.0,
     }
     return store.publish("p", "o", batch_id=batch_id, rows=rows, **{**options, **changes})  # type: ignore[arg-type]
@@ -139,16 +140,23 @@ def test_rows_without_event_time_are_kept_by_batch_and_the_last_one_is_published
     store: ResultStore, client: Redis
 ) -> None:
     for batch_id in range(5):
-        put(store, batch_id, row(None, "a", batch_id), row(None, "b", batch_id), window_seconds=None)
-    put(store, 4, row(None, "a", "again"), epoch=2, window_seconds=None)
+        put(
+            store,
+            batch_id,
+            row(None, "a", batch_id),
+            row(None, "b", batch_id),
+            by_event_time=False,
+            window_seconds=None,
+        )
+    put(store, 4, row(None, "a", "again"), epoch=2, by_event_time=False, window_seconds=None)
     assert shown(client) == (None, [("a", "again")])
     assert [item["rows"][0]["value"] for item in store.history("p", "o", 10)] == ["again", 3, 2]
 
 
 def test_batches_of_a_new_lineage_follow_those_of_the_old_one(store: ResultStore, client: Redis) -> None:
     for batch_id in range(3):
-        put(store, batch_id, row(None, "a", batch_id), window_seconds=None)
-    put(store, 0, row(None, "a", "new"), epoch=2, window_seconds=None)
+        put(store, batch_id, row(None, "a", batch_id), by_event_time=False, window_seconds=None)
+    put(store, 0, row(None, "a", "new"), epoch=2, by_event_time=False, window_seconds=None)
     assert [item["rows"][0]["value"] for item in store.history("p", "o", 10)] == ["new", 2, 1]
     assert shown(client) == (None, [("a", "new")])
 
@@ -162,6 +170,35 @@ def test_a_batch_without_rows_moves_the_watermark_and_keeps_the_rows(
     assert document is not None
     assert document["watermark"] == "2023-10-01T12:01:00Z"
     assert document["rows"] == [{"key": "a", "value": 1}]
+
+
+@pytest.mark.parametrize("rows", [[], [row(None, "x", 9)]], ids=["no rows", "no event time"])
+@pytest.mark.parametrize("window_seconds", [None, 60.0])
+def test_a_batch_with_nothing_to_show_takes_nothing_away(
+    store: ResultStore, client: Redis, rows: list[ResultRow], window_seconds: float | None
+) -> None:
+    put(store, 0, row(0, "a", 1), row(1, "a", 2), window_seconds=window_seconds)
+    store.set_hold("p", "o", "passed", NOON, 1.0)
+    put(store, 1, *rows, window_seconds=window_seconds, watermark=1_696_161_660.0)
+    assert shown(client) == (iso(NOON + 60_000), [("a", 2)])
+    assert len(store.history("p", "o", 10)) == 2
+    store.set_hold("p", "o", "failed", None, 2.0)
+    assert shown(client) == (iso(NOON), [("a", 1)]), "what had passed is known as before"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_empty_batch_of_another_kind_of_output_leaves_what_is_served_until_there_are_rows(
+    store: ResultStore, client: Redis, before: bool
+) -> None:
+    first = row(0, "a", 1) if before else row(None, "a", 1)
+    put(store, 0, first, by_event_time=before, window_seconds=None)
+    served = shown(client)
+    put(store, 1, by_event_time=not before, window_seconds=None)
+    assert shown(client) == served == (iso(NOON) if before else None, [("a", 1)])
+    second = row(None, "a", 2) if before else row(1, "a", 2)
+    put(store, 2, second, by_event_time=not before, window_seconds=None)
+    assert shown(client) == (None if before else iso(NOON + 60_000), [("a", 2)])
+    assert len(store.history("p", "o", 10)) == 1
 
 
 def test_a_row_without_event_time_among_others_is_streamed_and_not_published(
@@ -218,9 +255,9 @@ def test_an_older_verdict_does_not_replace_a_newer_one(store: ResultStore, clien
 
 
 def test_outputs_without_event_time_are_withheld_by_batch(store: ResultStore, client: Redis) -> None:
-    put(store, 0, row(None, "a", 0), window_seconds=None)
+    put(store, 0, row(None, "a", 0), by_event_time=False, window_seconds=None)
     store.set_hold("p", "o", "passed", None, 1.0)
-    put(store, 1, row(None, "a", 1), window_seconds=None)
+    put(store, 1, row(None, "a", 1), by_event_time=False, window_seconds=None)
     store.set_hold("p", "o", "failed", None, 2.0)
     assert shown(client) == (None, [("a", 0)])
     store.set_hold("p", "o", "passed", None, 3.0)
@@ -256,7 +293,7 @@ def test_a_renamed_key_takes_the_old_document_away_but_never_anothers(
 
 
 def test_an_output_that_gains_event_times_starts_its_history_anew(store: ResultStore, client: Redis) -> None:
-    put(store, 0, row(None, "a", 0), window_seconds=None)
+    put(store, 0, row(None, "a", 0), by_event_time=False, window_seconds=None)
     put(store, 1, row(0, "a", 1))
     assert [item["event_time"] for item in store.history("p", "o", 10)] == [iso(NOON)]
     assert shown(client) == (iso(NOON), [("a", 1)])

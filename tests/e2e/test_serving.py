@@ -77,6 +77,7 @@ def publish(
         published_key="latest_serving",
         keep=3,
         watermark=watermark,
+        by_event_time=True,
         window_seconds=60.0,
     )
 

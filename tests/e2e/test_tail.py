@@ -116,6 +116,7 @@ def published(redis_server: Any, service_settings: Settings) -> Iterator[Callabl
             published_key="latest_tail_e2e",
             keep=10,
             watermark=None,
+            by_event_time=True,
             window_seconds=0.0,
         )
 

@@ -159,6 +159,13 @@ def test_a_header_without_the_contracts_columns_is_refused(tmp_path: Path) -> No
     assert "timestamp, value" in str(caught.value)
 
 
+def test_a_header_with_a_column_twice_is_refused_and_other_columns_may_repeat(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "timestamp,value,value\n2023-10-01,1,2\n")
+    with pytest.raises(UsageError, match="the column 'value' twice"):
+        sent(path)
+    assert sent(written(tmp_path / "b.csv", "value,,\n1,,\n")) == [{"value": 1, "": ""}]
+
+
 def test_a_quote_that_never_closes_is_an_error_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'timestamp,name\n2023-10-01,"' + "x" * 2000 + "\n")
     with pytest.raises(HeadgateError, match=r"a\.csv:2: not CSV"):
@@ -252,3 +259,73 @@ def test_a_text_file_looks_shifts_and_keys_by_its_pattern(tmp_path: Path) -> Non
         (b"23/10/03 00:00:00 WARN \xff", b"WARN"),
     ]
     assert file.reads_back(OCTOBER + 365 * DAY)
+
+
+@pytest.mark.parametrize("time", ["[1]", "{}", "true", "null", "NaN", "1e22", "[[1]]"])
+@pytest.mark.parametrize("column_format", [None, "epoch_seconds", "yyyy-MM-dd"])
+def test_a_time_of_the_wrong_kind_is_no_time_and_its_line_goes_as_it_is(
+    tmp_path: Path, time: str, column_format: str | None
+) -> None:
+    columns = [{"name": "t", "type": "timestamp", "format": column_format}]
+    source = Source.model_validate({"topic": "t", "columns": columns, "event_time": {"column": "t"}})
+    line = b'{"t": %s}' % time.encode()
+    path = written(tmp_path / "a.jsonl", line + b"\n")
+    file = record_file(path, source, event_time_column(source), max_line=1000, key=None)
+    look = file.look(None, no_watch)
+    assert (look.records, look.timed) == (1, 0)
+    assert [json.loads(item.value) for item in file.records(DAY)] == [json.loads(line)] or time == "NaN"
+
+
+HALF = b'{"name": "\\ud800", "timestamp": "2023-10-01"}'
+
+
+def test_half_a_character_in_json_is_sent_as_it_came_and_can_be_a_key(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", HALF + b"\n")
+    assert [tuple(item) for item in opened(path, "name").records(0)] == [(HALF, b"\xed\xa0\x80")]
+    (shifted,) = opened(path, "name").records(DAY)
+    assert shifted.value == HALF.replace(b"10-01", b"10-02")
+
+
+def test_half_a_character_in_a_csv_cell_leaves_the_cell_text(tmp_path: Path) -> None:
+    content = b'name,tags\n"caf\xe9","[""\\ud800""]"\nb,"[""\\u00e9 \\ud83d\\ude00"",""caf\xe9""]"\n'
+    first, second = opened(written(tmp_path / "a.csv", content), "name").records(0)
+    assert first.key == b"caf\xe9"
+    assert first.value == b'{"name": "caf\xe9", "tags": "[\\"\\\\ud800\\"]"}'
+    assert second.value == '{"name": "b", "tags": ["é 😀", "caf'.encode() + b'\xe9"]}'
+
+
+def test_a_cell_that_is_nested_too_deep_stays_text_and_such_a_line_goes_as_it_is(tmp_path: Path) -> None:
+    deep = "[" * 100_000
+    (record,) = sent(written(tmp_path / "a.csv", f'name,tags\na,"{deep}"\n'))
+    assert record["tags"] == deep
+    for depth in range(900, 1000, 3):
+        line = b'{"timestamp": "2023-10-01", "name": ' + b"[" * depth + b"]" * depth + b"}"
+        (item,) = opened(written(tmp_path / "a.jsonl", line), "name").records(DAY)
+        assert item.value in {line, line.replace(b"10-01", b"10-02")}
+
+
+def test_a_header_cell_over_the_limit_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "timestamp," + "x" * 2000 + "\n2023-10-01,1\n")
+    with pytest.raises(HeadgateError, match=r"a\.csv:1: not CSV: field larger than field limit"):
+        sent(path, max_line=1000)
+
+
+def test_a_header_over_two_lines_is_one_header(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", 'timestamp,"a\nb"\n2023-10-01,1\n')
+    assert sent(path) == [{"timestamp": "2023-10-01", "a\nb": "1"}]
+
+
+def test_a_compressed_file_that_is_damaged_inside_says_after_which_line(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(b"".join(b"line %d %d\n" % (i, i * i) for i in range(100_000))))
+    whole[len(whole) // 2 : len(whole) // 2 + 64] = b"\xff" * 64
+    path = written(tmp_path / "a.gz", bytes(whole))
+    with pytest.raises(HeadgateError, match="cannot be read"), FileReader(path, 100) as reader:
+        list(reader)
+
+
+def test_a_file_that_is_gone_when_it_is_sent_is_an_error_with_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", "{}\n")
+    file = opened(path)
+    path.unlink()
+    with pytest.raises(HeadgateError, match=r"a\.jsonl cannot be read"):
+        list(file.records(0))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -150,6 +151,8 @@ def test_an_unknown_pipeline_or_source_names_those_there_are(settings: Settings)
     [
         (Request(rate=0), "--rate 0"),
         (Request(rate=-1.5), "--rate -1.5"),
+        (Request(rate=float("nan")), "--rate nan"),
+        (Request(rate=float("inf")), "--rate inf"),
         (Request(count=-1), "--count -1"),
         (Request(key="nope"), "no such column"),
         (Request(late_ok=True), "are for files"),
@@ -233,6 +236,28 @@ def test_a_file_without_times_cannot_be_shifted(tmp_path: Path) -> None:
     file = TextFile(tmp_path / "a.log", source, event_time_column(source), max_line=100, key=None)
     with pytest.raises(RefusedError, match="no record has a time"):
         shift_to(PLACE, file, file.look(None, no_watch), 0)
+
+
+def test_a_file_with_a_time_far_out_of_place_cannot_be_shifted(tmp_path: Path) -> None:
+    source = text_source()
+    (tmp_path / "a.log").write_text("2023-10-01 12:00:00\n9999-12-31 23:59:59\n")
+    file = TextFile(tmp_path / "a.log", source, event_time_column(source), max_line=100, key=None)
+    with pytest.raises(RefusedError, match="would begin before the year 1"):
+        shift_to(PLACE, file, file.look(None, no_watch), int(time.time() * 1e6))
+
+
+def test_times_that_cannot_be_made_up_are_refused_before_anything_is_sent(settings: Settings) -> None:
+    target = target_of(settings, "realtime-data", None, quiet)
+    odd = [column.model_copy(update={"format": "G yyyy"}) for column in target.source.columns[:1]]
+    target = replace(target, source=target.source.model_copy(update={"columns": tuple(odd)}))
+    with pytest.raises(RefusedError, match="cannot be made up"):
+        make_order(settings, target, Request(), quiet, no_watch)
+
+
+def test_a_count_of_any_size_is_a_count(settings: Settings) -> None:
+    target = target_of(settings, "realtime-data", None, quiet)
+    made = make_order(settings, target, Request(count=10**30), quiet, no_watch)
+    assert next(made.records).value
 
 
 def test_a_file_from_the_future_is_warned_about() -> None:

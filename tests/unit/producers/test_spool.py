@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.errors import ServiceError, UnavailableError
+from producers import segments
+from producers import spool as spools
 from producers.records import MAGIC, Damage, Framed, Record, frame, frames
-from producers.spool import Handed, Spool, SpoolFullError
+from producers.segments import Handed
+from producers.spool import Spool, SpoolFullError
+from tests.helpers.full_disk import Disk
 
 
 def record(number: int, size: int = 0) -> Record:
@@ -212,3 +218,130 @@ def test_no_record_is_lost_and_none_arrives_twice_in_one_life(
     assert sorted([*arrived, *numbers(spool)]) == list(range(written))
     spool.close()
     assert said == []
+
+
+# -- a disk that has no room -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(segments, "FileIO", disk.opened)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    return disk
+
+
+@pytest.mark.parametrize("room", range(0, 90, 7))
+def test_a_disk_that_is_full_inside_a_record_costs_no_record_that_was_taken(
+    opened: Callable[..., Spool], disk: Disk, said: list[str], room: int
+) -> None:
+    with opened() as spool:
+        spool.append([record(0), record(1)])
+        disk.room = room
+        with pytest.raises(SpoolFullError, match="is full: 2 records"):
+            spool.append([record(2, 200)])
+        disk.room = None
+        spool.append([record(3), record(4)])
+        assert numbers(spool) == [0, 1, 3, 4]
+    with opened() as spool:
+        assert numbers(spool) == [0, 1, 3, 4]
+    assert said == []
+
+
+@pytest.mark.parametrize("room", [0, 5])
+def test_a_disk_without_room_for_a_new_file_is_a_full_spool_and_leaves_no_file(
+    opened: Callable[..., Spool], disk: Disk, said: list[str], room: int
+) -> None:
+    disk.room = room
+    with opened() as spool:
+        with pytest.raises(SpoolFullError, match="is full"):
+            spool.append([record(0)])
+        assert not list(spool.folder.rglob("*.seg"))
+        disk.room = None
+        spool.append([record(1)])
+        assert numbers(spool) == [1]
+    assert said == []
+
+
+def test_a_record_that_could_not_be_cut_off_again_ends_its_file(
+    opened: Callable[..., Spool], disk: Disk, said: list[str]
+) -> None:
+    with opened() as spool:
+        spool.append([record(0)])
+        disk.room, disk.cuts = 10, False
+        with pytest.raises(SpoolFullError):
+            spool.append([record(1)])
+        disk.room, disk.cuts = None, True
+        spool.append([record(2)])
+        assert numbers(spool) == [0, 2]
+    with opened() as spool:
+        assert numbers(spool) == [0, 2]
+    assert len(said) == 1
+    assert "ends in the middle of a record" in said[0]
+
+
+def test_a_disk_that_cannot_be_synced_is_a_full_spool_and_the_next_record_has_a_new_file(
+    opened: Callable[..., Spool], disk: Disk
+) -> None:
+    with opened() as spool:
+        spool.append([record(0)])
+        disk.syncs = False
+        with pytest.raises(SpoolFullError, match="is full") as caught:
+            spool.sync()
+        assert "Input/output error" in str(caught.value)
+        disk.syncs = True
+        spool.append([record(1)])
+        spool.sync()
+        assert len(list(spool.folder.rglob("*.seg"))) == 2
+        assert numbers(spool) == [0, 1]
+
+
+def test_a_refused_record_that_does_not_fit_leaves_the_others_readable(
+    opened: Callable[..., Spool], disk: Disk
+) -> None:
+    with opened() as spool:
+        path = spool.refuse(record(1), "too large")
+        disk.room = 20
+        with pytest.raises(SpoolFullError):
+            spool.refuse(record(2), "too large")
+        disk.room = None
+        spool.refuse(record(3), "too large")
+    items = list(frames(memoryview(path.read_bytes()), 0))
+    assert [item.record.value for item in items if isinstance(item, Framed)] == [b"1", b"3"]
+
+
+def test_a_spool_on_a_full_disk_can_be_sent_and_says_that_records_can_repeat(
+    opened: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    with opened() as spool:
+        spool.append(record(number) for number in range(1500))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(spools, "own_folder", full)
+    with opened() as spool:
+        for _ in range(1200):
+            handed = spool.take()
+            assert handed is not None
+            spool.acknowledge(handed)
+        assert spool.records == 300
+    assert len(said) == 1
+    assert "can be sent again" in said[0]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match="file/spool cannot be used: Not a directory"):
+        Spool(tmp_path / "file" / "spool", report=print)
+
+
+def test_files_that_change_under_the_producer_are_told_and_no_traceback(opened: Callable[..., Spool]) -> None:
+    with opened() as spool:
+        spool.append([record(0)])
+        spool.sync()
+        (file,) = spool.folder.rglob("*.seg")
+        file.write_bytes(MAGIC)
+        with pytest.raises(ServiceError, match="1 records cannot be read"):
+            spool.take()

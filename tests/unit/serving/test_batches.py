@@ -15,7 +15,7 @@ def row(at: int | None, key: str = "k") -> ResultRow:
 
 
 def test_only_event_times_that_can_be_kept_are_sent() -> None:
-    batch = prepare([row(at) for at in (5, 1, 4, 2, 3)], batch_id=0, epoch=1, keep=2, window_seconds=0)
+    batch = prepare([row(at) for at in (5, 1, 4, 2, 3)], batch_id=0, epoch=1, keep=2, by_event_time=True)
     assert [score for score, *_ in batch.rows] == [4, 5]
     assert batch.newest_left_out == 3
     assert len(batch.tail) == 5, "the live stream shows late results as well"
@@ -23,23 +23,27 @@ def test_only_event_times_that_can_be_kept_are_sent() -> None:
 
 def test_rows_of_one_event_time_stand_together() -> None:
     rows = [row(1, "a"), row(2, "a"), row(1, "b"), row(2, "b")]
-    batch = prepare(rows, batch_id=0, epoch=1, keep=9, window_seconds=0)
+    batch = prepare(rows, batch_id=0, epoch=1, keep=9, by_event_time=True)
     assert [score for score, *_ in batch.rows] == [1, 1, 2, 2]
 
 
 def test_an_output_without_event_time_is_one_group_per_batch() -> None:
-    batch = prepare([row(None, "a"), row(None, "b")], batch_id=7, epoch=1, keep=1, window_seconds=None)
+    batch = prepare([row(None, "a"), row(None, "b")], batch_id=7, epoch=1, keep=1, by_event_time=False)
     assert batch.mode == "arrival"
     assert {name for _, name, *_ in batch.rows} == {"batch:7"}
 
 
-def test_a_batch_without_rows_follows_the_outputs_own_mode() -> None:
-    assert prepare([], batch_id=0, epoch=1, keep=1, window_seconds=0).mode == "event"
-    assert prepare([], batch_id=0, epoch=1, keep=1, window_seconds=None).mode == "arrival"
+@pytest.mark.parametrize("rows", [[], [row(None, "a"), row(None, "b")]])
+def test_whether_event_times_count_is_the_contracts_word_and_not_read_off_the_rows(
+    rows: list[ResultRow],
+) -> None:
+    batch = prepare(rows, batch_id=0, epoch=1, keep=1, by_event_time=True)
+    assert (batch.mode, batch.rows, len(batch.tail)) == ("event", (), len(rows))
+    assert prepare(rows, batch_id=0, epoch=1, keep=1, by_event_time=False).mode == "arrival"
 
 
 def test_the_tail_says_how_many_rows_it_left_out() -> None:
-    batch = prepare([row(at) for at in range(600)], batch_id=0, epoch=1, keep=1, window_seconds=0)
+    batch = prepare([row(at) for at in range(600)], batch_id=0, epoch=1, keep=1, by_event_time=True)
     entries = [json.loads(entry) for entry in batch.tail]
     assert (len(entries), entries[0]["omitted"], "omitted" in entries[1]) == (500, 100, False)
     assert entries[-1]["body"] == {"at": 599}

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 
+from serving.moments import iso
 from spark.rows import result_rows
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
@@ -62,3 +63,10 @@ def test_times_that_python_does_not_know_are_null_and_stop_nothing():
     found = result_rows(table(at=beyond), ["at"], "at")
     assert [row.body["at"] for row in found] == [None, None, "1970-01-01T00:00:00Z"]
     assert [row.event_time_ms for row in found] == [None, None, 0]
+
+
+def test_the_last_moment_of_the_calendar_stays_in_it():
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    (row,) = result_rows(table(at=pa.array([last], pa.timestamp("us", tz="UTC"))), [], "at")
+    assert row.event_time_ms == 253_402_300_799_999
+    assert iso(row.event_time_ms) == "9999-12-31T23:59:59.999Z"
