@@ -86,8 +86,8 @@ def _source_frame(
     except PySparkException as error:
         problems.append({"at": ["sources", name, "columns"], "message": _first_line(error)})
         return None
-    for i, rule in enumerate(source.rules):
-        for message in _failing_constants(spark, parse_rule(rule.expect, source_columns(source))):
+    for i, each in enumerate(source.rules):
+        for message in _failing_constants(spark, parse_rule(each.expect, source_columns(source))):
             problems.append({"at": ["sources", name, "rules", i, "expect"], "message": message})
     with_rules = contract.model_copy(update={"outputs": {}})
     numbers = {rule.name: i for i, rule in enumerate(source.rules)}
