@@ -76,7 +76,7 @@ def _data_routes(app: Flask, snapshot: Callable[[], PlatformSnapshot], registry:
 
 
 def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], PlatformSnapshot]) -> None:
-    airflow = f"http://{settings.airflow.host}:{settings.airflow.port}"
+    airflow = settings.airflow.url
 
     def render(template: str) -> str:
         now = snapshot()

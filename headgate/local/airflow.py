@@ -61,8 +61,7 @@ class AirflowHome:
 
 
 def airflow_of(settings: Settings) -> AirflowHome:
-    url = f"http://{settings.airflow.host}:{settings.airflow.port}"
-    return AirflowHome(settings.state / "airflow", settings.home / "dags", url)
+    return AirflowHome(settings.state / "airflow", settings.home / "dags", settings.airflow.url)
 
 
 def loopback() -> str:
