@@ -6,7 +6,6 @@ import configparser
 import io
 import json
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from headgate.errors import ServiceError
 from headgate.local import secrets
+from headgate.local.execute import run_within
 from headgate.settings import Settings
 
 __all__ = [
@@ -148,14 +148,8 @@ def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
     wanted = version("apache-airflow")
     if home.database.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return False
-    done = subprocess.run(
-        [executable(), "db", "migrate"],
-        env={**environ, **home.environ},
-        capture_output=True,
-        text=True,
-        timeout=MIGRATE_SECONDS,
-        check=False,
-    )
+    command = [executable(), "db", "migrate"]
+    done = run_within(MIGRATE_SECONDS, "`airflow db migrate`", command, {**environ, **home.environ})
     if done.returncode != 0:
         raise ServiceError(
             f"`airflow db migrate` failed:\n{(done.stdout + done.stderr).strip()[-3000:]}",
