@@ -1,7 +1,8 @@
 """The `headgate` command. Each part registers its verbs; errors become text and an exit code here.
 
-Exit codes: 0 done · 1 failed, also by what nobody foresaw · 2 plan has changes · 3 refused · 4 not found · 64 usage ·
-65 contract · 69 a service does not answer · 70 a service answered with an error · 78 settings.
+Exit codes: 0 done · 1 failed, also by what nobody foresaw · 2 plan has changes · 3 refused ·
+4 not found · 64 usage · 65 contract · 69 a service does not answer · 70 a service answered with an error ·
+78 settings.
 """
 
 from __future__ import annotations
