@@ -141,8 +141,11 @@ def _supervision(
 def _driver(
     status: StreamStatus | None, report: DriverReport | None, applied: AppliedContract | None
 ) -> dict[str, Any]:
-    alive = status.driver_alive if status is not None else (report.alive if report else None)
     driver = _newest(status, report)
+    alive = status.driver_alive if status is not None else None
+    if alive is None and report is not None and driver is report.status:
+        # The supervisor does not answer, or has just started and not looked yet: the file speaks.
+        alive = report.alive
     current = bool(alive and driver)
     running = driver.contract_hash if driver and current else None
     if running is None and status is not None and status.desired is Desired.RUNNING:

@@ -147,6 +147,22 @@ def test_a_report_of_an_older_epoch_does_not_speak_for_the_new_driver() -> None:
     assert found.metrics_port == 40001 and found.driver_alive is True
 
 
+def test_before_the_supervisors_first_look_the_drivers_own_report_speaks() -> None:
+    restarted = _supervised(driver=None, driver_alive=None)
+    found = orders(readings(supervised=restarted))
+    assert (found.driver_alive, found.metrics_port) == (True, 40001)
+    assert "driver gone" not in found.conditions
+    dead = orders(readings(supervised=restarted, drivers={"orders": DriverReport(driver(), False)}))
+    assert dead.driver_alive is False and "driver gone" in dead.conditions
+
+
+def test_a_report_of_an_older_epoch_does_not_stand_in_for_a_look() -> None:
+    restarted = _supervised(driver=None, driver_alive=None)
+    old = {"orders": DriverReport(driver(epoch=3), True)}
+    assert orders(readings(supervised=restarted, drivers=old)).driver_alive is None
+    assert orders(readings(supervised=restarted, drivers={})).driver_alive is None
+
+
 def test_the_verdict_is_that_of_the_worst_output() -> None:
     both = (verdict(), OutputVerdict("total", "errored", "", NOW, None))
     assert orders(readings(stored=Stored({"orders": both}))).verdict == "errored"
