@@ -135,7 +135,8 @@ def _tone(item: PipelineSnapshot) -> str:
 
 
 def _troubled(item: PipelineSnapshot) -> bool:
-    return any(word in text for text in item.conditions for word in ("stalled", "not running", "gone"))
+    told = any(word in text for text in item.conditions for word in ("stalled", "not running", "gone"))
+    return told or bool(item.forgotten)
 
 
 def _mark(item: PipelineSnapshot) -> str:
@@ -155,6 +156,8 @@ def _runbook(item: PipelineSnapshot) -> str:
     """The runbook that fits what is seen."""
     if item.state == Phase.PARKED:
         name = "StreamParked"
+    elif item.forgotten:
+        name = "StreamForgotten"
     elif any("stalled" in text for text in item.conditions):
         name = "StreamStalled"
     elif item.verdict == "failed":

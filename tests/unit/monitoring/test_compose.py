@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from monitoring_examples import (
     NOW,
     applied,
@@ -77,6 +78,30 @@ def test_an_applied_pipeline_that_never_started_is_stopped_and_says_how_to_start
     found = orders(empty)
     assert (found.state, found.desired, found.generation, found.restarts) == ("stopped", "stopped", 0, 0)
     assert found.reason == "never started; next: headgate start orders"
+    assert found.forgotten is False
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        {"drivers": {}},
+        {"checkpoints": {"orders": CheckpointReading()}},
+        {"drivers": {}, "checkpoints": {"orders": CheckpointReading(lineage="l1")}},
+    ],
+    ids=["a checkpoint", "a live driver", "a lineage without a commit"],
+)
+def test_a_stream_that_has_run_and_has_no_record_is_unknown_and_never_called_new(
+    traces: dict[str, Any],
+) -> None:
+    found = orders(readings(supervised=Supervised({}, {}, NOW), **traces))
+    assert (found.state, found.desired, found.forgotten) == ("unknown", "unknown", True)
+    assert "the supervisor does not know a stream that has run" in found.conditions
+    assert "never started" not in found.reason
+
+
+def test_only_a_supervisor_that_answers_can_have_forgotten() -> None:
+    assert orders().forgotten is False
+    assert orders(readings(supervised=None)).forgotten is None
 
 
 def test_a_driver_that_runs_another_contract_is_marked() -> None:
