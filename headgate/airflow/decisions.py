@@ -96,8 +96,6 @@ def first_commit(
     """
     if status.owner is None or _run(status.owner) != _run(owner):
         return False
-    if status.owner.clear_number < owner.clear_number:
-        return False
     driver = status.driver
     if driver is None or driver.generation != status.generation or driver.epoch != status.epoch:
         return False

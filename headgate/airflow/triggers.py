@@ -229,24 +229,26 @@ class FirstCommitTrigger(_StreamPoll):
         looked = time.monotonic()
         while True:
             status = await self._status()
-            if status is not None and first_commit(status, self.owner, self.queries):
-                yield TriggerEvent({"committed": True, "progress": snapshot(status)})
-                return
-            if time.monotonic() - looked >= REPORT_SECONDS:
+            committed = status is not None and first_commit(status, self.owner, self.queries)
+            if committed or time.monotonic() - looked >= REPORT_SECONDS:
                 looked = time.monotonic()
-                ended = await self._stream_task_ended()
-                if ended:
-                    yield TriggerEvent({"committed": False, "state": ended})
+                state = await self._stream_task_state()
+                # One that was cleared with this task has yet to order: what is committed is the old run's.
+                if committed and status is not None and state == "deferred":
+                    yield TriggerEvent({"committed": True, "progress": snapshot(status)})
+                    return
+                if is_final(state) or state == stopping.GONE:
+                    yield TriggerEvent({"committed": False, "state": state})
                     return
             await asyncio.sleep(self.poll_seconds)
 
-    async def _stream_task_ended(self) -> str:
+    async def _stream_task_state(self) -> str:
+        """Empty when it has none, or when Airflow's API is away."""
         try:
-            state = await asyncio.wait_for(stopping.task_state(self.owner), CALL_SECONDS)
+            return await asyncio.wait_for(stopping.task_state(self.owner), CALL_SECONDS) or ""
         except Exception as error:  # noqa: BLE001 -- Airflow's API is away: unknown, ask again later
             self.log.warning("the state of %s is unknown: %r", self.owner.label, error)
             return ""
-        return (state or "") if is_final(state) or state == stopping.GONE else ""
 
 
 def _lost(stream: str) -> str:

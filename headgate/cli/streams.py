@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.cli.output import out, print_json, print_table, progress, say
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, NotFoundError
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -44,10 +44,17 @@ def start(
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Start a stream from its checkpoint, with the applied contract."""
+    """Start a stream from its checkpoint, with the applied contract; one that runs is left as it is."""
     settings = _settings()
     contract = _contract(settings, pipeline)
     with _client(settings) as client:
+        wanted = _already_wanted(client, pipeline)
+        if wanted is not None:
+            holder = wanted.owner.label if wanted.owner else "nobody"
+            say(f"{pipeline} is wanted already, held by {holder}.")
+            say(f"To stop it and start it from its checkpoint: headgate restart {pipeline}")
+            _show(wanted, as_json)
+            return
         status = client.ensure(
             pipeline,
             pipeline=pipeline,
@@ -132,6 +139,18 @@ def events(
         return
     columns = ("AT", "WHAT", "PHASE", "GEN", "EPOCH", "BY", "DETAIL")
     print_table(columns, [_event_row(event) for event in found])
+
+
+def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | None:
+    """The stream, if an order to run it stands: another one would take it from who holds it."""
+    from headgate.streams.model import Desired, Phase
+
+    try:
+        status = client.status(pipeline)
+    except NotFoundError:
+        return None
+    stands = status.desired is Desired.RUNNING and status.phase not in (Phase.PARKED, Phase.RETIRED)
+    return status if stands else None
 
 
 def _await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:

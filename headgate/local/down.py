@@ -19,6 +19,7 @@ ACTOR = "headgate down"
 # A batch of half a million records has to end; past this a driver is killed and repeats its batch later.
 SUSPEND_SECONDS = 90.0
 KILL_SECONDS = 10.0
+ANSWER_SECONDS = 15.0  # a supervisor that was killed is back and leads within so long
 PAUSE = 0.2
 
 Report = Callable[[str, float], None]
@@ -39,6 +40,8 @@ def down(settings: Settings, report: Report) -> bool:
         stopped |= _stop_streams(platform, report)
         for wave in (wave for wave in waves if wave[0].group == "base"):
             stopped |= _stop_wave(platform, wave, report)
+            # What a supervisor that could not be asked has started meanwhile: it is gone now.
+            end_drivers(settings.state, SUSPEND_SECONDS, KILL_SECONDS)
         stopped |= _stop_leftovers(platform, report)
         if platform.manager.running:
             began = time.monotonic()
@@ -51,11 +54,13 @@ def down(settings: Settings, report: Report) -> bool:
 def _stop_streams(platform: Platform, report: Report) -> bool:
     """Every driver commits its running batch and ends; the supervisor keeps what is desired."""
     state = platform.settings.state
+    began = time.monotonic()
+    # Before anybody looks for drivers: one that is about to be started again must not be.
+    suspended = _suspend(platform)
     streams = sorted({process.stream for process in live_drivers(state)})
     if not streams and not live_processes(state):
         return False
-    began = time.monotonic()
-    if _suspend(platform):
+    if suspended:
         deadline = time.monotonic() + SUSPEND_SECONDS
         while live_processes(state) and time.monotonic() < deadline:
             time.sleep(PAUSE)
@@ -67,14 +72,26 @@ def _stop_streams(platform: Platform, report: Report) -> bool:
 
 
 def _suspend(platform: Platform) -> bool:
-    """Ask the supervisor; False when it is dead, and the drivers have to be asked themselves."""
+    """Ask the supervisor, which may be restarting; False when it is dead or does not answer in time."""
     from headgate.streams.client import client_from
 
-    try:
-        client_from(platform.settings).suspend(ACTOR)
-    except HeadgateError:
-        return False
-    return True
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while _lives(platform, "supervisor"):
+        try:
+            with client_from(platform.settings) as client:
+                client.suspend(ACTOR)
+        except HeadgateError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PAUSE)
+        else:
+            return True
+    return False
+
+
+def _lives(platform: Platform, name: str) -> bool:
+    record = read_record(platform.layout.records, name)
+    return record is not None and bool(family(record))
 
 
 def _stop_wave(platform: Platform, wave: Sequence[Service], report: Report) -> bool:
@@ -85,7 +102,7 @@ def _stop_wave(platform: Platform, wave: Sequence[Service], report: Report) -> b
 def _stop(platform: Platform, service: Service, report: Report) -> bool:
     began = time.monotonic()
     record = read_record(platform.layout.records, service.name)
-    lived = record is not None and bool(family(record))
+    lived = _lives(platform, service.name)
     if platform.manager.running:
         platform.manager.stop(service.name)
     if record is not None:

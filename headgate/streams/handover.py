@@ -16,7 +16,9 @@ import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from headgate.streams.model import DriverStatus
 
@@ -38,6 +40,8 @@ __all__ = [
 
 
 _DRIVER_LOCK = "driver.lock"
+
+N = TypeVar("N")
 
 
 class UnreadableNote(ValueError):
@@ -127,22 +131,12 @@ def write_exit(folder: Path, epoch: int, note: ExitNote) -> None:
 
 def runner_note(folder: Path, epoch: int) -> RunnerNote | None:
     """None if there is none. Raises UnreadableNote."""
-    path = folder / f"runner-{epoch}.json"
-    data = _read(path)
-    try:
-        return RunnerNote(**data) if data is not None else None
-    except TypeError as error:
-        raise UnreadableNote(f"{path}: {error}") from error
+    return _note(folder / f"runner-{epoch}.json", RunnerNote)
 
 
 def exit_note(folder: Path, epoch: int) -> ExitNote | None:
     """None if there is none. Raises UnreadableNote."""
-    path = folder / f"exit-{epoch}.json"
-    data = _read(path)
-    try:
-        return ExitNote(**data) if data is not None else None
-    except TypeError as error:
-        raise UnreadableNote(f"{path}: {error}") from error
+    return _note(folder / f"exit-{epoch}.json", ExitNote)
 
 
 def read_report(folder: Path) -> DriverStatus | None:
@@ -153,7 +147,7 @@ def read_report(folder: Path) -> DriverStatus | None:
         return None
     try:
         return DriverStatus.from_json(data)
-    except (TypeError, AttributeError, KeyError) as error:
+    except ValueError as error:
         raise UnreadableNote(f"{path}: {error}") from error
 
 
@@ -163,6 +157,14 @@ def drop_old(folder: Path, epoch: int, keep: int = 20) -> None:
         match = re.fullmatch(r"(?:runner|exit)-(\d+)\.(?:json|lock)", path.name)
         if match and int(match[1]) <= epoch - keep:
             path.unlink(missing_ok=True)
+
+
+def _note(path: Path, kind: type[N]) -> N | None:
+    data = _read(path)
+    try:
+        return TypeAdapter(kind).validate_python(data) if data is not None else None
+    except ValueError as error:
+        raise UnreadableNote(f"{path}: {error}") from error
 
 
 def _lock(folder: Path, epoch: int) -> Path:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 __all__ = [
     "Desired",
@@ -49,7 +52,10 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who ordered a stream. `kind` is `airflow` or `cli`; for Airflow the task instance is named."""
+    """Who ordered a stream. `kind` is `airflow` or `cli`; for Airflow the try of a task instance is named.
+
+    The clear number is a note for people: it is the DAG run's, so clearing any other task raises it.
+    """
 
     kind: str
     user: str = ""
@@ -57,7 +63,7 @@ class Owner:
     run_id: str = ""
     task_id: str = ""
     try_number: int = 0
-    clear_number: int = 0
+    clear_number: int = field(default=0, compare=False)
 
     @property
     def label(self) -> str:
@@ -113,14 +119,16 @@ class DriverStatus:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DriverStatus:
-        """A report of a newer driver may hold more than is known here; that is left out."""
-        known = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
-        fields = QueryProgress.__dataclass_fields__
-        queries = {
-            name: QueryProgress(**{key: value for key, value in query.items() if key in fields})
-            for name, query in data.get("queries", {}).items()
-        }
-        return cls(**{**known, "queries": queries})
+        """A report of a newer driver may hold more than is known here; that is left out.
+
+        Raises ValueError for a value of another type: the file is the driver's, and its readers go on.
+        """
+        return _report_adapter().validate_python(data)
+
+
+@lru_cache(maxsize=1)
+def _report_adapter() -> TypeAdapter[DriverStatus]:
+    return TypeAdapter(DriverStatus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from headgate.streams import handover, proc, processes
 from headgate.streams.failures import Diagnosis, diagnose, diagnose_exit
 from headgate.streams.model import DriverStatus, FailureClass, Phase
 from headgate.streams.record import Incarnation, StreamRecord
-from headgate.streams.steps import Life, Seen
+from headgate.streams.steps import OUT_OF_SIGHT, Life, Seen
 
 __all__ = ["Look", "Observer", "newest_claim"]
 
@@ -78,7 +78,8 @@ class Observer:
         claimed = newest_claim(self._checkpoints, record.pipeline)
         if incarnation is None or incarnation.ended_at is not None:
             self._drop(incarnation)
-            life = Life.REMAINS if record.epoch and self._leftovers(folder) else Life.NONE
+            left = record.epoch and not _waits_out_of_sight(record, incarnation) and self._leftovers(folder)
+            life = Life.REMAINS if left else Life.NONE
             return Look(Seen(life, claimed_epoch=claimed), incarnation, report, problem)
         known, trouble = _with_processes(folder, incarnation)
         own = report if report is not None and report.epoch == incarnation.epoch else None
@@ -95,7 +96,7 @@ class Observer:
         return Look(seen, known, report, problem or trouble)
 
     def _life(self, folder: Path, known: Incarnation) -> Seen:
-        if known.host not in ("", self._host) and not _gone_with_its_container(folder, known):
+        if known.host not in ("", self._host) and not _is_here(folder, known):
             return Seen(Life.ELSEWHERE, host=known.host)
         if processes.is_driver(known.driver_pid, known.driver_ticks, known.nonce):
             self._waiting.pop(known.nonce, None)
@@ -163,8 +164,18 @@ class Observer:
         return from_log if from_log.failure is not FailureClass.UNKNOWN else found
 
 
-def _gone_with_its_container(folder: Path, known: Incarnation) -> bool:
-    """Another host name on the same kernel is another container: there the folder's lock tells."""
+def _waits_out_of_sight(record: StreamRecord, incarnation: Incarnation | None) -> bool:
+    """A driver that could not be seen may come into sight: it is nobody's to kill before the next order."""
+    ending = incarnation.ending if incarnation is not None else None
+    return ending is not None and ending.how == OUT_OF_SIGHT and not record.superseded
+
+
+def _is_here(folder: Path, known: Incarnation) -> bool:
+    """Whether an incarnation of another host name is this machine's to judge. A host's name can change, so
+    what is seen here is here. On the same kernel another container is hidden: there the folder's lock tells.
+    """
+    if processes.remains(known.nonce) or processes.runners_of(known.nonce):
+        return True
     return known.boot_id == proc.boot_id() and not handover.held(folder)
 
 

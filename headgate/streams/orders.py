@@ -96,14 +96,7 @@ def stop(
 
 def holds(record: StreamRecord, owner: Owner) -> bool:
     """Whether this very owner holds the stream. For Airflow that is one try of one task instance."""
-    return record.owner is not None and _identity(record.owner) == _identity(owner)
-
-
-def _identity(owner: Owner) -> tuple[object, ...]:
-    if owner.kind != "airflow":
-        return owner.kind, owner.user
-    task = (owner.dag_id, owner.run_id, owner.task_id)
-    return owner.kind, *task, owner.try_number, owner.clear_number
+    return record.owner == owner
 
 
 def _fence(record: StreamRecord, owner: Owner | None, generation: int | None) -> None:

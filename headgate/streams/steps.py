@@ -12,6 +12,7 @@ from headgate.streams.record import Ending, Failure, StopCause, StopOrder, Strea
 from headgate.streams.transitions import Cause, move
 
 __all__ = [
+    "OUT_OF_SIGHT",
     "Case",
     "Effect",
     "Life",
@@ -31,6 +32,9 @@ __all__ = [
     "unhealthy",
     "who",
 ]
+
+
+OUT_OF_SIGHT = "out of sight"  # how an incarnation on another machine ended, as far as is known
 
 
 class Life(StrEnum):
@@ -207,7 +211,7 @@ def out_of_sight(case: Case) -> Step:
         stop=None,
         next_attempt_at=None,
     )
-    return Step(moved, event, ending=Ending("out of sight", text=text))
+    return Step(moved, event, ending=Ending(OUT_OF_SIGHT, text=text))
 
 
 def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> Step:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import format_exc
 
 from headgate.errors import HeadgateError, UnavailableError
 from headgate.settings import Settings
@@ -170,8 +171,14 @@ class Supervisor:
         except (UnavailableError, LeaseLost):
             raise
         except (HeadgateError, OSError, ValueError) as error:
-            trouble = f"stream {record.stream} cannot be reconciled: {error}"
-            self._reconciler.note_trouble(record.stream, trouble)
-            return trouble
+            return self._troubled(record, str(error))
+        except Exception as error:  # noqa: BLE001 - one stream's trouble is not another's, whatever it is
+            self._journal.write("trouble", level="error", stream=record.stream, traceback=format_exc())
+            return self._troubled(record, f"{type(error).__name__}: {error}")
         self._reconciler.note_trouble(record.stream, None)
         return None
+
+    def _troubled(self, record: StreamRecord, why: str) -> str:
+        trouble = f"stream {record.stream} cannot be reconciled: {why}"
+        self._reconciler.note_trouble(record.stream, trouble)
+        return trouble

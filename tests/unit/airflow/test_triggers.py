@@ -335,11 +335,23 @@ def first_commit_trigger() -> FirstCommitTrigger:
 
 
 def test_the_first_commit_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    states(monkeypatch, ["deferred"])
     source = use(monkeypatch, Source(NotFoundError("not yet"), replace(RUNNING, driver=None), RUNNING))
     (event,) = events(first_commit_trigger())
     assert event["committed"] is True
     assert event["progress"]["generation"] == 4
     assert source.asked == 3
+
+
+def test_a_commit_from_before_the_stream_task_has_ordered_again_is_not_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both tasks were cleared: until the stream task is deferred again, the old driver is what is seen."""
+    states(monkeypatch, [None, "queued", "running", RuntimeError("away"), "deferred"])
+    source = use(monkeypatch, Source(RUNNING))
+    (event,) = events(first_commit_trigger())
+    assert event["committed"] is True
+    assert source.asked == 5
 
 
 def test_the_wait_for_a_commit_ends_with_the_stream_task(monkeypatch: pytest.MonkeyPatch) -> None:
