@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from headgate.address import checked_brokers, checked_host, checked_url, http_url, masked
 from headgate.errors import SettingsError
-from headgate.settings_reading import FILE_NAME, Reading, find_home, read
+from headgate.settings_reading import FILE_NAME, Reading, Sections, find_home, read
 
 __all__ = ["Settings", "SettingsOrigin", "load_settings", "read_secret"]
 
@@ -220,9 +220,11 @@ def load_settings(
     return settings, _origins(settings, found)
 
 
-def _sections() -> dict[str, set[str]]:
+def _sections() -> Sections:
     return {
-        name: set(field.annotation.model_fields)
+        name: {
+            key: get_origin(inner.annotation) is tuple for key, inner in field.annotation.model_fields.items()
+        }
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }

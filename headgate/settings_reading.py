@@ -15,7 +15,7 @@ from typing import Any
 
 from headgate.errors import SettingsError
 
-__all__ = ["FILE_NAME", "Reading", "find_home", "read"]
+__all__ = ["FILE_NAME", "Reading", "Sections", "find_home", "read"]
 
 FILE_NAME = "headgate.toml"
 # Variables that choose a place rather than set a value of a section; a driver and its children carry the
@@ -26,6 +26,9 @@ _CHOSEN = {
     "home": "the folder of this file is the home; HEADGATE_HOME chooses another",
     "env": 'the environment is chosen by HEADGATE_ENV, or by environment = "<name>" at the top of the file',
 }
+
+# Section to key to whether it takes a list, which a variable writes with commas.
+Sections = Mapping[str, Mapping[str, bool]]
 
 
 @dataclass(slots=True)
@@ -57,7 +60,7 @@ def find_home(home: Path | None, environ: Mapping[str, str]) -> Path:
     return here
 
 
-def read(file: Path, environ: Mapping[str, str], sections: Mapping[str, set[str]]) -> Reading:
+def read(file: Path, environ: Mapping[str, str], sections: Sections) -> Reading:
     """Everything that the file and the variables set. Raises SettingsError for a file that is no TOML."""
     text = _text(file)
     document = _parsed(file, text)
@@ -95,7 +98,7 @@ class _Layers:
     found: Reading
     file: Path
     text: str
-    sections: Mapping[str, set[str]]
+    sections: Sections
 
     def environments(self, value: Any) -> dict[str, dict[str, Any]]:
         """The `[env.<name>]` tables that are tables."""
@@ -175,7 +178,7 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in dotted.split("."))
 
 
-def _add_environ(found: Reading, environ: Mapping[str, str], sections: Mapping[str, set[str]]) -> None:
+def _add_environ(found: Reading, environ: Mapping[str, str], sections: Sections) -> None:
     known = {f"HEADGATE_{s}_{k}".upper(): (s, k) for s, keys in sections.items() for k in keys}
     for variable, value in sorted(environ.items()):
         if not variable.startswith("HEADGATE_") or variable in _SPECIAL:
@@ -184,7 +187,7 @@ def _add_environ(found: Reading, environ: Mapping[str, str], sections: Mapping[s
             found.values["prefix"], found.places["prefix"] = value, variable
         elif variable in known:
             section, key = known[variable]
-            found.values.setdefault(section, {})[key] = value.split(",") if key == "producers" else value
+            found.values.setdefault(section, {})[key] = value.split(",") if sections[section][key] else value
             found.places[f"{section}.{key}"] = variable
         else:
             close = difflib.get_close_matches(variable, [*known, *_SPECIAL, "HEADGATE_PREFIX"], n=1)

@@ -76,32 +76,8 @@ def _data_routes(app: Flask, snapshot: Callable[[], PlatformSnapshot], registry:
 
 
 def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], PlatformSnapshot]) -> None:
-    airflow = settings.airflow.url
-
     def render(template: str) -> str:
-        now = snapshot()
-        return render_template(
-            template,
-            snapshot=now,
-            # What needs a person comes first.
-            pipelines=sorted(now.pipelines, key=lambda item: _TONES.index(_tone(item))),
-            airflow=airflow,
-            refresh=REFRESH_SECONDS,
-            trouble=bool(now.down()) or any(_tone(item) == "bad" for item in now.pipelines),
-            tone=_tone,
-            mark=_mark,
-            behind=_behind,
-            dirty=_dirty,
-            runbook=_runbook,
-            moment=moment,
-            age=wording.age,
-            happened=wording.happened,
-            because=wording.because,
-            count=wording.count,
-            duration=wording.duration,
-            quarantined=wording.quarantined,
-            rate=wording.rate,
-        )
+        return render_template(template, **_shown(snapshot(), settings.airflow.url))
 
     @app.get("/")
     def page() -> str:
@@ -118,6 +94,31 @@ def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], Platform
         if html is None:
             return f"there is no runbook {name!r}; the list is at /runbooks/README\n", 404
         return render_template("runbook.html", name=name, body=html)
+
+
+def _shown(now: PlatformSnapshot, airflow: str) -> dict[str, Any]:
+    """What the templates of the status page use: the snapshot, and how it is put into words and colours."""
+    return {
+        "snapshot": now,
+        # What needs a person comes first.
+        "pipelines": sorted(now.pipelines, key=lambda item: _TONES.index(_tone(item))),
+        "airflow": airflow,
+        "refresh": REFRESH_SECONDS,
+        "trouble": bool(now.down()) or any(_tone(item) == "bad" for item in now.pipelines),
+        "tone": _tone,
+        "mark": _mark,
+        "behind": _behind,
+        "dirty": _dirty,
+        "runbook": _runbook,
+        "moment": moment,
+        "age": wording.age,
+        "happened": wording.happened,
+        "because": wording.because,
+        "count": wording.count,
+        "duration": wording.duration,
+        "quarantined": wording.quarantined,
+        "rate": wording.rate,
+    }
 
 
 _TONES = ("bad", "wait", "good", "idle")

@@ -167,3 +167,7 @@ def test_a_server_on_ipv6_has_an_address_that_a_client_takes(tmp_path: Path) -> 
     settings = _load(tmp_path, environ={"HEADGATE_SUPERVISOR_HOST": "::1"})
     assert settings.supervisor_url == "http://[::1]:8070"
     assert httpx.URL(settings.supervisor_url).port == 8070
+
+
+def test_a_variable_writes_a_list_with_commas(tmp_path: Path) -> None:
+    assert _load(tmp_path, environ={"HEADGATE_LOCAL_PRODUCERS": "a,b"}).local.producers == ("a", "b")
