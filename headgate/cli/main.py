@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -32,6 +33,8 @@ COMMAND_MODULES = (
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter
 )
+# What runs for days: `headgate up` starts them, with a log as their stderr.
+SERVICES = frozenset({"supervisor", "exporter", "serve", "produce"})
 USAGE = 64
 # Typer brings its own copy of Click and exports only the leaves of its error tree.
 _CliUsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -83,6 +86,9 @@ def run(arguments: list[str]) -> int:
         # No error of ours, so none says what to do next: the place in the code is what helps.
         if os.environ.get("HEADGATE_DEBUG"):
             raise
+        if not SERVICES.isdisjoint(arguments[:1]) and not sys.stderr.isatty():
+            # A service's stderr is its log, and it will not fail in the same way for whoever asks again.
+            traceback.print_exception(error)
         say(f"error: {_in_a_line(error)}; `headgate --debug …` shows where")
         return 1
 

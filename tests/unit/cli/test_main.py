@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headgate import __version__
-from headgate.cli import planning, platform
+from headgate.cli import planning, platform, streams
 from headgate.cli.main import run
 
 
@@ -70,6 +70,19 @@ def test_with_debug_it_is_raised_as_it_is(
     monkeypatch.setenv("HEADGATE_DEBUG", "1")
     with pytest.raises(Surprise):
         run(["urls"])
+
+
+def test_a_service_keeps_the_traceback_in_its_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise Surprise("one")
+
+    monkeypatch.delenv("HEADGATE_DEBUG", raising=False)
+    monkeypatch.setattr(streams, "_settings", fail)
+    assert run(["supervisor"]) == 1
+    told = capsys.readouterr().err
+    assert "in fail" in told and told.splitlines()[-1].startswith("error: Surprise: one;")
 
 
 def test_a_plan_for_a_folder_that_is_not_there_says_so(
