@@ -7,34 +7,43 @@ values: they are references, `env:NAME` or `file:PATH`, read at the moment of us
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from headgate.address import checked_brokers, checked_host, checked_url, http_url, masked
 from headgate.errors import SettingsError
+from headgate.settings_reading import FILE_NAME, Reading, Sections, find_home, read
 
 __all__ = ["Settings", "SettingsOrigin", "load_settings", "read_secret"]
 
-FILE_NAME = "headgate.toml"
-# Variables that choose a place rather than set a value of a section; a driver and its children carry the
-# nonce by which the supervisor knows them.
-_SPECIAL = {"HEADGATE_HOME", "HEADGATE_ENV", "HEADGATE_PIPELINES", "HEADGATE_DEBUG", "HEADGATE_NONCE"}
+_REFERENCE = "a reference, env:NAME or file:PATH"
 
-SecretRef = str
+
+def _checked_reference(value: str) -> str:
+    # The message goes without the value: it may well be the secret itself.
+    if not re.fullmatch(r"(env|file):.+", value):
+        raise ValueError(f"a value in a secret's place; expected {_REFERENCE}")
+    return value
+
+
+SecretRef = Annotated[str, AfterValidator(_checked_reference)]
+Brokers = Annotated[str, AfterValidator(checked_brokers)]
+Host = Annotated[str, AfterValidator(checked_host)]
+Url = Annotated[str, AfterValidator(checked_url)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class KafkaSettings(_Section):
-    brokers: str = "127.0.0.1:9092"
+    brokers: Brokers = "127.0.0.1:9092"
     replication: int = Field(default=1, ge=1)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
@@ -52,7 +61,7 @@ class SparkSettings(_Section):
 
 
 class StoreSettings(_Section):
-    url: str = "sqlite:///{state}/headgate.db"  # {state} is roots.state
+    url: Url = "sqlite:///{state}/headgate.db"  # {state} is roots.state
 
 
 class RootsSettings(_Section):
@@ -62,13 +71,17 @@ class RootsSettings(_Section):
 
 
 class RedisSettings(_Section):
-    url: str = "redis://127.0.0.1:6379/0"
+    url: Url = "redis://127.0.0.1:6379/0"
     password: SecretRef | None = None
 
 
 class HttpSettings(_Section):
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
+
+    @property
+    def url(self) -> str:
+        return http_url(self.host, self.port)
 
 
 class SupervisorSettings(HttpSettings):
@@ -152,7 +165,7 @@ class Settings(_Section):
 
     @property
     def supervisor_url(self) -> str:
-        return f"http://{self.supervisor.host}:{self.supervisor.port}"
+        return self.supervisor.url
 
     def secret(self, reference: str) -> str:
         """The secret behind a reference of this settings object. Raises SettingsError."""
@@ -188,7 +201,7 @@ def read_secret(reference: str, home: Path) -> str:
                 f"the secret {reference!r} cannot be read: {error.strerror}",
                 help=f"write it to {path} with mode 0600, or run `headgate up`, which makes its own",
             ) from error
-    raise SettingsError("a secret is given as a value", expected="a reference, env:NAME or file:PATH")
+    raise SettingsError("a secret is given as a value", expected=_REFERENCE)
 
 
 def load_settings(
@@ -196,103 +209,53 @@ def load_settings(
 ) -> tuple[Settings, list[SettingsOrigin]]:
     """Read the settings and say where each value came from. Raises SettingsError."""
     environ = os.environ if environ is None else environ
-    home = _find_home(home, environ)
-    file = home / FILE_NAME
-    document = _read_toml(file)
-    environments = document.pop("env", {})
-    name = environ.get("HEADGATE_ENV") or document.pop("environment", None) or "local"
-    if environments and name not in environments and name != "local":
-        raise SettingsError(
-            f"there is no environment {name!r} in {file}",
-            expected=f"one of {', '.join(sorted({'local', *environments}))}",
-            help="set HEADGATE_ENV, or add the table [env." + name + "]",
-        )
-    values: dict[str, Any] = {"home": home, "env": name}
-    places: dict[str, str] = {"env": "HEADGATE_ENV" if "HEADGATE_ENV" in environ else "default"}
-    _merge(values, document, f"{file}", places)
-    _merge(values, environments.get(name, {}), f"{file} [env.{name}]", places)
-    _merge(values, _from_environ(environ), "environment", places)
+    home = find_home(home, environ)
+    found = read(home / FILE_NAME, environ, _sections())
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(found.values | {"home": home})
     except ValidationError as error:
-        raise SettingsError(_explain(error, places)) from error
-    return settings, _origins(settings, places)
+        raise _invalid([*found.problems, *_problems(error, found)]) from error
+    if found.problems:
+        raise _invalid(found.problems)
+    return settings, _origins(settings, found)
 
 
-def _find_home(home: Path | None, environ: Mapping[str, str]) -> Path:
-    if home is not None:
-        return home.resolve()
-    if "HEADGATE_HOME" in environ:
-        return Path(environ["HEADGATE_HOME"]).resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder
-    return here
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}") from error
-
-
-def _merge(into: dict[str, Any], new: Mapping[str, Any], place: str, places: dict[str, str]) -> None:
-    for key, value in new.items():
-        if isinstance(value, Mapping):
-            section = into.setdefault(key, {})
-            for inner, inner_value in value.items():
-                section[inner] = inner_value
-                places[f"{key}.{inner}"] = place
-        else:
-            into[key] = value
-            places[key] = place
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    sections = {
-        name: set(field.annotation.model_fields)
+def _sections() -> Sections:
+    return {
+        name: {
+            key: get_origin(inner.annotation) is tuple for key, inner in field.annotation.model_fields.items()
+        }
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    known = {f"HEADGATE_{s}_{k}".upper(): (s, k) for s, keys in sections.items() for k in keys}
-    found: dict[str, Any] = {}
-    for variable, value in environ.items():
-        if not variable.startswith("HEADGATE_") or variable in _SPECIAL:
-            continue
-        if variable == "HEADGATE_PREFIX":
-            found["prefix"] = value
-        elif variable in known:
-            section, key = known[variable]
-            found.setdefault(section, {})[key] = value.split(",") if key == "producers" else value
-        else:
-            close = difflib.get_close_matches(variable, [*known, *_SPECIAL, "HEADGATE_PREFIX"], n=1)
-            hint = f"did you mean {close[0]}?" if close else "run `headgate doctor` for the names there are"
-            raise SettingsError(f"unknown variable {variable}", help=hint)
-    if environ.get("HEADGATE_PIPELINES"):
-        found["pipelines"] = environ["HEADGATE_PIPELINES"]
-    return found
 
 
-def _explain(error: ValidationError, places: Mapping[str, str]) -> str:
-    lines = ["the settings are not valid:"]
+def _invalid(problems: list[str]) -> SettingsError:
+    return SettingsError(
+        "\n".join(["the settings are not valid:", *(f"  {problem}" for problem in problems)])
+    )
+
+
+def _problems(error: ValidationError, found: Reading) -> list[str]:
+    lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        lines.append(f"  {key} ({places.get(key, 'default')}): {item['msg']}")
-    return "\n".join(lines)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        lines.append(f"{key} ({found.place(key)}): {message}")
+    return lines
 
 
-def _origins(settings: Settings, places: Mapping[str, str]) -> list[SettingsOrigin]:
+def _origins(settings: Settings, found: Reading) -> list[SettingsOrigin]:
+    """Every value as it may be shown: secrets are references, and a URL goes without its password."""
     rows = []
     for name in Settings.model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             for key in type(value).model_fields:
-                place = places.get(f"{name}.{key}", "default")
-                rows.append(SettingsOrigin(f"{name}.{key}", str(getattr(value, key)), place))
+                place = found.places.get(f"{name}.{key}", "default")
+                rows.append(SettingsOrigin(f"{name}.{key}", masked(str(getattr(value, key))), place))
         else:
-            rows.append(SettingsOrigin(name, str(value), places.get(name, "default")))
+            rows.append(SettingsOrigin(name, str(value), found.places.get(name, "default")))
     return rows

@@ -104,6 +104,17 @@ and on (pipeline, query) (
         blind="StreamParked",
     ),
     Alert(
+        name="StreamForgotten",
+        expr="max by (pipeline) (last_over_time(headgate_stream_forgotten[15m])) == 1",
+        hold="2m",
+        severity="page",
+        summary="The supervisor does not know {{ $labels.pipeline }}, which has run. "
+        "Next: headgate status {{ $labels.pipeline }}",
+        description="Pipeline {{ $labels.pipeline }} has a checkpoint or a live driver, and the state store "
+        "has no record of it: nothing restarts it, and whether it is wanted is not known.",
+        blind="StreamForgotten",
+    ),
+    Alert(
         name="StreamRestartLoop",
         expr="max by (pipeline) (increase(headgate_restarts_total[15m])) > 3",
         hold="0m",

@@ -26,6 +26,7 @@ __all__ = ["compose"]
 _VERDICTS = ("failed", "errored", "no_data", "passed")
 # Below this a stream is not called stalled, whatever its trigger: batches may just be long.
 _STALL_FLOOR = 60.0
+_FORGOTTEN = "the supervisor does not know a stream that has run"
 
 
 def compose(
@@ -118,9 +119,14 @@ def _supervision(
             "consecutive_failures": status.consecutive_failures,
             "next_attempt_at": status.next_attempt_at,
             "events": (readings.supervised.events if readings.supervised else {}).get(status.stream, ()),
+            "forgotten": False,
         }
+    if readings.supervised is not None and _has_run(name, report, readings):
+        # The store was emptied or is another one: nobody knows whether it is wanted, so nobody runs it.
+        return {"reason": f"{_FORGOTTEN}; next: headgate start {name}", "forgotten": True}
     if readings.supervised is not None:
         return {
+            "forgotten": False,
             "state": str(Phase.STOPPED),
             "desired": str(Desired.STOPPED),
             "generation": 0,
@@ -138,11 +144,19 @@ def _supervision(
     }
 
 
+def _has_run(name: str, report: DriverReport | None, readings: Readings) -> bool:
+    checkpoint = (readings.checkpoints or {}).get(name, CheckpointReading())
+    return bool(checkpoint.queries or checkpoint.lineage or (report and report.alive))
+
+
 def _driver(
     status: StreamStatus | None, report: DriverReport | None, applied: AppliedContract | None
 ) -> dict[str, Any]:
-    alive = status.driver_alive if status is not None else (report.alive if report else None)
     driver = _newest(status, report)
+    alive = status.driver_alive if status is not None else None
+    if alive is None and report is not None and driver is report.status:
+        # The supervisor does not answer, or has just started and not looked yet: the file speaks.
+        alive = report.alive
     current = bool(alive and driver)
     running = driver.contract_hash if driver and current else None
     if running is None and status is not None and status.desired is Desired.RUNNING:
@@ -224,6 +238,8 @@ def _worst(verdicts: Iterable[OutputVerdict]) -> str | None:
 def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
     """What a person must see beside the state, in words."""
     wanted = snapshot.desired == Desired.RUNNING
+    if snapshot.forgotten:
+        yield _FORGOTTEN
     if snapshot.contract_pending:
         yield "contract pending"
     if snapshot.outdated:

@@ -153,6 +153,12 @@ _EXPORTER = (
     _gauge(
         "stream_driver_alive", _P, "exporter", "1 when the supervisor sees the stream's driver process alive."
     ),
+    _gauge(
+        "stream_forgotten",
+        _P,
+        "exporter",
+        "1 when the supervisor has no record of a stream that has a checkpoint or a live driver.",
+    ),
     _gauge("stream_generation", _P, "exporter", "Orders to run so far; the newest is in force."),
     _gauge("stream_epoch", _P, "exporter", "Incarnations of the driver so far."),
     _counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),

@@ -145,6 +145,7 @@ _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
     ),
     "stream_state": _states,
     "stream_driver_alive": _each(lambda item: item.driver_alive),
+    "stream_forgotten": _each(lambda item: item.forgotten),
     "stream_generation": _each(lambda item: item.generation),
     "stream_epoch": _each(lambda item: item.epoch),
     "restarts_total": _if_supervised(lambda item: item.restarts),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headgate.address import authority
 from headgate.settings import HttpSettings, Settings
 from monitoring.alerts import DRIVER_JOB, EXPORTER_JOB, rules
 from monitoring.document import as_yaml, write
@@ -41,7 +42,7 @@ def exporter_url(settings: Settings) -> str:
 def _address(server: HttpSettings) -> str:
     """Where a process of this machine reaches a server: one that listens everywhere is on loopback too."""
     host = "127.0.0.1" if server.host in {"0.0.0.0", "::"} else server.host
-    return f"{host}:{server.port}"
+    return authority(host, server.port)
 
 
 def write_prometheus_config(settings: Settings, folder: Path) -> PrometheusFiles:

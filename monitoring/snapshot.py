@@ -126,6 +126,7 @@ class PipelineSnapshot:
     retention: dict[str, float] = field(default_factory=dict)
     contract_pending: bool = False
     outdated: bool = False
+    forgotten: bool | None = None  # it has run, and the supervisor has no record of it
 
     def to_json(self) -> dict[str, Any]:
         """The stable form of `headgate status --json` and /api/status. Moments are ISO 8601 in UTC."""

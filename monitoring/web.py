@@ -76,32 +76,8 @@ def _data_routes(app: Flask, snapshot: Callable[[], PlatformSnapshot], registry:
 
 
 def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], PlatformSnapshot]) -> None:
-    airflow = f"http://{settings.airflow.host}:{settings.airflow.port}"
-
     def render(template: str) -> str:
-        now = snapshot()
-        return render_template(
-            template,
-            snapshot=now,
-            # What needs a person comes first.
-            pipelines=sorted(now.pipelines, key=lambda item: _TONES.index(_tone(item))),
-            airflow=airflow,
-            refresh=REFRESH_SECONDS,
-            trouble=bool(now.down()) or any(_tone(item) == "bad" for item in now.pipelines),
-            tone=_tone,
-            mark=_mark,
-            behind=_behind,
-            dirty=_dirty,
-            runbook=_runbook,
-            moment=moment,
-            age=wording.age,
-            happened=wording.happened,
-            because=wording.because,
-            count=wording.count,
-            duration=wording.duration,
-            quarantined=wording.quarantined,
-            rate=wording.rate,
-        )
+        return render_template(template, **_shown(snapshot(), settings.airflow.url))
 
     @app.get("/")
     def page() -> str:
@@ -120,6 +96,31 @@ def _page_routes(app: Flask, settings: Settings, snapshot: Callable[[], Platform
         return render_template("runbook.html", name=name, body=html)
 
 
+def _shown(now: PlatformSnapshot, airflow: str) -> dict[str, Any]:
+    """What the templates of the status page use: the snapshot, and how it is put into words and colours."""
+    return {
+        "snapshot": now,
+        # What needs a person comes first.
+        "pipelines": sorted(now.pipelines, key=lambda item: _TONES.index(_tone(item))),
+        "airflow": airflow,
+        "refresh": REFRESH_SECONDS,
+        "trouble": bool(now.down()) or any(_tone(item) == "bad" for item in now.pipelines),
+        "tone": _tone,
+        "mark": _mark,
+        "behind": _behind,
+        "dirty": _dirty,
+        "runbook": _runbook,
+        "moment": moment,
+        "age": wording.age,
+        "happened": wording.happened,
+        "because": wording.because,
+        "count": wording.count,
+        "duration": wording.duration,
+        "quarantined": wording.quarantined,
+        "rate": wording.rate,
+    }
+
+
 _TONES = ("bad", "wait", "good", "idle")
 
 
@@ -135,7 +136,8 @@ def _tone(item: PipelineSnapshot) -> str:
 
 
 def _troubled(item: PipelineSnapshot) -> bool:
-    return any(word in text for text in item.conditions for word in ("stalled", "not running", "gone"))
+    told = any(word in text for text in item.conditions for word in ("stalled", "not running", "gone"))
+    return told or bool(item.forgotten)
 
 
 def _mark(item: PipelineSnapshot) -> str:
@@ -155,6 +157,8 @@ def _runbook(item: PipelineSnapshot) -> str:
     """The runbook that fits what is seen."""
     if item.state == Phase.PARKED:
         name = "StreamParked"
+    elif item.forgotten:
+        name = "StreamForgotten"
     elif any("stalled" in text for text in item.conditions):
         name = "StreamStalled"
     elif item.verdict == "failed":

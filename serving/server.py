@@ -33,7 +33,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             help="stop what uses the port, or set HEADGATE_SERVING_PORT",
         ) from error
     before = signal.signal(signal.SIGTERM, _end)
-    say(f"serving on http://{host}:{port}/api")
+    say(f"serving on {settings.serving.url}/api")
     try:
         server.run()
     finally:

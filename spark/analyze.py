@@ -91,12 +91,12 @@ def _source_frame(
             problems.append({"at": ["sources", name, "rules", i, "expect"], "message": message})
     with_rules = contract.model_copy(update={"outputs": {}})
     numbers = {rule.name: i for i, rule in enumerate(source.rules)}
-    for rule, sql in failure_conditions(with_rules, name):
+    for broken, sql in failure_conditions(with_rules, name):
         try:
             screened.frame.select(F.expr(sql))
-            _must_be_boolean(screened.frame, source.rules[numbers[rule]].expect)
+            _must_be_boolean(screened.frame, source.rules[numbers[broken]].expect)
         except (PySparkException, TypeError) as error:
-            at = ["sources", name, "rules", numbers[rule], "expect"]
+            at = ["sources", name, "rules", numbers[broken], "expect"]
             problems.append({"at": at, "message": _first_line(error)})
     return with_watermark(screened.good(), source)
 

@@ -228,6 +228,7 @@ class_archive() {
     wanted="$PWD ${JAVA_HOME:-$(command -v java || true)} $(sha256sum <headgate/local/locks/spark.lock)"
     ls jars/spark/classes-*.jsa >/dev/null 2>&1 && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
     step "archive of the classes that a driver loads"
+    mkdir -p var
     if .venv/bin/python -m spark.warm >/dev/null 2>var/class-archive.log; then
         printf '%s\n' "$wanted" >"$stamp"
     else

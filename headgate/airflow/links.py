@@ -19,12 +19,12 @@ __all__ = ["RunbookLink", "SparkUiLink", "StatusPageLink", "runbook_url", "statu
 
 
 def status_url(settings: Settings, pipeline: str = "") -> str:
-    base = f"http://{settings.exporter.host}:{settings.exporter.port}/"
+    base = f"{settings.exporter.url}/"
     return f"{base}#stream-{pipeline}" if pipeline else base
 
 
 def runbook_url(settings: Settings, alert: str) -> str:
-    return f"http://{settings.exporter.host}:{settings.exporter.port}/runbooks/{alert}"
+    return f"{settings.exporter.url}/runbooks/{alert}"
 
 
 @attrs.define()

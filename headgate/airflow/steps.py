@@ -171,7 +171,7 @@ def judge(pipeline: str, verdicts: Sequence[Verdict]) -> None:
     if broke:
         raise AirflowFailException(
             f"the check of {pipeline} itself broke, which says nothing about the data: {_outputs(broke)}\n"
-            f"Next: headgate check {pipeline} --debug"
+            f"Next: headgate --debug check {pipeline}"
         )
     if verdicts and all(verdict.status == "no_data" for verdict in verdicts):
         raise AirflowSkipException(f"{pipeline} has committed no data to check yet")

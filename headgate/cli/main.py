@@ -1,7 +1,8 @@
 """The `headgate` command. Each part registers its verbs; errors become text and an exit code here.
 
-Exit codes: 0 done · 1 failed · 2 plan has changes · 3 refused · 4 not found · 64 usage ·
-65 contract · 69 a service does not answer · 70 a service answered with an error · 78 settings.
+Exit codes: 0 done · 1 failed, also by what nobody foresaw · 2 plan has changes · 3 refused ·
+4 not found · 64 usage · 65 contract · 69 a service does not answer · 70 a service answered with an error ·
+78 settings.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from headgate import __version__
+from headgate.address import masked
 from headgate.cli.output import say
 from headgate.errors import HeadgateError
 
@@ -24,11 +27,14 @@ COMMAND_MODULES = (
     "headgate.cli.platform",  # up, down, urls, doctor
     "headgate.cli.planning",  # plan, apply, schema
     "headgate.cli.status",  # status
-    "headgate.cli.streams",  # start, stop, restart, events, logs, supervisor
+    "headgate.cli.streams",  # start, stop, restart, events, supervisor
+    "headgate.cli.logs",  # logs
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter
 )
+# What runs for days: `headgate up` starts them, with a log as their stderr.
+SERVICES = frozenset({"supervisor", "exporter", "serve", "produce"})
 USAGE = 64
 # Typer brings its own copy of Click and exports only the leaves of its error tree.
 _CliUsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -73,6 +79,21 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
+    """Run one command line and give its exit code; what nobody foresaw is one line as well."""
+    try:
+        return _run(arguments)
+    except Exception as error:
+        # No error of ours, so none says what to do next: the place in the code is what helps.
+        if os.environ.get("HEADGATE_DEBUG"):
+            raise
+        if not SERVICES.isdisjoint(arguments[:1]) and not sys.stderr.isatty():
+            # A service's stderr is its log, and it will not fail in the same way for whoever asks again.
+            traceback.print_exception(error)
+        say(f"error: {_in_a_line(error)}; `headgate --debug …` shows where")
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result = build_app()(arguments, standalone_mode=False)
     except HeadgateError as error:
@@ -94,6 +115,13 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join([error.strerror, *([str(error.filename)] if error.filename else [])])
+    lines = str(error).strip().splitlines()
+    return masked(": ".join([type(error).__name__, *lines[:1]]))
 
 
 def _show(error: BaseException) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.cli.output import out, print_json, progress, say
-from headgate.errors import RefusedError, UsageError
+from headgate.errors import HeadgateError, RefusedError, UsageError
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _plan(
     """
     plan = _make(load_settings()[0], pipelines or [])
     if file is not None:
-        file.write_text(json.dumps(plan.to_json(), indent=1), encoding="utf-8")
+        _write(plan, file)
     if json_:
         print_json({**plan.to_json(), "exit_code": plan.exit_code})
     else:
@@ -101,6 +101,16 @@ def _make(settings: Settings, names: Sequence[str]) -> Plan:
         return plan_pipelines(settings, names)
 
 
+def _write(plan: Plan, file: Path) -> None:
+    try:
+        file.write_text(json.dumps(plan.to_json(), indent=1), encoding="utf-8")
+    except OSError as error:
+        raise HeadgateError(
+            f"the plan cannot be written to {file}: {error.strerror}",
+            expected="a file in a folder that is there and can be written to",
+        ) from error
+
+
 def _read(file: Path) -> Plan:
     from headgate.topics.plan import Plan
 
@@ -108,9 +118,10 @@ def _read(file: Path) -> Plan:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} is not a plan: {error}", help=f"headgate plan -o {file}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{file} is not a plan", help=f"headgate plan -o {file}")
-    return Plan.from_json(data)
+    try:
+        return Plan.from_json(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is not a plan", help=f"headgate plan -o {file}") from error
 
 
 def _show(plan: Plan) -> None:

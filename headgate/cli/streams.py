@@ -1,13 +1,11 @@
-"""supervisor, start, stop, restart, events, logs: a person's hand on the streams."""
+"""supervisor, start, stop, restart, events: a person's hand on the streams."""
 
 from __future__ import annotations
 
 import getpass
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,7 +28,7 @@ _POLL_SECONDS = 0.5
 
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
-    for verb in (start, stop, restart, events, logs, supervisor):
+    for verb in (start, stop, restart, events, supervisor):
         app.command()(verb)
 
 
@@ -143,25 +141,6 @@ def events(
     print_table(columns, [_event_row(event) for event in found])
 
 
-def logs(
-    pipeline: Pipeline,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines.")] = 100,
-) -> None:
-    """The log of a stream's driver."""
-    path = _settings().state / "log" / "streams" / f"{pipeline}.log"
-    if not path.is_file():
-        raise NotFoundError(
-            f"{pipeline} has no log yet", expected=f"{path}", help=f"headgate start {pipeline}"
-        )
-    shown, position = _tail(path, lines)
-    for line in shown:
-        out.print(line, markup=False)
-    if follow:
-        for line in _follow(path, position):
-            out.print(line, markup=False)
-
-
 def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | None:
     """The stream, if an order to run it stands: another one would take it from who holds it."""
     from headgate.streams.model import Desired, Phase
@@ -224,47 +203,6 @@ def _event_row(event: Event) -> tuple[object, ...]:
     phase = f"{event.from_phase} → {event.to_phase}" if moved else event.to_phase
     what = event.cause if event.kind == "transition" else event.kind
     return at, what, phase, event.generation, event.epoch, event.actor, event.detail
-
-
-def _tail(path: Path, lines: int) -> tuple[list[str], int]:
-    """The last lines, read from the end since a log may be large, and the position behind them."""
-    with path.open("rb") as stream:
-        position = end = stream.seek(0, 2)
-        block, data = 65_536, b""
-        while lines > 0 and end > 0 and data.count(b"\n") <= lines:
-            start_at = max(end - block, 0)
-            stream.seek(start_at)
-            data = stream.read(end - start_at) + data
-            end = start_at
-    shown = data.decode("utf-8", errors="replace").splitlines()
-    return (shown[-lines:] if lines else []), position
-
-
-def _follow(path: Path, position: int) -> Iterator[str]:
-    """New lines as they come, from a position on; when a log is rotated away, its successor is next."""
-    stream = path.open("rb")
-    stream.seek(position)
-    begun = b""
-    while True:
-        begun += stream.readline()
-        if begun.endswith(b"\n"):
-            yield begun.decode("utf-8", errors="replace").rstrip("\n")
-            begun = b""
-            continue
-        time.sleep(_POLL_SECONDS)
-        try:
-            now = path.stat()
-        except FileNotFoundError:
-            continue
-        if now.st_ino != _inode(stream) or now.st_size < stream.tell():
-            stream.close()
-            stream, begun = path.open("rb"), b""
-
-
-def _inode(stream: object) -> int:
-    import os
-
-    return os.fstat(stream.fileno()).st_ino  # type: ignore[attr-defined]
 
 
 def _settings() -> Settings:

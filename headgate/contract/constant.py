@@ -26,7 +26,14 @@ _CAN_FAIL: tuple[type[exp.Expr], ...] = (
     exp.StrToUnix,
     exp.ToNumber,
 )
-_NOT_CONSTANT: tuple[type[exp.Expr], ...] = (exp.Column, exp.Star, exp.AggFunc, exp.Window, exp.Query, exp.Lambda)
+_NOT_CONSTANT: tuple[type[exp.Expr], ...] = (
+    exp.Column,
+    exp.Star,
+    exp.AggFunc,
+    exp.Window,
+    exp.Query,
+    exp.Lambda,
+)
 
 
 def constant_parts(node: exp.Expr) -> list[exp.Expr]:

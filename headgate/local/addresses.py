@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headgate.address import masked
 from headgate.local.services import missing_binaries
 from headgate.settings import Settings
 
@@ -13,13 +14,13 @@ __all__ = ["addresses", "login", "notes"]
 def addresses(settings: Settings) -> dict[str, str]:
     """Name to address of every service that a person or a tool talks to."""
     return {
-        "airflow": f"http://{settings.airflow.host}:{settings.airflow.port}",
-        "status": f"http://{settings.exporter.host}:{settings.exporter.port}",
-        "serving": f"http://{settings.serving.host}:{settings.serving.port}",
+        "airflow": settings.airflow.url,
+        "status": settings.exporter.url,
+        "serving": settings.serving.url,
         "prometheus": f"http://127.0.0.1:{settings.local.prometheus_port}",
         "alertmanager": f"http://127.0.0.1:{settings.local.alertmanager_port}",
         "kafka": settings.kafka.brokers,
-        "redis": settings.redis.url,
+        "redis": masked(settings.redis.url),
         "supervisor": settings.supervisor_url,
     }
 

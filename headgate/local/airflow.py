@@ -6,7 +6,6 @@ import configparser
 import io
 import json
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from headgate.errors import ServiceError
 from headgate.local import secrets
+from headgate.local.execute import run_within
 from headgate.settings import Settings
 
 __all__ = [
@@ -61,8 +61,7 @@ class AirflowHome:
 
 
 def airflow_of(settings: Settings) -> AirflowHome:
-    url = f"http://{settings.airflow.host}:{settings.airflow.port}"
-    return AirflowHome(settings.state / "airflow", settings.home / "dags", url)
+    return AirflowHome(settings.state / "airflow", settings.home / "dags", settings.airflow.url)
 
 
 def loopback() -> str:
@@ -77,46 +76,62 @@ def executable() -> str:
 
 def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]) -> str:
     """airflow.cfg: what differs from Airflow's defaults. `keys`: fernet, api and jwt."""
-    sections: dict[str, dict[str, object]] = {
-        "core": {
-            "dags_folder": home.dags,
-            "executor": "LocalExecutor",
-            "parallelism": PARALLELISM,
-            "load_examples": False,
-            "fernet_key": keys["fernet"],
-            "simple_auth_manager_users": f"{settings.airflow.username}:admin",
-            "simple_auth_manager_passwords_file": home.passwords,
-            "execution_api_server_url": f"{home.url}/execution/",
-            "hostname_callable": "headgate.local.airflow.loopback",
-            "min_serialized_dag_update_interval": 5,
-        },
-        "database": {
-            "sql_alchemy_conn": f"sqlite:///{home.database}",
-            "sql_alchemy_connect_args": "headgate.local.airflow.CONNECT_ARGS",
-            "sql_alchemy_connect_args_async": "headgate.local.airflow.CONNECT_ARGS",
-        },
-        "logging": {
-            "base_log_folder": home.folder / "logs",
-            "worker_log_server_port": settings.local.airflow_log_port,
-            "trigger_log_server_port": settings.local.airflow_trigger_log_port,
-            "colored_console_log": False,
-        },
-        "dag_processor": {
-            # An applied contract's DAGs appear within ten seconds; a parse costs a fraction of one.
-            "parsing_processes": 1,
-            "min_file_process_interval": 8,
-            "refresh_interval": 10,
-            "print_stats_interval": 300,
-        },
-        "api": {
-            "host": settings.airflow.host,
-            "port": settings.airflow.port,
-            "base_url": home.url,
-            "workers": 1,
-            "secret_key": keys["api"],
-        },
-        "api_auth": {"jwt_secret": keys["jwt"]},
+    return _as_config(
+        {
+            "core": _core(settings, home, keys["fernet"]),
+            "database": {
+                "sql_alchemy_conn": f"sqlite:///{home.database}",
+                "sql_alchemy_connect_args": "headgate.local.airflow.CONNECT_ARGS",
+                "sql_alchemy_connect_args_async": "headgate.local.airflow.CONNECT_ARGS",
+            },
+            "logging": _logging(settings, home),
+            "dag_processor": _DAG_PROCESSOR,
+            "api": {
+                "host": settings.airflow.host,
+                "port": settings.airflow.port,
+                "base_url": home.url,
+                "workers": 1,
+                "secret_key": keys["api"],
+            },
+            "api_auth": {"jwt_secret": keys["jwt"]},
+        }
+    )
+
+
+def _core(settings: Settings, home: AirflowHome, fernet: str) -> Mapping[str, object]:
+    return {
+        "dags_folder": home.dags,
+        "executor": "LocalExecutor",
+        "parallelism": PARALLELISM,
+        "load_examples": False,
+        "fernet_key": fernet,
+        "simple_auth_manager_users": f"{settings.airflow.username}:admin",
+        "simple_auth_manager_passwords_file": home.passwords,
+        "execution_api_server_url": f"{home.url}/execution/",
+        "hostname_callable": "headgate.local.airflow.loopback",
+        "min_serialized_dag_update_interval": 5,
     }
+
+
+def _logging(settings: Settings, home: AirflowHome) -> Mapping[str, object]:
+    return {
+        "base_log_folder": home.folder / "logs",
+        "worker_log_server_port": settings.local.airflow_log_port,
+        "trigger_log_server_port": settings.local.airflow_trigger_log_port,
+        "colored_console_log": False,
+    }
+
+
+# An applied contract's DAGs appear within ten seconds; a parse costs a fraction of one.
+_DAG_PROCESSOR: Mapping[str, object] = {
+    "parsing_processes": 1,
+    "min_file_process_interval": 8,
+    "refresh_interval": 10,
+    "print_stats_interval": 300,
+}
+
+
+def _as_config(sections: Mapping[str, Mapping[str, object]]) -> str:
     parser = configparser.RawConfigParser()
     # Airflow's own parser interpolates, so a percent sign has to be doubled.
     parser.read_dict(
@@ -149,14 +164,8 @@ def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
     wanted = version("apache-airflow")
     if home.database.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return False
-    done = subprocess.run(
-        [executable(), "db", "migrate"],
-        env={**environ, **home.environ},
-        capture_output=True,
-        text=True,
-        timeout=MIGRATE_SECONDS,
-        check=False,
-    )
+    command = [executable(), "db", "migrate"]
+    done = run_within(MIGRATE_SECONDS, "`airflow db migrate`", command, {**environ, **home.environ})
     if done.returncode != 0:
         raise ServiceError(
             f"`airflow db migrate` failed:\n{(done.stdout + done.stderr).strip()[-3000:]}",

@@ -25,7 +25,7 @@ class AirflowApi:
     """A login to Airflow with the password of the settings; the token stays in memory."""
 
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
-        self._url = f"http://{settings.airflow.host}:{settings.airflow.port}"
+        self._url = settings.airflow.url
         self._login = {
             "username": settings.airflow.username,
             "password": settings.secret(settings.airflow.password),

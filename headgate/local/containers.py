@@ -54,9 +54,9 @@ def check_of(settings: Settings, name: str) -> Check:
     """The health check of one container. Raises RefusedError for a name that has none."""
     urls = {
         "supervisor": f"{settings.supervisor_url}/healthz",
-        "exporter": f"http://{settings.exporter.host}:{settings.exporter.port}/healthz",
-        "serving": f"http://{settings.serving.host}:{settings.serving.port}/health",
-        "airflow-api-server": f"http://{settings.airflow.host}:{settings.airflow.port}/api/v2/monitor/health",
+        "exporter": f"{settings.exporter.url}/healthz",
+        "serving": f"{settings.serving.url}/health",
+        "airflow-api-server": f"{settings.airflow.url}/api/v2/monitor/health",
     }
     if name not in urls:
         raise RefusedError(f"{name} has no health check here", expected=f"one of {', '.join(urls)}")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from headgate.address import split_host_port
 from headgate.contract.frozen import ContractStore
 from headgate.errors import HeadgateError, RefusedError
 from headgate.local import jars
@@ -85,15 +86,13 @@ def _elsewhere(settings: Settings) -> Iterator[Finding]:
     """Services that others run: whether they can be reached is all that is ours to know."""
     checks: list[tuple[str, str, Check]] = []
     for broker in settings.kafka.brokers.split(","):
-        host, _, port = broker.strip().rpartition(":")
-        checks.append(("kafka", broker.strip(), Tcp(host, int(port))))
+        checks.append(("kafka", broker.strip(), Tcp(*split_host_port(broker))))
     redis = urlsplit(settings.redis.url)
     checks.append(("redis", redis.netloc.rpartition("@")[2], Tcp(redis.hostname or "", redis.port or 6379)))
     checks.append(("supervisor", settings.supervisor_url, Http(f"{settings.supervisor_url}/healthz")))
     for name, path in (("exporter", "healthz"), ("serving", "health")):
         section: HttpSettings = getattr(settings, name)
-        url = f"http://{section.host}:{section.port}"
-        checks.append((name, url, Http(f"{url}/{path}")))
+        checks.append((name, section.url, Http(f"{section.url}/{path}")))
     for name, address, check in checks:
         health = check()
         help = "" if health.ok else f"see the settings of {name} below, and that it runs"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
+from headgate.streams.handover import runner_note
+from headgate.streams.proc import is_same
 
 __all__ = ["Process", "end_drivers", "live_drivers", "live_processes"]
 
 PAUSE = 0.1
-# Start times come from the kernel's clock ticks; two readings of one process differ by less.
-SAME_START = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,8 @@ class Process:
     stream: str
     role: str
     pid: int
-    started: float
+    ticks: int
+    boot: str
 
 
 def live_processes(state: Path) -> list[Process]:
@@ -59,22 +57,17 @@ def _until_gone(state: Path, seconds: float) -> None:
 def _recorded(folder: Path) -> Iterator[Process]:
     for file in sorted(folder.glob("*/runner-*.json")):
         try:
-            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            note = runner_note(file.parent, int(file.stem.removeprefix("runner-")))
+        except ValueError:
             continue  # torn by a crash; the driver's nonce is the supervisor's way to find it
-        for role in ("driver", "runner"):
-            pid, started = record.get(f"{role}_pid"), record.get(f"{role}_start")
-            if isinstance(pid, int) and isinstance(started, int | float):
-                yield Process(file.parent.name, role, pid, float(started))
+        if note is not None:
+            stream = file.parent.name
+            yield Process(stream, "driver", note.driver_pid, note.driver_ticks, note.boot_id)
+            yield Process(stream, "runner", note.runner_pid, note.runner_ticks, note.boot_id)
 
 
 def _lives(process: Process) -> bool:
-    try:
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.started) < SAME_START
-        return same and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return is_same(process.pid, process.ticks, process.boot)
 
 
 def _signal(processes: list[Process], number: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.errors import RefusedError, ServiceError
+from headgate.local.execute import run_within
 from headgate.local.java import find_java
 from headgate.settings import Settings
 
@@ -144,7 +144,7 @@ def format_storage(broker: Broker) -> bool:
         )
     command = [*_java(broker), "kafka.tools.StorageTool", "format", "--standalone"]
     command += ["-t", _cluster_id(broker.folder / "cluster.id"), "-c", str(broker.properties)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
+    done = run_within(FORMAT_SECONDS, "the formatting of the broker's storage", command)
     if done.returncode != 0:
         raise ServiceError(
             f"the broker's storage could not be formatted:\n{(done.stdout + done.stderr).strip()[-2000:]}",

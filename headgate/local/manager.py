@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
 import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from headgate.errors import ServiceError, UnavailableError
+from headgate.local.execute import run_within
 from headgate.local.manager_config import Endpoint, Layout, configuration, specification
 from headgate.local.ports import free_port
-from headgate.local.records import Record, is_alive, read_record, record_of_pid, write_record
+from headgate.local.records import is_alive, read_record, record_of_pid, write_record
 from headgate.local.secrets import write_private
 from headgate.local.services import Service
 
@@ -121,9 +122,7 @@ class Manager:
         self.layout.socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.layout.config)]
         environ = {key: value for key, value in os.environ.items() if key != "HEADGATE_DEBUG"}
-        done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, timeout=START_SECONDS, check=False
-        )
+        done = run_within(START_SECONDS, "the start of supervisord", command, environ)
         deadline = time.monotonic() + START_SECONDS
         while done.returncode == 0 and time.monotonic() < deadline:
             if self.running:
@@ -140,11 +139,6 @@ class Manager:
             record = record_of_pid(MANAGER, rpc.getPID())
         if record is not None:
             write_record(self.layout.run, record)
-
-    def recorded(self) -> Record | None:
-        """The supervisord of the last start, when it still lives."""
-        record = read_record(self.layout.run, MANAGER)
-        return record if record is not None and is_alive(record) else None
 
     def _update(self) -> None:
         """Take a changed configuration over: programs whose lines did not change are left alone."""
@@ -180,7 +174,12 @@ class Manager:
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
             yield proxy.supervisor
-        except (OSError, xmlrpc.client.ProtocolError) as error:
+        except xmlrpc.client.Fault as fault:
+            raise ServiceError(
+                f"the process manager answered with an error: {fault.faultString}",
+                help=f"see {self.layout.log / 'supervisord.log'}",
+            ) from fault
+        except (OSError, HTTPException, xmlrpc.client.ProtocolError) as error:
             raise UnavailableError(
                 f"the process manager does not answer: {error}", help="headgate up"
             ) from error

@@ -114,13 +114,13 @@ class Bringer:
 
     def served(self, pipeline: str) -> Any:
         """The published document, None before there is one."""
-        url = f"http://{self.settings.serving.host}:{self.settings.serving.port}/api/{quote(pipeline)}"
+        url = f"{self.settings.serving.url}/api/{quote(pipeline)}"
         return self._get(url)
 
     def snapshots(self) -> dict[str, Any]:
         """Every pipeline as the exporter sees it: state, rows, lag, verdict."""
         exporter = self.settings.exporter
-        found = self._get(f"http://{exporter.host}:{exporter.port}/api/status") or {}
+        found = self._get(f"{exporter.url}/api/status") or {}
         return {item["pipeline"]: item for item in found.get("pipelines", [])}
 
     def _order(self, applied: Applied) -> Done:
@@ -170,7 +170,7 @@ class Bringer:
             airflow = self.settings.airflow
             raise ServiceError(
                 f"the task {failed[0]} of stream.{name} failed",
-                help=f"its log: http://{airflow.host}:{airflow.port}/dags/stream.{name}",
+                help=f"its log: {airflow.url}/dags/stream.{name}",
             )
         return False
 

@@ -1,6 +1,6 @@
 """Which process is which service: records that outlive the process manager.
 
-A process is proved by (boot id, pid, start ticks): no other process can have all three. Its
+A process is proved by boot id, pid and start ticks, see headgate.streams.proc. Its
 children are found by process group and session, or by the marker in their environment. So nothing
 that is not ours is ever signalled, even after a reboot or when pids wrap around.
 """
@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from headgate.streams import proc
 
 __all__ = [
     "MARKER",
@@ -48,31 +50,21 @@ class Record:
     whole_tree: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    state: str
-    group: int
-    session: int
-    ticks: int
-
-
-def boot_id() -> str:
-    return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
 def record_of_this_process(name: str, marker: str, digest: str, whole_tree: bool) -> Record:
     """The record of the calling process, which keeps its pid over `exec`."""
     pid = os.getpid()
-    stat = _stat(pid)
-    if stat is None:
+    own = proc.read(pid)
+    if own is None:
         raise RuntimeError("this process is not in /proc")
-    return Record(name, boot_id(), pid, stat.ticks, stat.session, marker, digest, whole_tree)
+    return Record(name, proc.boot_id(), pid, own.ticks, own.session, marker, digest, whole_tree)
 
 
 def record_of_pid(name: str, pid: int) -> Record | None:
     """The record of a process that carries no marker; None when it is gone."""
-    stat = _stat(pid)
-    return None if stat is None else Record(name, boot_id(), pid, stat.ticks, stat.session, "", "", False)
+    found = proc.read(pid)
+    if found is None:
+        return None
+    return Record(name, proc.boot_id(), pid, found.ticks, found.session, "", "", False)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -97,8 +89,7 @@ def all_records(folder: Path) -> list[Record]:
 
 def is_alive(record: Record) -> bool:
     """Whether this very process still runs."""
-    stat = _stat(record.pid)
-    return stat is not None and stat.state != "Z" and stat.ticks == record.ticks and record.boot == boot_id()
+    return proc.is_same(record.pid, record.ticks, record.boot)
 
 
 def family(record: Record) -> list[int]:
@@ -107,7 +98,7 @@ def family(record: Record) -> list[int]:
     With `whole_tree` every carrier of the marker belongs; without it only the process group, as
     the supervisor's drivers have to outlive it.
     """
-    if record.boot != boot_id():
+    if record.boot != proc.boot_id():
         return []
     wanted = f"{MARKER}={record.marker}".encode()
     found = []
@@ -115,11 +106,11 @@ def family(record: Record) -> list[int]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         pid = int(entry.name)
-        stat = _stat(pid)
-        if stat is None or stat.state == "Z":
+        seen = _look(pid)
+        if seen is None or not seen.alive:
             continue
-        itself = pid == record.pid and stat.ticks == record.ticks
-        grouped = stat.group == record.pid and stat.session == record.session and stat.ticks >= record.ticks
+        itself = pid == record.pid and seen.ticks == record.ticks
+        grouped = seen.group == record.pid and seen.session == record.session and seen.ticks >= record.ticks
         if itself or grouped or (record.whole_tree and _carries(pid, wanted)):
             found.append(pid)
     return found
@@ -155,11 +146,8 @@ def _carries(pid: int, entry: bytes) -> bool:
         return False  # gone meanwhile, or another user's: not ours
 
 
-def _stat(pid: int) -> _Stat | None:
+def _look(pid: int) -> proc.Process | None:
     try:
-        text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The second field, the name, may itself hold spaces and brackets.
-    fields = text.rpartition(")")[2].split()
-    return _Stat(fields[0], int(fields[2]), int(fields[3]), int(fields[19]))
+        return proc.read(pid)
+    except PermissionError:
+        return None  # /proc hides the processes of other users: not ours

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from headgate.address import masked
 from headgate.errors import RefusedError
 from headgate.settings import Settings
 
@@ -37,7 +38,7 @@ def redis_of(settings: Settings) -> RedisServer:
     url = urlsplit(settings.redis.url)
     if url.scheme != "redis" or url.hostname not in {"127.0.0.1", "localhost"}:
         raise RefusedError(
-            f"redis.url is {settings.redis.url!r}: not an embedded server",
+            f"redis.url is {masked(settings.redis.url)!r}: not an embedded server",
             expected="a loopback address, such as redis://127.0.0.1:6379/0",
             help="choose another environment with HEADGATE_ENV, or correct [redis] url in headgate.toml",
         )

@@ -119,8 +119,8 @@ def _redis(settings: Settings) -> Service:
 
 def _own(settings: Settings) -> list[Service]:
     supervisor, exporter, serving = settings.supervisor, settings.exporter, settings.serving
-    exporter_url = f"http://{exporter.host}:{exporter.port}"
-    serving_url = f"http://{serving.host}:{serving.port}"
+    exporter_url = exporter.url
+    serving_url = serving.url
     return [
         Service(
             "supervisor",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hmac
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from headgate import __version__
 from headgate.errors import HeadgateError, NotFoundError, RefusedError, UnavailableError, UsageError
+from headgate.streams.journal import Journal
 from headgate.streams.model import Owner, StreamStatus
 from headgate.streams.service import StopRequest, StreamService
 from headgate.streams.statements import StaleRecord
@@ -39,6 +41,8 @@ _STATUS: tuple[tuple[type[HeadgateError], int, str], ...] = (
     (UnavailableError, 503, "unavailable"),
 )
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
+# What the store's columns hold: a larger number is a bad request, not a failure of the database.
+_Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Body(BaseModel):
@@ -51,8 +55,8 @@ class OwnerBody(_Body):
     dag_id: Annotated[str, Field(max_length=250)] = ""
     run_id: Annotated[str, Field(max_length=250)] = ""
     task_id: Annotated[str, Field(max_length=250)] = ""
-    try_number: int = 0
-    clear_number: int = 0
+    try_number: _Int64 = 0
+    clear_number: _Int64 = 0
 
     def owner(self) -> Owner:
         return Owner(**self.model_dump())
@@ -77,7 +81,7 @@ class StopBody(_Body):
     actor: _Text
     reason: Annotated[str, Field(max_length=2000)] = ""
     owner: OwnerBody | None = None
-    generation: int | None = None
+    generation: _Int64 | None = None
     mode: Literal["graceful", "kill"] = "graceful"
     deadline_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
 
@@ -87,16 +91,24 @@ class ActorBody(_Body):
 
 
 def create_app(
-    service: StreamService, health: Callable[[], Health], token: str, *, wall: Callable[[], float]
+    service: StreamService,
+    health: Callable[[], Health],
+    token: str,
+    *,
+    wall: Callable[[], float],
+    journal: Journal,
 ) -> FastAPI:
-    """The application; `token` guards every write."""
+    """The application; `token` guards every write, and what breaks unforeseen is told to the journal."""
     app = FastAPI(title="headgate supervisor", version=__version__, docs_url=None, redoc_url=None)
     app.middleware("http")(_limit_body)
     app.add_exception_handler(HeadgateError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_surprise(journal))
     _add_reads(app, service, health, wall)
-    _add_writes(app, service, _guard(token))
+    guarded = [Depends(_guard(token))]
+    _add_starts(app, service, guarded)
+    _add_stops(app, service, guarded)
     return app
 
 
@@ -120,14 +132,12 @@ def _add_reads(
 
     @app.get("/v1/streams/{stream}/events")
     def events(
-        stream: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+        stream: str, after: _Int64 = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
     ) -> list[dict[str, Any]]:
         return [asdict(event) for event in service.events(stream, after, limit)]
 
 
-def _add_writes(app: FastAPI, service: StreamService, guard: Callable[[Request], None]) -> None:
-    guarded = [Depends(guard)]
-
+def _add_starts(app: FastAPI, service: StreamService, guarded: list[Any]) -> None:
     @app.post("/v1/streams/{stream}/ensure", dependencies=guarded)
     def ensure(stream: str, body: EnsureBody) -> dict[str, Any]:
         answer = service.ensure(
@@ -152,6 +162,8 @@ def _add_writes(app: FastAPI, service: StreamService, guard: Callable[[Request],
         )
         return answer.to_json()
 
+
+def _add_stops(app: FastAPI, service: StreamService, guarded: list[Any]) -> None:
     @app.post("/v1/streams/{stream}/stop", dependencies=guarded)
     def stop(stream: str, body: StopBody) -> dict[str, Any]:
         request = StopRequest(
@@ -218,6 +230,24 @@ def _on_http(_request: Request, error: Exception) -> JSONResponse:
     codes = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
     help = "supervisor.token in the settings names it" if error.status_code == 401 else None
     return _answer(error.status_code, codes.get(error.status_code, "error"), str(error.detail), help)
+
+
+def _on_surprise(journal: Journal) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        journal.write(
+            "request failed",
+            level="error",
+            method=request.method,
+            path=request.url.path,
+            error=f"{type(error).__name__}: {error}",
+            traceback="".join(traceback.format_exception(error)),
+        )
+        help = "the supervisor's log has the traceback: headgate logs supervisor"
+        return _answer(
+            500, "internal", f"the supervisor failed at this request: {type(error).__name__}", help
+        )
+
+    return answer
 
 
 def _answer(status: int, code: str, message: str, help: str | None = None) -> JSONResponse:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from headgate.address import masked
 from headgate.errors import SettingsError, StoreUnavailable
 
 __all__ = ["make_engine", "reading", "writing"]
@@ -40,7 +41,7 @@ def make_engine(url: str) -> sa.Engine:
         )
     except (sa.exc.ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SettingsError(
-            f"store.url cannot be used: {error}",
+            f"store.url cannot be used: {masked(str(error))}",
             expected="sqlite:///<path> or postgresql+psycopg://<user>@<host>/<database>",
             help="set HEADGATE_STORE_URL",
         ) from error

@@ -61,6 +61,7 @@ class RunnerNote:
     driver_start: float
     driver_ticks: int
     boot_id: str
+    runner_ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

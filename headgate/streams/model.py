@@ -152,7 +152,7 @@ class StreamStatus:
     stopped_by: str | None = None  # who asked for the stop, and why
     stopped_how: str | None = None  # committed | killed | interrupted | never started | nothing ran
     driver: DriverStatus | None = None
-    driver_alive: bool = False
+    driver_alive: bool | None = None  # None: this supervisor has not looked yet
     conditions: dict[str, str] = field(default_factory=dict)  # beside the phase: name to text for people
 
     def to_json(self) -> dict[str, Any]:

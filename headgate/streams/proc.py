@@ -1,7 +1,8 @@
 """Processes as Linux shows them in /proc: who they are, whether they live, what marks them.
 
 A process id alone names nobody: it is used again. Together with its start time in clock ticks since
-the boot it names one process, and no step of the wall clock changes that. A driver and all that it
+the boot, and the id of that boot, it names one process, and no step of the wall clock changes that. All
+that must know whether this is still that process ask here. A driver and all that it
 starts (JVM, Python workers) inherit the variable HEADGATE_NONCE, so they can be found even when their
 parents are gone and whatever session or group they moved to.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "RUNNER_MODULE",
     "Process",
     "boot_id",
+    "is_same",
     "kill",
     "marked",
     "nonce_of",
@@ -39,6 +41,8 @@ _DEAD_STATES = "ZXx"
 class Process:
     pid: int
     parent: int
+    group: int
+    session: int
     ticks: int
     state: str
 
@@ -61,13 +65,19 @@ def read(pid: int) -> Process | None:
         return None
     # The name stands in parentheses and may hold spaces and parentheses of its own.
     fields = stat.rpartition(")")[2].split()
-    return Process(pid, parent=int(fields[1]), ticks=int(fields[19]), state=fields[0])
+    parent, group, session = (int(field) for field in fields[1:4])
+    return Process(pid, parent, group, session, ticks=int(fields[19]), state=fields[0])
 
 
 def start_ticks(pid: int) -> int | None:
     """The start of a living process in ticks since the boot; None if it is gone or a zombie."""
     process = read(pid)
     return process.ticks if process is not None and process.alive else None
+
+
+def is_same(pid: int, ticks: int, boot: str) -> bool:
+    """Whether the process that was noted with these three still lives: no other one has them all."""
+    return boot == boot_id() and start_ticks(pid) == ticks
 
 
 def nonce_of(pid: int) -> str | None:

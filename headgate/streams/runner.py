@@ -132,6 +132,7 @@ def _note(options: argparse.Namespace, driver: int) -> RunnerNote:
         driver_start=child.create_time(),
         driver_ticks=seen.ticks if seen else 0,
         boot_id=proc.boot_id(),
+        runner_ticks=proc.start_ticks(own.pid) or 0,
     )
 
 

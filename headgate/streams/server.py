@@ -45,7 +45,8 @@ def serve(
     supervisor = Supervisor(
         settings, store, lease, Launcher(settings, command), policy=policy, journal=journal
     )
-    app = create_app(StreamService(store, supervisor), supervisor.health, token, wall=time.time)
+    service = StreamService(store, supervisor)
+    app = create_app(service, supervisor.health, token, wall=time.time, journal=journal)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.end())
     journal.write("supervisor up", url=settings.supervisor_url, version=__version__, pid=os.getpid())

@@ -163,7 +163,7 @@ class StreamService:
             stopped_by=record.stopped_by,
             stopped_how=record.stopped_how,
             driver=look[0].report if look else None,
-            driver_alive=look[0].alive if look else False,
+            driver_alive=look[0].alive if look else None,
             conditions=look[1] if look else {},
         )
 

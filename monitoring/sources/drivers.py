@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from headgate.streams.handover import UnreadableNote, runner_note
 from headgate.streams.model import DriverStatus
+from headgate.streams.proc import is_same
 from monitoring.readings import DriverReport
 from monitoring.watch import Reading
 
 __all__ = ["read_drivers"]
-
-# psutil's start time is computed from boot time and ticks; two readings of it may differ by this much.
-_SAME_START = 1.0
 
 
 def read_drivers(state: Path) -> Reading[Mapping[str, DriverReport]]:
@@ -34,22 +32,15 @@ def read_drivers(state: Path) -> Reading[Mapping[str, DriverReport]]:
 
 def _alive(folder: Path, status: DriverStatus) -> bool:
     """The process is there and is the one that was started: a pid alone may belong to another by now."""
-    runner = _runner(folder / f"runner-{status.epoch}.json")
-    started = runner.get("driver_start")
     try:
-        process = psutil.Process(runner.get("driver_pid") or status.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        # Without the runner's file: a process that began after the report is another one.
-        begun = process.create_time()
-        return abs(begun - started) < _SAME_START if started else begun < status.written_at
+        note = runner_note(folder, status.epoch)
+    except UnreadableNote:
+        note = None
+    if note is not None:
+        return is_same(note.driver_pid, note.driver_ticks, note.boot_id)
+    # Without the runner's file: a process that began after the report is another one.
+    try:
+        process = psutil.Process(status.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < status.written_at
     except psutil.Error:
         return False
-
-
-def _runner(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from monitoring_examples import (
     NOW,
     applied,
@@ -77,6 +78,30 @@ def test_an_applied_pipeline_that_never_started_is_stopped_and_says_how_to_start
     found = orders(empty)
     assert (found.state, found.desired, found.generation, found.restarts) == ("stopped", "stopped", 0, 0)
     assert found.reason == "never started; next: headgate start orders"
+    assert found.forgotten is False
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        {"drivers": {}},
+        {"checkpoints": {"orders": CheckpointReading()}},
+        {"drivers": {}, "checkpoints": {"orders": CheckpointReading(lineage="l1")}},
+    ],
+    ids=["a checkpoint", "a live driver", "a lineage without a commit"],
+)
+def test_a_stream_that_has_run_and_has_no_record_is_unknown_and_never_called_new(
+    traces: dict[str, Any],
+) -> None:
+    found = orders(readings(supervised=Supervised({}, {}, NOW), **traces))
+    assert (found.state, found.desired, found.forgotten) == ("unknown", "unknown", True)
+    assert "the supervisor does not know a stream that has run" in found.conditions
+    assert "never started" not in found.reason
+
+
+def test_only_a_supervisor_that_answers_can_have_forgotten() -> None:
+    assert orders().forgotten is False
+    assert orders(readings(supervised=None)).forgotten is None
 
 
 def test_a_driver_that_runs_another_contract_is_marked() -> None:
@@ -145,6 +170,22 @@ def test_a_report_of_an_older_epoch_does_not_speak_for_the_new_driver() -> None:
     old = driver(epoch=3, metrics_port=11111)
     found = orders(readings(drivers={"orders": DriverReport(old, False)}))
     assert found.metrics_port == 40001 and found.driver_alive is True
+
+
+def test_before_the_supervisors_first_look_the_drivers_own_report_speaks() -> None:
+    restarted = _supervised(driver=None, driver_alive=None)
+    found = orders(readings(supervised=restarted))
+    assert (found.driver_alive, found.metrics_port) == (True, 40001)
+    assert "driver gone" not in found.conditions
+    dead = orders(readings(supervised=restarted, drivers={"orders": DriverReport(driver(), False)}))
+    assert dead.driver_alive is False and "driver gone" in dead.conditions
+
+
+def test_a_report_of_an_older_epoch_does_not_stand_in_for_a_look() -> None:
+    restarted = _supervised(driver=None, driver_alive=None)
+    old = {"orders": DriverReport(driver(epoch=3), True)}
+    assert orders(readings(supervised=restarted, drivers=old)).driver_alive is None
+    assert orders(readings(supervised=restarted, drivers={})).driver_alive is None
 
 
 def test_the_verdict_is_that_of_the_worst_output() -> None:

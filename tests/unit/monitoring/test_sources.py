@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.contract.frozen import ContractStore
 from headgate.errors import RefusedError
+from headgate.streams import proc
+from headgate.streams.handover import RunnerNote, write_runner
 from headgate.streams.model import Event, StreamStatus
 from headgate.topics.differences import Action, Refusal
 from headgate.topics.plan import Plan
@@ -153,19 +156,36 @@ def _report(state: Path, **changes: Any) -> Path:
     return folder
 
 
+def _noted(folder: Path, **changes: Any) -> None:
+    """The runner's file of epoch 4, with this process as its driver."""
+    me = proc.read(os.getpid())
+    assert me is not None
+    note = RunnerNote(
+        stream="orders",
+        epoch=4,
+        generation=2,
+        contract_hash="c",
+        nonce="n",
+        runner_pid=1,
+        runner_start=0.0,
+        driver_pid=me.pid,
+        driver_start=0.0,
+        driver_ticks=me.ticks,
+        boot_id=proc.boot_id(),
+    )
+    write_runner(folder, replace(note, **changes))
+
+
 def test_a_driver_whose_process_is_there_is_alive(tmp_path: Path) -> None:
-    me = psutil.Process()
-    folder = _report(tmp_path, pid=me.pid)
-    note = {"driver_pid": me.pid, "driver_start": me.create_time()}
-    (folder / "runner-4.json").write_text(json.dumps(note), encoding="utf-8")
+    _noted(_report(tmp_path, pid=os.getpid()))
     assert read_drivers(tmp_path).value["orders"].alive
 
 
-def test_a_pid_that_belongs_to_another_process_by_now_is_not_the_driver(tmp_path: Path) -> None:
-    me = psutil.Process()
-    folder = _report(tmp_path, pid=me.pid)
-    note = {"driver_pid": me.pid, "driver_start": me.create_time() - 3600}
-    (folder / "runner-4.json").write_text(json.dumps(note), encoding="utf-8")
+@pytest.mark.parametrize("other", [{"driver_ticks": 1}, {"boot_id": "before"}, {"driver_pid": 2**22 - 1}])
+def test_a_pid_that_belongs_to_another_process_by_now_is_not_the_driver(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    _noted(_report(tmp_path, pid=os.getpid()), **other)
     assert not read_drivers(tmp_path).value["orders"].alive
 
 

@@ -115,3 +115,8 @@ def test_an_unknown_runbook_is_not_found_and_paths_do_not_escape() -> None:
 
 def test_health_answers_whatever_the_sources_do() -> None:
     assert _client(lambda: platform(Readings())).get("/healthz").get_json() == {"status": "ok"}
+
+
+def test_a_forgotten_stream_needs_a_person_and_names_its_runbook() -> None:
+    page = _page(readings(supervised=Supervised({}, {}, NOW)))
+    assert "▲" in page and "/runbooks/StreamForgotten" in page

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Site:
     store: StateStore
     supervisor: Supervisor
     now: float = 1_000_000_000.0
+    journal: io.StringIO = field(default_factory=io.StringIO)
 
     def client(self, token: str = TOKEN) -> AsyncSupervisorClient:
         return AsyncSupervisorClient("http://test", token, transport=httpx.ASGITransport(self.app))
@@ -43,6 +45,16 @@ class Site:
         async def run() -> Any:
             async with self.client(token) as client:
                 return await use(client)
+
+        return asyncio.run(run())
+
+    def get(self, path: str) -> httpx.Response:
+        """As a server answers: an exception of the application is an answer too."""
+
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+                return await http.get(path)
 
         return asyncio.run(run())
 
@@ -66,7 +78,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
     supervisor.round()
     service = StreamService(store, supervisor)
     site = Site(FastAPI(), store, supervisor)
-    site.app = create_app(service, supervisor.health, TOKEN, wall=lambda: supervisor.health().last_round_at)
+    site.app = create_app(
+        service,
+        supervisor.health,
+        TOKEN,
+        wall=lambda: supervisor.health().last_round_at,
+        journal=Journal(site.journal),
+    )
     yield site
     store.close()
 
@@ -226,6 +244,7 @@ def test_health_turns_bad_when_no_round_is_made(tmp_path: Path, site: Site) -> N
         site.supervisor.health,
         TOKEN,
         wall=lambda: site.supervisor.health().last_round_at + 31,
+        journal=Journal(site.journal),
     )
     site.app = late
     health = site.call(lambda client: client.health())
@@ -243,9 +262,44 @@ def test_a_standby_takes_no_orders(site: Site, tmp_path: Path) -> None:
     )
     standby.round()
     service = StreamService(site.store, standby)
-    site.app = create_app(service, standby.health, TOKEN, wall=lambda: standby.health().last_round_at)
+    site.app = create_app(
+        service,
+        standby.health,
+        TOKEN,
+        wall=lambda: standby.health().last_round_at,
+        journal=Journal(site.journal),
+    )
     with pytest.raises(SupervisorUnavailable, match="standby"):
         site.call(start)
+
+
+@pytest.mark.parametrize("after", [2**63, 99999999999999999999, -(2**63) - 1])
+def test_a_number_beyond_64_bits_is_a_bad_request(site: Site, after: int) -> None:
+    site.call(start)
+    answer = site.get(f"/v1/streams/s/events?after={after}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+    assert "after" in answer.json()["error"]["message"]
+    assert site.get(f"/v1/streams/s/events?after={2**63 - 1}").json() == []
+
+
+def test_what_nobody_foresaw_is_json_and_its_traceback_is_in_the_journal(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(site.store, "streams", fail)
+    answer = site.get("/v1/streams")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "headgate logs supervisor" in answer.json()["error"]["help"]
+    [line] = [json.loads(line) for line in site.journal.getvalue().splitlines()]
+    assert (line["event"], line["level"], line["path"]) == ("request failed", "error", "/v1/streams")
+    assert line["error"] == "RuntimeError: odd" and "in fail" in line["traceback"]
+
+
+def test_a_driver_that_was_not_looked_at_yet_is_neither_alive_nor_dead(site: Site) -> None:
+    assert site.call(start).driver_alive is None
+    assert site.call(lambda client: client.status("s")).driver_alive is None
 
 
 # The synchronous client against answers as they come over the wire

@@ -1,0 +1,102 @@
+"""`headgate logs`: the log of a stream's driver or of a service."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from headgate.cli.output import out
+from headgate.errors import NotFoundError
+from headgate.settings import load_settings
+
+__all__ = ["log_of", "register"]
+
+_POLL_SECONDS = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add this part's verb."""
+    app.command()(logs)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pipeline, or a service such as kafka.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines.")] = 100,
+) -> None:
+    """The log of a stream's driver, or of a service of `headgate up`.
+
+    A name that is both is the stream's.
+    """
+    path = log_of(load_settings()[0].state, name)
+    shown, position = _tail(path, lines)
+    for line in shown:
+        out.print(line, markup=False)
+    if follow:
+        for line in _follow(path, position):
+            out.print(line, markup=False)
+
+
+def log_of(state: Path, name: str) -> Path:
+    """The file behind a name, which is only ever one that is there. Raises NotFoundError."""
+    from headgate.contract.frozen import ContractStore
+
+    folder = state / "log"
+    known = {path.stem: path for path in [*folder.glob("*.log"), *(folder / "streams").glob("*.log")]}
+    if name in known:
+        return known[name]
+    applied = ContractStore(state).applied()
+    if name in applied:
+        path = folder / "streams" / f"{name}.log"
+        raise NotFoundError(f"{name} has no log yet", expected=f"{path}", help=f"headgate start {name}")
+    close = difflib.get_close_matches(name, sorted({*known, *applied}), n=1, cutoff=0.6)
+    raise NotFoundError(
+        f"no pipeline and no service {name!r} has a log",
+        expected=f"one of {', '.join(sorted(known))}" if known else f"logs in {folder}: nothing has run yet",
+        help=f"did you mean {close[0]}?" if close else "headgate status shows the pipelines",
+    )
+
+
+def _tail(path: Path, lines: int) -> tuple[list[str], int]:
+    """The last lines, read from the end since a log may be large, and the position behind them."""
+    with path.open("rb") as stream:
+        position = end = stream.seek(0, 2)
+        block, data = 65_536, b""
+        while lines > 0 and end > 0 and data.count(b"\n") <= lines:
+            start_at = max(end - block, 0)
+            stream.seek(start_at)
+            data = stream.read(end - start_at) + data
+            end = start_at
+    shown = data.decode("utf-8", errors="replace").splitlines()
+    return (shown[-lines:] if lines else []), position
+
+
+def _follow(path: Path, position: int) -> Iterator[str]:
+    """New lines as they come, from a position on; when a log is rotated away, its successor is next."""
+    stream = path.open("rb")
+    stream.seek(position)
+    begun = b""
+    while True:
+        begun += stream.readline()
+        if begun.endswith(b"\n"):
+            yield begun.decode("utf-8", errors="replace").rstrip("\n")
+            begun = b""
+            continue
+        time.sleep(_POLL_SECONDS)
+        try:
+            now = path.stat()
+        except FileNotFoundError:
+            continue
+        if now.st_ino != _inode(stream) or now.st_size < stream.tell():
+            stream.close()
+            stream, begun = path.open("rb"), b""
+
+
+def _inode(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_ino
