@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import __version__
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
-from headgate.checkpoints.lineage import open_lineage
+from headgate.checkpoints.lineage import note_contract, open_lineage
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.contract.frozen import ContractStore, FrozenContract
@@ -194,6 +194,7 @@ class _Driver:
                     self.first_failure = failure_of(error)
                 raise
 
+        note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
         trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
         return (
             frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")

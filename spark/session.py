@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headgate.contract.model import Job
     from headgate.settings import Settings
 
-__all__ = ["build_session", "class_archive", "session_confs"]
+__all__ = ["build_session", "class_archive", "meaning_confs", "session_confs"]
 
 # ANSI off: a cast or a division must not raise, because one record would stop the stream. What ANSI
 # would have caught is caught by `headgate.contract.compile` instead, and quarantined.
@@ -56,15 +56,25 @@ _LOCAL_CHECKPOINTS = (
 )
 
 
+def meaning_confs(job: Job) -> dict[str, str]:
+    """The confs of a contract's session that are the same on every machine. Some of them Spark notes in
+    the offset log, and keeps whatever a later session says."""
+    confs = {name: _text(value) for name, value in job.spark.items()}
+    confs.setdefault("spark.sql.shuffle.partitions", str(job.shuffle_partitions))
+    return {**confs, **_PINNED}
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def session_confs(settings: Settings, job: Job) -> dict[str, str]:
     """Every conf of a driver's session. No conf of a contract overrides a pinned one."""
     jars = sorted(settings.jars_dir.glob("*.jar"))
     if not jars:
         raise SettingsError(f"there are no Spark jars in {settings.jars_dir}", help="make setup")
     master = settings.spark.master
-    confs = {name: str(value) for name, value in job.spark.items()}
-    confs.setdefault("spark.sql.shuffle.partitions", str(job.shuffle_partitions))
-    confs |= _PINNED
+    confs = meaning_confs(job)
     confs |= {
         "spark.master": f"local[{job.cores}]" if master == "local" else master,
         "spark.jars": ",".join(map(str, jars)),

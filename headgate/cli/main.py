@@ -23,6 +23,7 @@ __all__ = ["build_app", "main"]
 COMMAND_MODULES = (
     "headgate.cli.platform",  # up, down, urls, doctor
     "headgate.cli.planning",  # plan, apply, schema
+    "headgate.cli.preflight",  # preflight
     "headgate.cli.status",  # status
     "headgate.cli.streams",  # start, stop, restart, events, logs, supervisor
     "headgate.cli.results",  # produce, tail, serve

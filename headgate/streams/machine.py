@@ -20,12 +20,13 @@ from headgate.streams.steps import (
     Seen,
     Step,
     begin_stop,
+    cleared_launch,
+    cleared_start,
     ending,
     failed,
     failure,
     out_of_sight,
     outcome,
-    start,
     stop_unwanted,
     stopped_at_rest,
     sweep,
@@ -64,13 +65,19 @@ def _resting(case: Case) -> Step | None:
 
 
 def _start_if_due(case: Case) -> Step | None:
-    record = case.record
+    record, waits = case.record, 0.0
+    if record.phase is Phase.BACKOFF and record.next_attempt_at is not None:
+        waits = record.next_attempt_at - case.now
+    if waits > 0:
+        # A short pause is enough to look in, so that preflight costs a restart no time.
+        early = waits <= case.policy.preflight_lead and case.seen.preflight is None
+        return Step(record, effect=Effect.PREFLIGHT) if early else None
     if record.superseded:
-        return start(case, Cause.ORDERED, record.ordered_by, "ordered")
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, "ordered")
     if record.phase is Phase.STOPPED:
-        return start(case, Cause.RESUMED, "supervisor", "the platform was resumed")
-    if record.phase is Phase.BACKOFF and case.now >= (record.next_attempt_at or 0.0):
-        return start(case, Cause.TIMER, "supervisor", f"attempt {len(record.failures) + 1}")
+        return cleared_start(case, Cause.RESUMED, "supervisor", "the platform was resumed")
+    if record.phase is Phase.BACKOFF:
+        return cleared_start(case, Cause.TIMER, "supervisor", f"attempt {len(record.failures) + 1}")
     return None
 
 
@@ -80,7 +87,7 @@ def _living(case: Case) -> Step | None:
     if life is Life.REMAINS:
         return sweep(case)
     if life is Life.NEVER and case.wanted and not record.superseded:
-        return Step(record, effect=Effect.SPAWN)
+        return cleared_launch(case)
     if case.gone:
         return _died(case)
     if not case.wanted or record.superseded:
@@ -144,11 +151,12 @@ def _died(case: Case) -> Step:
     if case.seen.life is Life.NEVER:  # not wanted for now, or an order came before it was launched
         close = ending(case, "never started")
         if record.superseded and case.wanted:
-            return start(case, Cause.ORDERED, record.ordered_by, "ordered", close)
+            return cleared_start(case, Cause.ORDERED, record.ordered_by, "ordered", close)
         return to_stopped(case, "supervisor", "the platform is suspended", "nothing ran", close)
     if record.superseded:
         close = ending(case, "failed")
-        return start(case, Cause.ORDERED, record.ordered_by, "ordered; the driver before was gone", close)
+        reason = "ordered; the driver before was gone"
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, reason, close)
     return failed(case, failure(case), Cause.FAILED, "driver", "failed")
 
 
@@ -164,8 +172,9 @@ def _ended(case: Case, stop: StopOrder) -> Step:
         actor = stop.by if record.desired is Desired.RUNNING else who(record.stopped_by)
         return to_stopped(case, actor, f"{stop.reason}; {result}", how, close)
     if record.superseded:
-        return start(case, Cause.ORDERED, record.ordered_by, f"the driver before is gone: {result}", close)
-    return start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
+        reason = f"the driver before is gone: {result}"
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, reason, close)
+    return cleared_start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
 
 
 _LIVE = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)

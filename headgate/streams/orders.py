@@ -132,6 +132,7 @@ def _run(record: StreamRecord, by: str) -> StreamRecord:
         stop=pending,
         stopped_by=None,
         stopped_how=None,
+        next_attempt_at=None,
     )
 
 

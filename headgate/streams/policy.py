@@ -37,6 +37,7 @@ class Policy:
     healthy_seconds: float = 30.0
     stop_deadline: float = 60.0
     launch_seconds: float = 30.0
+    preflight_lead: float = 1.0  # so long before a restart is due, preflight begins to look
     remains_grace: float = 5.0  # a JVM that ends in order deletes its temporary files first
     stall_restart: float | None = None  # a stall is shown; it restarts nothing unless this is set
 

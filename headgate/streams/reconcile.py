@@ -13,6 +13,7 @@ from headgate.contract.model import seconds
 from headgate.errors import HeadgateError, NotFoundError
 from headgate.settings import Settings
 from headgate.streams import processes
+from headgate.streams.clearance import Ask, Preflights, ask_preflight
 from headgate.streams.exits import ExitWatch
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
@@ -53,6 +54,7 @@ class Reconciler:
         policy: Policy,
         journal: Journal,
         wake: Callable[[], None],
+        ask: Ask | None = None,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -66,6 +68,7 @@ class Reconciler:
         self._observer = Observer(launcher.folder, launcher.log, settings.checkpoints)
         self._watch = ProgressWatch()
         self._exits = ExitWatch(wake)
+        self._preflights = Preflights(ask or ask_preflight(settings), wake, journal)
         self._contracts = ContractStore(settings.state)
         self._applied: dict[str, Applied] = {}
         self._triggers: dict[str, float] = {}
@@ -124,6 +127,7 @@ class Reconciler:
 
     def _look(self, record: StreamRecord, incarnation: Incarnation | None, now: Round) -> Look:
         look = self._observer.look(record, incarnation)
+        look = replace(look, seen=replace(look.seen, preflight=self._preflights.answer(record)))
         at = self._wall()
         if look.report is not None:
             self._watch.note(look.report)
@@ -164,6 +168,8 @@ class Reconciler:
         if step.effect is Effect.SPAWN:
             if step.record.epoch != record.epoch:
                 begun = self._launcher.plan(step.record, self._wall())
+        elif step.effect is Effect.PREFLIGHT:
+            self._preflights.begin(record)
         elif step.effect is not None:
             self._act(record, look, step.effect)
         if step.record is not record or step.event is not None:

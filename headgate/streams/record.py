@@ -62,9 +62,9 @@ class Failure:
 class StreamRecord:
     """One stream as it is wanted and as it stands.
 
-    `generation` is the newest order, `attempted` the order that the newest incarnation was started for:
-    an order is carried out once they are equal. `failures` are those since the last progress. `version`
-    rises with each write; a writer that read an older one is refused.
+    `generation` is the newest order, `attempted` the order that was carried out last: the newest
+    incarnation was started for it, or preflight refused it. `failures` are those since the last
+    progress. `version` rises with each write; a writer that read an older one is refused.
     """
 
     stream: str

@@ -18,6 +18,7 @@ from headgate import __version__
 from headgate.errors import SettingsError, UnavailableError
 from headgate.settings import Settings
 from headgate.streams.api import create_app
+from headgate.streams.clearance import Ask
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Command, Launcher, driver_command
 from headgate.streams.lease import SupervisorLease, holder_name
@@ -35,15 +36,19 @@ def serve(
     command: Command = driver_command,
     policy: Policy | None = None,
     lease_ttl: float = 8.0,
+    ask: Ask | None = None,
 ) -> None:
-    """Supervise until SIGTERM or SIGINT. Drivers are not touched by the end of this process."""
+    """Supervise until SIGTERM or SIGINT. Drivers are not touched by the end of this process.
+
+    `command` and `ask` stand in for the Spark driver and its preflight in tests of processes.
+    """
     journal = Journal()
     token = supervisor_token(settings)
     listener = _listen(settings.supervisor.host, settings.supervisor.port)
     store = _patient_store(settings, journal)
     lease = SupervisorLease(store, holder_name(os.getpid()), ttl=lease_ttl)
     supervisor = Supervisor(
-        settings, store, lease, Launcher(settings, command), policy=policy, journal=journal
+        settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
     )
     app = create_app(StreamService(store, supervisor), supervisor.health, token, wall=time.time)
     for number in (signal.SIGTERM, signal.SIGINT):

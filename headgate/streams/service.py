@@ -141,10 +141,10 @@ class StreamService:
     def _status(self, record: StreamRecord) -> StreamStatus:
         look = self._supervisor.last_look(record.stream)
         phase, reason = record.phase, record.reason
-        if record.superseded and record.desired is Desired.RUNNING and _rests(phase):
+        if _about_to_start(record):
             # The order is accepted and its first step is moments away: what the stream rested in is over.
-            waits = "; the platform is suspended" if self._supervisor.suspended else ""
-            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered{waits}"
+            waits = "the platform is suspended" if self._supervisor.suspended else "preflight looks first"
+            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered; {waits}"
         return StreamStatus(
             stream=record.stream,
             pipeline=record.pipeline,
@@ -168,8 +168,11 @@ class StreamService:
         )
 
 
-def _rests(phase: Phase) -> bool:
-    return phase in (Phase.STOPPED, Phase.BACKOFF, Phase.PARKED)
+def _about_to_start(record: StreamRecord) -> bool:
+    """An order that nothing has been done for yet; one that waits for a dependency has its next attempt."""
+    rests = record.phase in (Phase.STOPPED, Phase.BACKOFF, Phase.PARKED)
+    fresh = record.superseded and record.next_attempt_at is None
+    return rests and fresh and record.desired is Desired.RUNNING
 
 
 def _check_actor(actor: str) -> None:

@@ -13,17 +13,19 @@ from headgate.streams.transitions import Cause, move
 
 __all__ = [
     "Case",
+    "Clearance",
     "Effect",
     "Life",
     "Seen",
     "Step",
     "begin_stop",
+    "cleared_launch",
+    "cleared_start",
     "ending",
     "failed",
     "failure",
     "out_of_sight",
     "outcome",
-    "start",
     "stop_unwanted",
     "stopped_at_rest",
     "sweep",
@@ -50,6 +52,19 @@ class Effect(StrEnum):
     SIGNAL = "signal"
     KILL = "kill"
     SWEEP = "sweep"
+    PREFLIGHT = "preflight"  # look whether it may start; the answer is seen in a later round
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """What preflight said of the start that is due, looked at while the record was as it is now.
+
+    Without a `failure` the stream may start. DEPENDENCY says that something could not be looked at;
+    every other class is a refusal.
+    """
+
+    failure: FailureClass | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,7 @@ class Seen:
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
     stalled: str | None = None
     stalled_since: float | None = None
+    preflight: Clearance | None = None  # None until it has been looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +116,54 @@ class Case:
         return self.seen.life in (Life.NONE, Life.NEVER, Life.DEAD)
 
 
-def start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None = None) -> Step:
+def cleared_start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None = None) -> Step:
+    """Every start goes through here: what preflight has not looked at, or refuses, does not start."""
+    found = case.seen.preflight
+    if found is None:
+        return Step(case.record, effect=Effect.PREFLIGHT)
+    if found.failure is None:
+        return _start(case, cause, actor, reason, close)
+    return _held_back(case, found, found.failure, close)
+
+
+def cleared_launch(case: Case) -> Step:
+    """An intent that a supervisor before us wrote down and did not launch: time may have passed since."""
+    found = case.seen.preflight
+    if found is None:
+        return Step(case.record, effect=Effect.PREFLIGHT)
+    if found.failure is None:
+        return Step(case.record, effect=Effect.SPAWN)
+    return _held_back(case, found, found.failure, ending(case, "never started"))
+
+
+def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending | None) -> Step:
+    """A refusal parks; what does not answer is waited for, as a driver would that lacks it.
+
+    An order that is waited with stays one that was not carried out; a refused one is done with.
+    """
+    record, now = case.record, case.now
+    first_try = record.superseded and record.next_attempt_at is None
+    death = Failure(now, kind, f"preflight: {found.text}")
+    before = () if first_try else record.failures
+    verdict = judge(before, death, newest_claim=True, policy=case.policy, jitter=case.jitter)
+    waits = kind is FailureClass.DEPENDENCY and verdict.delay is not None
+    moved, event = move(
+        record,
+        Phase.BACKOFF if waits else Phase.PARKED,
+        cause=Cause.PREFLIGHT,
+        actor="supervisor",
+        now=now,
+        reason=death.text if waits else f"preflight refuses the start: {found.text}",
+        failures=verdict.failures,
+        failure_class=kind,
+        next_attempt_at=now + verdict.delay if waits and verdict.delay is not None else None,
+        attempted=record.attempted if waits else record.generation,
+        stop=None,
+    )
+    return Step(moved, event, ending=close)
+
+
+def _start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None) -> Step:
     """A new epoch. Only a new order takes over from an epoch that is not ours."""
     record, now = case.record, case.now
     foreign = case.seen.claimed_epoch > record.epoch

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from headgate.errors import HeadgateError, UnavailableError
 from headgate.settings import Settings
+from headgate.streams.clearance import Ask
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
 from headgate.streams.lease import Lease, SupervisorLease
@@ -53,6 +54,7 @@ class Supervisor:
         *,
         policy: Policy | None = None,
         journal: Journal | None = None,
+        ask: Ask | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._poll_seconds = settings.supervisor.poll_seconds
@@ -70,6 +72,7 @@ class Supervisor:
             policy=policy or Policy(),
             journal=self._journal,
             wake=self.wake,
+            ask=ask,
             wall=wall,
         )
         self._lease: Lease | None = None

@@ -11,6 +11,8 @@
     stopping   stopped    ended               driver, supervisor
     stopping   starting   ordered, resumed    person, airflow, supervisor
     …          parked     failed, unhealthy   driver, supervisor
+    …          backoff    preflight           supervisor: what it looks at does not answer
+    …          parked     preflight           supervisor: it refuses the start
     parked     starting   ordered             person, airflow
 
 A phase says what the supervisor does about a stream; what is wrong beside that is a condition. `retired`
@@ -44,6 +46,7 @@ class Cause(StrEnum):
     CLAIMED = "claimed by another supervisor"
     ELSEWHERE = "out of sight"
     RETIRED = "retired"
+    PREFLIGHT = "preflight"
 
 
 class Actor(StrEnum):
@@ -70,6 +73,7 @@ _SELF = frozenset({Actor.SUPERVISOR})
 _DRIVER = frozenset({Actor.DRIVER})
 _ALL = _ANYONE | _SELF
 _P = Phase
+_BEFORE_A_START = (_P.STOPPED, _P.BACKOFF, _P.PARKED, _P.STARTING, _P.RUNNING, _P.STOPPING)
 _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.STOPPED, _P.BACKOFF, _P.PARKED, _P.STOPPING), _P.STARTING, Cause.ORDERED, _ANYONE),
     ((_P.STARTING, _P.RUNNING), _P.STARTING, Cause.ORDERED, _ANYONE),
@@ -89,6 +93,8 @@ _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.BACKOFF, _P.PARKED), _P.STOPPED, Cause.ORDERED, _ANYONE),
     ((_P.BACKOFF, _P.STOPPED, _P.STOPPING), _P.PARKED, Cause.CLAIMED, _SELF),
     ((_P.STARTING, _P.RUNNING, _P.STOPPING), _P.PARKED, Cause.ELSEWHERE, _SELF),
+    (_BEFORE_A_START, _P.BACKOFF, Cause.PREFLIGHT, _SELF),
+    (_BEFORE_A_START, _P.PARKED, Cause.PREFLIGHT, _SELF),
     ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, frozenset({Actor.PERSON})),
 )
 TRANSITIONS: frozenset[Transition] = frozenset(

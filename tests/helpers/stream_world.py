@@ -11,7 +11,7 @@ from headgate.streams.machine import decide
 from headgate.streams.model import Event, FailureClass, Owner, Phase
 from headgate.streams.policy import Policy
 from headgate.streams.record import StreamRecord
-from headgate.streams.steps import Effect, Life, Seen, Step
+from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, actor_kind
 
 ALICE = Owner(kind="cli", user="alice")
@@ -45,6 +45,9 @@ class World:
     open_epoch: int | None = None
     launched: set[int] = field(default_factory=set)
     claimed: int = 0
+    fits: FailureClass | None = None  # what preflight finds
+    looked: StreamRecord | None = None  # the record that it has looked at, and what it found then
+    found: Clearance = field(default_factory=Clearance)
     events: list[Event] = field(default_factory=list)
 
     def current(self) -> Driver | None:
@@ -52,7 +55,8 @@ class World:
         return found[0] if found else None
 
     def look(self) -> Seen:
-        seen = Seen(self.life(), claimed_epoch=self.claimed)
+        answer = self.found if self.record is not None and self.looked == self.record else None
+        seen = Seen(self.life(), claimed_epoch=self.claimed, preflight=answer)
         driver = self.current()
         if driver is None:
             return seen
@@ -88,8 +92,13 @@ class World:
             )
             if step is None:
                 return
-            if step.effect not in (None, Effect.SPAWN):
+            if step.effect is Effect.PREFLIGHT:
+                self.looked, self.found = self.record, Clearance(self.fits, "told")
+            elif step.effect not in (None, Effect.SPAWN):
                 self.act(step.effect)
+            if step.effect is Effect.SPAWN:
+                assert self.looked == self.record, "nothing starts that preflight has not looked at"
+                assert self.found.failure is None, "nothing starts that preflight refuses"
             self.write(step)
             if crash:
                 return
@@ -146,7 +155,11 @@ class World:
 
 
 COMMANDS = ("ensure", "restart", "stop", "kill", "airflow_stop", "suspend", "resume")
-FAULTS = ("fail", "sigkill", "deaf", "up", "commit", "child_dies", "crash", "tick", "wait", "claim")
+FAULTS = (
+    *("fail", "sigkill", "deaf", "up", "commit", "child_dies", "crash", "tick", "wait", "claim"),
+    *("refused", "away", "fits"),
+)
+PREFLIGHTS = {"refused": FailureClass.CHECKPOINT, "away": FailureClass.DEPENDENCY, "fits": None}
 
 
 def happen(world: World, what: str) -> None:
@@ -159,6 +172,8 @@ def happen(world: World, what: str) -> None:
         world.tick()
     elif what == "wait":
         world.now += world.rng.choice((0.5, 3.0, 30.0, 400.0))
+    elif what in PREFLIGHTS:
+        world.fits = PREFLIGHTS[what]
     elif what == "claim":
         world.claimed += world.rng.random() < 0.2
     elif (driver := world.current()) is not None:

@@ -15,7 +15,7 @@ from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import Desired, FailureClass, Phase
 from headgate.streams.record import StopCause, StreamRecord
-from headgate.streams.steps import Effect, Life, Seen, Step
+from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, Cause, IllegalTransition, move
 
 
@@ -42,7 +42,8 @@ def died(failure: FailureClass, *, progressed: bool = False, claimed: int = 0) -
 
 
 RUNNING = ordered(phase=Phase.RUNNING, epoch=3, attempted=1)
-NOTHING = Seen(Life.NONE)
+CLEAR = Clearance()
+NOTHING = Seen(Life.NONE, preflight=CLEAR)
 
 
 def test_an_order_starts_the_next_epoch_and_writes_it_down_with_the_spawn() -> None:
@@ -192,10 +193,10 @@ def test_a_fenced_driver_is_not_restarted_over_a_newer_claim() -> None:
 
 def test_only_an_order_starts_above_a_claim_that_is_not_ours() -> None:
     waiting = replace(RUNNING, phase=Phase.BACKOFF, next_attempt_at=50.0)
-    parked = next_step(waiting, Seen(Life.NONE, claimed_epoch=9))
+    parked = next_step(waiting, Seen(Life.NONE, claimed_epoch=9, preflight=CLEAR))
     assert parked is not None
     assert (parked.record.phase, parked.effect) == (Phase.PARKED, None)
-    over = next_step(replace(waiting, generation=2), Seen(Life.NONE, claimed_epoch=9))
+    over = next_step(replace(waiting, generation=2), Seen(Life.NONE, claimed_epoch=9, preflight=CLEAR))
     assert over is not None
     assert (over.record.phase, over.record.epoch) == (Phase.STARTING, 10)
 
@@ -237,7 +238,7 @@ def test_suspension_stops_and_starts_nothing_but_keeps_what_is_wanted() -> None:
 
 
 def test_an_intent_that_was_never_launched_is_launched_with_the_same_epoch() -> None:
-    step = next_step(replace(RUNNING, phase=Phase.STARTING), Seen(Life.NEVER))
+    step = next_step(replace(RUNNING, phase=Phase.STARTING), Seen(Life.NEVER, preflight=CLEAR))
     assert step is not None
     assert (step.effect, step.event, step.record.epoch) == (Effect.SPAWN, None, 3)
 
@@ -278,6 +279,73 @@ def test_every_way_that_the_table_does_not_name_is_refused() -> None:
                         move(record, target, cause=cause, actor=actor, now=0.0, reason="")
 
 
+def test_before_a_start_preflight_looks_and_only_then_it_starts() -> None:
+    look = next_step(ordered(), Seen(Life.NONE))
+    assert look is not None
+    assert (look.effect, look.event, look.record) == (Effect.PREFLIGHT, None, ordered())
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.STOPPED, Phase.PARKED, Phase.BACKOFF, Phase.STARTING, Phase.STOPPING]
+)
+@pytest.mark.parametrize(
+    "kind", [FailureClass.CHECKPOINT, FailureClass.DATA_LOSS, FailureClass.DETERMINISTIC]
+)
+def test_what_preflight_refuses_is_parked_with_its_words_and_its_class(
+    phase: Phase, kind: FailureClass
+) -> None:
+    record = stopping(30.0) if phase is Phase.STOPPING else RUNNING
+    record = replace(record, phase=phase, desired=Desired.RUNNING, generation=2)
+    life = Life.DEAD if phase in (Phase.STARTING, Phase.STOPPING) else Life.NONE
+    refused = Seen(life, returncode=0, preflight=Clearance(kind, "the topic was made anew"))
+    step = next_step(record, refused)
+    assert step is not None
+    assert (step.record.phase, step.record.failure_class, step.effect) == (Phase.PARKED, kind, None)
+    assert "the topic was made anew" in step.record.reason
+    assert (step.ending is not None) == (life is Life.DEAD), "the row of the driver before is closed"
+    assert next_step(step.record, NOTHING) is None, "nothing starts it but a new order"
+
+
+def test_what_preflight_cannot_look_at_is_asked_again_ever_later_and_never_parked() -> None:
+    away = Seen(Life.NONE, preflight=Clearance(FailureClass.DEPENDENCY, "Kafka does not answer"))
+    record, now, pauses = ordered(), 100.0, []
+    for _ in range(12):
+        step = next_step(record, away, now=now)
+        assert step is not None
+        assert (step.record.phase, step.effect) == (Phase.BACKOFF, None)
+        assert "Kafka does not answer" in step.record.reason
+        record = step.record
+        assert record.next_attempt_at is not None
+        pauses.append(record.next_attempt_at - now)
+        now = record.next_attempt_at
+    assert pauses == sorted(pauses)
+    started = next_step(record, NOTHING, now=now)
+    assert started is not None
+    assert (started.record.phase, started.record.restarts) == (Phase.STARTING, 0)
+    assert started.record.attempted == record.generation
+
+
+def test_a_new_order_does_not_wait_for_what_an_older_one_waited_for() -> None:
+    away = Seen(Life.NONE, preflight=Clearance(FailureClass.DEPENDENCY, "Kafka does not answer"))
+    step = next_step(ordered(), away)
+    assert step is not None
+    again, _ = orders.ensure(
+        step.record, stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=101.0
+    )
+    started = next_step(again, NOTHING, now=100.0)
+    assert started is not None
+    assert started.effect is Effect.SPAWN
+
+
+def test_preflight_looks_during_a_short_pause_and_the_start_still_waits_for_its_time() -> None:
+    waiting = replace(RUNNING, phase=Phase.BACKOFF, next_attempt_at=100.5)
+    look = next_step(waiting, Seen(Life.NONE), now=100.0)
+    assert look is not None
+    assert look.effect is Effect.PREFLIGHT
+    assert next_step(waiting, NOTHING, now=100.0) is None
+    assert next_step(replace(waiting, next_attempt_at=110.0), Seen(Life.NONE), now=100.0) is None
+
+
 def test_a_driver_cannot_order_and_a_person_cannot_report_a_driver_up() -> None:
     with pytest.raises(IllegalTransition):
         move(ordered(), Phase.STARTING, cause=Cause.ORDERED, actor="driver", now=0.0, reason="")
@@ -309,7 +377,7 @@ def test_when_the_faults_end_the_stream_comes_to_what_is_wanted(script: list[str
     for what in script:
         happen(world, what)
         world.tick()
-    world.suspended = False
+    world.suspended, world.fits = False, None
     for _ in range(20):
         world.now += 400.0
         world.tick()
