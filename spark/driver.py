@@ -30,6 +30,7 @@ from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.stop import StopGate, StopRequestedError
+from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -207,8 +208,11 @@ class _Driver:
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
+        assert self._spark is not None, "the queries have been started"
+        tasks = TaskWatch(self._spark.sparkContext.statusTracker(), self._status)
         while not self._gate.wait(0.5):
             self._raise_if_ended()
+            tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")

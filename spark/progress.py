@@ -210,6 +210,7 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
         state_rows=sum(op["numRowsTotal"] for op in operators),
         state_bytes=sum(op["memoryUsedBytes"] for op in operators),
         late_groups=before.late_groups + late,
+        batches=before.batches + 1,
         active=True,
     )
 

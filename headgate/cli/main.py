@@ -25,7 +25,7 @@ COMMAND_MODULES = (
     "headgate.cli.planning",  # plan, apply, schema
     "headgate.cli.preflight",  # preflight
     "headgate.cli.status",  # status
-    "headgate.cli.streams",  # start, stop, restart, events, logs, supervisor
+    "headgate.cli.streams",  # start, stop, retire, restart, events, logs, supervisor
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter

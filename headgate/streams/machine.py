@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from headgate.streams.leaves import back_from_retirement, drained, out_of_sight, retired
 from headgate.streams.model import Desired, FailureClass, Phase
 from headgate.streams.policy import Policy
 from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord, event
+from headgate.streams.starts import cleared_launch, cleared_start
 from headgate.streams.steps import (
     Case,
     Effect,
@@ -20,12 +22,9 @@ from headgate.streams.steps import (
     Seen,
     Step,
     begin_stop,
-    cleared_launch,
-    cleared_start,
     ending,
     failed,
     failure,
-    out_of_sight,
     outcome,
     stop_unwanted,
     stopped_at_rest,
@@ -46,6 +45,9 @@ def decide(
     case = Case(record, seen, now, policy, jitter, suspended)
     if seen.life is Life.ELSEWHERE:
         return out_of_sight(case) if record.phase in _LIVE else None
+    # What is parked takes no step by itself; its drain waits with it.
+    if record.draining and record.phase is not Phase.PARKED and (step := drained(case)) is not None:
+        return step
     return _PHASES[record.phase](case)
 
 
@@ -58,9 +60,12 @@ def _resting(case: Case) -> Step | None:
         reason = f"a driver is alive though the stream is {record.phase}"
         return begin_stop(case, Cause.STRAY, StopCause.STRAY, "supervisor", reason)
     if record.phase is Phase.RETIRED:
-        return None
-    if record.desired is Desired.STOPPED:
-        return None if record.phase is Phase.STOPPED else stopped_at_rest(case)
+        anew = record.desired is not Desired.RETIRED or case.seen.applied
+        return back_from_retirement(case) if anew else None
+    if record.desired is not Desired.RUNNING:
+        if record.phase is not Phase.STOPPED:
+            return stopped_at_rest(case)
+        return retired(case) if record.desired is Desired.RETIRED else None
     return _start_if_due(case) if case.wanted else None
 
 
@@ -144,7 +149,7 @@ def _stopping(case: Case) -> Step | None:
 def _died(case: Case) -> Step:
     """A driver is gone that no stop was under way for."""
     record = case.record
-    if record.desired is Desired.STOPPED:
+    if record.desired is not Desired.RUNNING:
         close = ending(case, "stopped")
         actor = who(record.stopped_by)
         return to_stopped(case, actor, "stopped before its driver ran", "nothing ran", close)

@@ -19,12 +19,9 @@ __all__ = [
     "Seen",
     "Step",
     "begin_stop",
-    "cleared_launch",
-    "cleared_start",
     "ending",
     "failed",
     "failure",
-    "out_of_sight",
     "outcome",
     "stop_unwanted",
     "stopped_at_rest",
@@ -52,6 +49,7 @@ class Effect(StrEnum):
     SIGNAL = "signal"
     KILL = "kill"
     SWEEP = "sweep"
+    WITHDRAW = "withdraw"  # take the applied contract's pointer away: nothing is to run from it
     PREFLIGHT = "preflight"  # look whether it may start; the answer is seen in a later round
 
 
@@ -86,6 +84,8 @@ class Seen:
     stalled: str | None = None
     stalled_since: float | None = None
     preflight: Clearance | None = None  # None until it has been looked at
+    left: int | None = None  # records that a drain still waits for; None when that cannot be said
+    applied: bool = False  # the pipeline's contract is applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,98 +116,13 @@ class Case:
         return self.seen.life in (Life.NONE, Life.NEVER, Life.DEAD)
 
 
-def cleared_start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None = None) -> Step:
-    """Every start goes through here: what preflight has not looked at, or refuses, does not start."""
-    found = case.seen.preflight
-    if found is None:
-        return Step(case.record, effect=Effect.PREFLIGHT)
-    if found.failure is None:
-        return _start(case, cause, actor, reason, close)
-    return _held_back(case, found, found.failure, close)
-
-
-def cleared_launch(case: Case) -> Step:
-    """An intent that a supervisor before us wrote down and did not launch: time may have passed since."""
-    found = case.seen.preflight
-    if found is None:
-        return Step(case.record, effect=Effect.PREFLIGHT)
-    if found.failure is None:
-        return Step(case.record, effect=Effect.SPAWN)
-    return _held_back(case, found, found.failure, ending(case, "never started"))
-
-
-def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending | None) -> Step:
-    """A refusal parks; what does not answer is waited for, as a driver would that lacks it.
-
-    An order that is waited with stays one that was not carried out; a refused one is done with.
-    """
-    record, now = case.record, case.now
-    first_try = record.superseded and record.next_attempt_at is None
-    death = Failure(now, kind, f"preflight: {found.text}")
-    before = () if first_try else record.failures
-    verdict = judge(before, death, newest_claim=True, policy=case.policy, jitter=case.jitter)
-    waits = kind is FailureClass.DEPENDENCY and verdict.delay is not None
-    moved, event = move(
-        record,
-        Phase.BACKOFF if waits else Phase.PARKED,
-        cause=Cause.PREFLIGHT,
-        actor="supervisor",
-        now=now,
-        reason=death.text if waits else f"preflight refuses the start: {found.text}",
-        failures=verdict.failures,
-        failure_class=kind,
-        next_attempt_at=now + verdict.delay if waits and verdict.delay is not None else None,
-        attempted=record.attempted if waits else record.generation,
-        stop=None,
-    )
-    return Step(moved, event, ending=close)
-
-
-def _start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None) -> Step:
-    """A new epoch. Only a new order takes over from an epoch that is not ours."""
-    record, now = case.record, case.now
-    foreign = case.seen.claimed_epoch > record.epoch
-    if foreign and cause is not Cause.ORDERED:
-        text = f"fenced: another supervisor claimed epoch {case.seen.claimed_epoch} beside the checkpoints"
-        moved, event = move(
-            record,
-            Phase.PARKED,
-            cause=Cause.CLAIMED,
-            actor="supervisor",
-            now=now,
-            reason=text,
-            failure_class=FailureClass.FENCED,
-            stop=None,
-        )
-        return Step(moved, event, ending=close)
-    again = cause is Cause.TIMER
-    moved, event = move(
-        record,
-        Phase.STARTING,
-        cause=cause,
-        actor=actor,
-        now=now,
-        reason=reason,
-        epoch=max(record.epoch, case.seen.claimed_epoch) + 1,
-        attempted=record.generation,
-        restarts=record.restarts + 1 if again else record.restarts,
-        failures=record.failures if again else (),
-        failure_class=record.failure_class if again else None,
-        next_attempt_at=None,
-        stop=None,
-        stopped_by=None,
-        stopped_how=None,
-    )
-    return Step(moved, event, Effect.SPAWN, close)
-
-
 def begin_stop(case: Case, cause: Cause, kind: StopCause, by: str, reason: str) -> Step:
     """Stopping begins; an order that waits brings its own deadline, actor and reason along."""
     asked = case.record.stop
     order = StopOrder(kind, by, reason, case.now + case.policy.stop_deadline)
     if asked is not None:
         order = replace(asked, cause=kind)
-    moved, event = move(
+    moved, told = move(
         case.record,
         Phase.STOPPING,
         cause=cause,
@@ -216,12 +131,12 @@ def begin_stop(case: Case, cause: Cause, kind: StopCause, by: str, reason: str) 
         reason=order.reason,
         stop=order,
     )
-    return Step(moved, event)
+    return Step(moved, told)
 
 
 def stop_unwanted(case: Case) -> Step:
     record = case.record
-    if record.desired is Desired.STOPPED:
+    if record.desired is not Desired.RUNNING:
         by = who(record.stopped_by)
         return begin_stop(case, Cause.ORDERED, StopCause.ORDERED, by, record.stopped_by or "stop ordered")
     if case.suspended:
@@ -241,7 +156,7 @@ def unhealthy(case: Case, reason: str) -> Step:
 def stopped_at_rest(case: Case) -> Step:
     record = case.record
     by = record.stopped_by or "stop ordered"
-    moved, event = move(
+    moved, told = move(
         record,
         Phase.STOPPED,
         cause=Cause.ORDERED,
@@ -253,28 +168,11 @@ def stopped_at_rest(case: Case) -> Step:
         failures=(),
         stop=None,
     )
-    return Step(moved, event)
-
-
-def out_of_sight(case: Case) -> Step:
-    """A driver on a machine that cannot be looked at: parked, since to guess it dead could make two."""
-    where = case.seen.host or "another machine"
-    text = f"its driver was launched on {where} and cannot be seen from here; it may be alive"
-    moved, event = move(
-        case.record,
-        Phase.PARKED,
-        cause=Cause.ELSEWHERE,
-        actor="supervisor",
-        now=case.now,
-        reason=f"{text}. When it is dead: headgate restart {case.record.stream}",
-        stop=None,
-        next_attempt_at=None,
-    )
-    return Step(moved, event, ending=Ending("out of sight", text=text))
+    return Step(moved, told)
 
 
 def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> Step:
-    moved, event = move(
+    moved, told = move(
         case.record,
         Phase.STOPPED,
         cause=Cause.ENDED,
@@ -285,7 +183,7 @@ def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> 
         stopped_how=how,
         next_attempt_at=None,
     )
-    return Step(moved, event, ending=close)
+    return Step(moved, told, ending=close)
 
 
 def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> Step:
@@ -294,7 +192,7 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
     retry = verdict.delay is not None
-    moved, event = move(
+    moved, told = move(
         record,
         Phase.BACKOFF if retry else Phase.PARKED,
         cause=cause,
@@ -306,7 +204,7 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
         next_attempt_at=now + verdict.delay if verdict.delay is not None else None,
         stop=None,
     )
-    return Step(moved, event, ending=close)
+    return Step(moved, told, ending=close)
 
 
 def failure(case: Case) -> Failure:

@@ -10,13 +10,14 @@
     any live   stopping   ordered, replaced … person, airflow, supervisor
     stopping   stopped    ended               driver, supervisor
     stopping   starting   ordered, resumed    person, airflow, supervisor
+    stopped    retired    retired             person
+    retired    stopped    applied             supervisor: its contract was applied anew
     …          parked     failed, unhealthy   driver, supervisor
     …          backoff    preflight           supervisor: what it looks at does not answer
     …          parked     preflight           supervisor: it refuses the start
     parked     starting   ordered             person, airflow
 
-A phase says what the supervisor does about a stream; what is wrong beside that is a condition. `retired`
-has no way out here: a retired stream is applied anew.
+A phase says what the supervisor does about a stream; what is wrong beside that is a condition.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Cause(StrEnum):
     ELSEWHERE = "out of sight"
     RETIRED = "retired"
     PREFLIGHT = "preflight"
+    APPLIED = "applied"
 
 
 class Actor(StrEnum):
@@ -95,7 +97,8 @@ _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.STARTING, _P.RUNNING, _P.STOPPING), _P.PARKED, Cause.ELSEWHERE, _SELF),
     (_BEFORE_A_START, _P.BACKOFF, Cause.PREFLIGHT, _SELF),
     (_BEFORE_A_START, _P.PARKED, Cause.PREFLIGHT, _SELF),
-    ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, frozenset({Actor.PERSON})),
+    ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, _ANYONE),
+    ((_P.RETIRED,), _P.STOPPED, Cause.APPLIED, _SELF),
 )
 TRANSITIONS: frozenset[Transition] = frozenset(
     Transition(source, target, cause, actors)

@@ -411,6 +411,47 @@ def test_a_preflight_that_gets_no_answer_holds_up_its_own_stream_alone(place: In
     assert (started.epoch, started.restarts, started.generation) == (1, 0, 1)
 
 
+def test_a_stream_is_stable_then_stalled_then_restarted_and_stable_again(place: Installation) -> None:
+    place.policy |= {"stall_floor": 0.5, "stall_restart": 1.0, "backoff_base": 0.05}
+    client = place.supervise()
+    start(client, "s")
+    in_phase(client, "s", Phase.RUNNING)
+    until("stable", lambda: "stable" in client.status("s").conditions)
+    place.behave("s", mode="stall")
+    until("stalled", lambda: "stalled" in client.status("s").conditions)
+    assert "stable" not in client.status("s").conditions
+    again = in_phase(client, "s", Phase.RUNNING, epoch=2)
+    assert again.restarts == 1
+    told = [event.detail for event in client.events("s") if event.kind == "condition"]
+    assert any(text.startswith("stalled: query records has shown no progress") for text in told)
+    unhealthy = next(event for event in client.events("s") if event.cause == "unhealthy")
+    assert "stalled: query records" in unhealthy.detail
+    place.behave("s", mode="run")
+    until("stable", lambda: "stable" in client.status("s").conditions)
+
+
+def test_a_retired_stream_ends_and_keeps_what_it_wrote(place: Installation) -> None:
+    client = place.supervise()
+    start(client, "s")
+    in_phase(client, "s", Phase.RUNNING)
+    until("a commit", lambda: place.commits("s"))
+    client.retire("s", actor="cli:bob", reason="replaced by t")
+    retired = in_phase(client, "s", Phase.RETIRED)
+    assert (retired.desired, retired.driver_alive) == (Desired.RETIRED, False)
+    assert retired.stopped_by == "cli:bob: replaced by t"
+    for order in (
+        lambda: start(client, "s", "k2"),
+        lambda: client.restart("s", actor="cli:bob", idempotency_key="r1"),
+    ):
+        with pytest.raises(RefusedError, match="is retired"):
+            order()
+    place.kill_supervisor()
+    client = place.supervise()
+    assert client.status("s").phase is Phase.RETIRED
+    assert len(place.starts("s")) == 1
+    assert place.commits("s")
+
+
 def test_a_taken_port_is_named(place: Installation) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_world import ALICE, COMMANDS, FAULTS, HASH, POLICY, World, happen
 
+from headgate.errors import RefusedError
 from headgate.streams import orders
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import Desired, FailureClass, Phase
-from headgate.streams.record import StopCause, StreamRecord
+from headgate.streams.record import Drain, StopCause, StreamRecord
 from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, Cause, IllegalTransition, move
 
@@ -346,6 +347,96 @@ def test_preflight_looks_during_a_short_pause_and_the_start_still_waits_for_its_
     assert next_step(replace(waiting, next_attempt_at=110.0), Seen(Life.NONE), now=100.0) is None
 
 
+def draining(**changes: object) -> StreamRecord:
+    asked = Drain("cli:bob", "move", deadline_at=200.0, stop_seconds=30.0, ends={"t": {0: 5}})
+    record, _ = orders.drain(replace(RUNNING, **changes), stream="s", asked=asked, now=100.0)  # type: ignore[arg-type]
+    return record
+
+
+@pytest.mark.parametrize("left", [7, None])
+def test_a_draining_stream_runs_on_until_everything_is_committed(left: int | None) -> None:
+    assert next_step(draining(), Seen(Life.ALIVE, up=True, left=left)) is None
+    step = next_step(draining(), Seen(Life.ALIVE, up=True, left=0), now=150.0)
+    assert step is not None
+    assert (step.record.desired, step.record.drain) == (Desired.STOPPED, None)
+    assert step.record.stop is not None
+    assert (step.record.stop.deadline_at, step.record.stop.kill) == (180.0, False)
+    stopping_now = next_step(step.record, Seen(Life.ALIVE, up=True), now=150.0)
+    assert stopping_now is not None
+    assert stopping_now.record.phase is Phase.STOPPING
+    assert stopping_now.event is not None
+    assert stopping_now.event.actor == "cli:bob"
+
+
+def test_a_drain_past_its_deadline_is_given_up_and_the_stream_runs_on() -> None:
+    step = next_step(draining(), Seen(Life.ALIVE, up=True, left=7), now=200.0)
+    assert step is not None
+    assert (step.record.desired, step.record.phase, step.effect) == (Desired.RUNNING, Phase.RUNNING, None)
+    assert step.record.drain is not None
+    assert "7 records were left" in str(step.record.drain.given_up)
+    assert next_step(step.record, Seen(Life.ALIVE, up=True, left=0), now=201.0) is None
+
+
+def test_a_draining_stream_that_crashes_is_started_again_and_goes_on_draining() -> None:
+    step = next_step(draining(), died(FailureClass.TRANSIENT))
+    assert step is not None
+    assert step.record.phase is Phase.BACKOFF
+    assert step.record.draining
+    again = next_step(step.record, NOTHING, now=101.0)
+    assert again is not None
+    assert again.effect is Effect.SPAWN
+    assert again.record.draining
+
+
+def test_another_order_ends_a_drain_and_a_stopped_stream_has_nothing_to_drain() -> None:
+    restarted, _ = orders.ensure(
+        draining(), stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=101.0
+    )
+    assert restarted.drain is None
+    with pytest.raises(RefusedError, match="nothing would be drained"):
+        draining(desired=Desired.STOPPED)
+
+
+def retiring(record: StreamRecord) -> StreamRecord:
+    asked, _ = orders.retire(
+        record, stream="s", actor="cli:bob", reason="old", deadline_seconds=9.0, now=100.0
+    )
+    return asked
+
+
+@pytest.mark.parametrize("phase", [Phase.STOPPED, Phase.PARKED, Phase.BACKOFF, Phase.RUNNING])
+def test_a_retired_stream_is_stopped_first_and_then_its_contract_is_withdrawn(phase: Phase) -> None:
+    record = retiring(replace(RUNNING, phase=phase))
+    seen, effects = Seen(Life.ALIVE if phase is Phase.RUNNING else Life.NONE, applied=True), []
+    while (step := next_step(record, seen)) is not None:
+        record = step.record
+        effects.append(step.effect)
+        if step.effect is Effect.SIGNAL:
+            seen = Seen(Life.DEAD, returncode=0, applied=True)
+        elif step.ending is not None:
+            seen = Seen(Life.NONE, applied=True)
+        elif step.effect is Effect.WITHDRAW:
+            seen = Seen(Life.NONE)
+    assert (record.phase, record.desired) == (Phase.RETIRED, Desired.RETIRED)
+    assert effects[-1] is Effect.WITHDRAW
+
+
+def test_a_retired_stream_takes_no_order_until_its_contract_is_applied_anew() -> None:
+    gone = replace(retiring(RUNNING), phase=Phase.RETIRED)
+    order = {"stream": "s", "pipeline": "s", "contract_hash": HASH, "owner": ALICE, "now": 101.0}
+    with pytest.raises(RefusedError, match="is retired"):
+        orders.ensure(gone, **order)  # type: ignore[arg-type]
+    back = next_step(gone, Seen(Life.NONE, applied=True))
+    assert back is not None
+    assert (back.record.phase, back.record.desired) == (Phase.STOPPED, Desired.STOPPED)
+    wanted, _ = orders.ensure(gone, **order, applied=True)  # type: ignore[arg-type]
+    stopped = next_step(wanted, NOTHING)
+    assert stopped is not None
+    started = next_step(stopped.record, NOTHING)
+    assert started is not None
+    assert (started.effect, started.record.epoch) == (Effect.SPAWN, gone.epoch + 1)
+
+
 def test_a_driver_cannot_order_and_a_person_cannot_report_a_driver_up() -> None:
     with pytest.raises(IllegalTransition):
         move(ordered(), Phase.STARTING, cause=Cause.ORDERED, actor="driver", now=0.0, reason="")
@@ -388,9 +479,10 @@ def test_when_the_faults_end_the_stream_comes_to_what_is_wanted(script: list[str
     if record is None:
         return
     alive = [driver.epoch for driver in world.drivers if driver.alive or (driver.child and not driver.alive)]
-    if record.desired is Desired.STOPPED:
-        assert record.phase is Phase.STOPPED
+    if record.desired is not Desired.RUNNING:
+        assert record.phase == record.desired, "stopped, or retired"
         assert alive == []
+        assert record.desired is Desired.STOPPED or not world.applied
     else:
         assert record.phase in (Phase.RUNNING, Phase.PARKED)
         assert alive == ([record.epoch] if record.phase is Phase.RUNNING else [])
