@@ -206,6 +206,7 @@ def _query(
         query=name,
         batch_id=committed.batch_id if committed else None,
         last_commit_at=committed.committed_at if committed else None,
+        last_task_at=progress.last_task_at if progress else None,
         lag_records=lag.records if lag else None,
         lag_seconds=lag.seconds if lag else None,
         partitions=lag.partitions if lag else (),
@@ -244,10 +245,10 @@ def _told(status: StreamStatus | None) -> Iterable[str]:
 
 
 def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
-    """Records wait, and nothing was committed for three triggers and at least a minute."""
+    """Records wait, and for three triggers and at least a minute nothing was committed, no task finished."""
     if not query.lag_records or query.last_commit_at is None:
         return False
-    return at - query.last_commit_at > max(3 * (trigger or 0), _STALL_FLOOR)
+    return at - max(query.last_commit_at, query.last_task_at or 0.0) > max(3 * (trigger or 0), _STALL_FLOOR)
 
 
 def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:

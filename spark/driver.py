@@ -110,6 +110,7 @@ class _Driver:
         self._status = status
         self._queries: dict[str, StreamingQuery] = {}
         self._spark: SparkSession | None = None
+        self._tasks: TaskWatch | None = None
         self.first_failure: Failure | None = None
 
     def start(self) -> None:
@@ -157,6 +158,7 @@ class _Driver:
             names[str(query.id)] = name
             metrics.active(name, True)
             self._status.query(name, lambda before: before)
+        self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
         self._status.change(phase="running", metrics_port=metrics.serve(), ui_url=spark.sparkContext.uiWebUrl)
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
 
@@ -208,11 +210,10 @@ class _Driver:
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
-        assert self._spark is not None, "the queries have been started"
-        tasks = TaskWatch(self._spark.sparkContext.statusTracker(), self._status)
+        assert self._tasks is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             self._raise_if_ended()
-            tasks.look(self._queries, time.time())
+            self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")

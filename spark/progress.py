@@ -150,6 +150,9 @@ class DriverMetrics:
     def idle(self, query: str, at: float) -> None:
         self._metrics["headgate_last_idle_timestamp_seconds"].labels(self._pipeline, query).set(at)
 
+    def task(self, query: str, at: float) -> None:
+        self._metrics["headgate_last_task_timestamp_seconds"].labels(self._pipeline, query).set(at)
+
     def active(self, query: str, alive: bool) -> None:
         self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1 if alive else 0)
 

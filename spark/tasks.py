@@ -6,7 +6,7 @@ only about a query that has been quiet for a while and has a batch under way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,10 @@ Counts = dict[tuple[int, int], int]
 class TaskWatch:
     """`tracker` is Spark's status tracker. A batch's jobs carry its query's run id as their group."""
 
-    def __init__(self, tracker: Any, status: StatusFile) -> None:
+    def __init__(self, tracker: Any, status: StatusFile, told: Callable[[str, float], None]) -> None:
         self._tracker = tracker
         self._status = status
+        self._told = told
         self._counts: dict[str, Counts] = {}
         self._next = 0.0
 
@@ -43,6 +44,7 @@ class TaskWatch:
                 self._counts.pop(name, None)
             elif self._finished(name, str(query.runId)):
                 self._status.query(name, lambda before: replace(before, last_task_at=now))
+                self._told(name, now)
 
     def _finished(self, name: str, run_id: str) -> bool:
         before, counts = self._counts.get(name), self._count(run_id)

@@ -257,6 +257,18 @@ class AsyncSupervisorClient:
         )
         return StreamStatus.from_json(await self._send(call))
 
+    async def drain(self, stream: str, *, actor: str, reason: str = "", **seconds: float) -> StreamStatus:
+        """`deadline_seconds` and `stop_seconds` as in `SupervisorClient.drain`."""
+        limits = {"deadline_seconds": 600.0, "stop_seconds": 60.0, **seconds}
+        call = drain_call(stream, actor=actor, reason=reason, **limits)
+        return StreamStatus.from_json(await self._send(call))
+
+    async def retire(
+        self, stream: str, *, actor: str, reason: str = "", deadline_seconds: float = 60.0
+    ) -> StreamStatus:
+        call = retire_call(stream, actor=actor, reason=reason, deadline_seconds=deadline_seconds)
+        return StreamStatus.from_json(await self._send(call))
+
     async def suspend(self, actor: str) -> list[StreamStatus]:
         return [StreamStatus.from_json(item) for item in await self._send(platform_call("suspend", actor))]
 
@@ -264,9 +276,10 @@ class AsyncSupervisorClient:
         return [StreamStatus.from_json(item) for item in await self._send(platform_call("resume", actor))]
 
     async def _send(self, call: Call, accept: tuple[int, ...] = (200,)) -> Any:
+        timeout = httpx.USE_CLIENT_DEFAULT if call.timeout is None else call.timeout
         try:
             answer = await self._http.request(
-                call.method, call.path, params=call.query or None, json=call.body
+                call.method, call.path, params=call.query or None, json=call.body, timeout=timeout
             )
         except httpx.HTTPError as error:
             raise unavailable(self._url, error) from error

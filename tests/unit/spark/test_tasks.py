@@ -65,7 +65,7 @@ def last_task(status: StatusFile, query: str) -> float | None:
 
 def test_a_task_that_finishes_is_a_sign_of_its_own_query_alone(status: StatusFile) -> None:
     tracker = Tracker()
-    watch = TaskWatch(tracker, status)
+    watch = TaskWatch(tracker, status, lambda *_: None)
     watch.look(QUERIES, 110.0)
     assert last_task(status, "records") is None, "none has finished yet"
     tracker.done[10] = 1
@@ -77,7 +77,7 @@ def test_a_task_that_finishes_is_a_sign_of_its_own_query_alone(status: StatusFil
 
 def test_a_stage_that_is_over_has_finished_its_last_task(status: StatusFile) -> None:
     tracker = Tracker()
-    watch = TaskWatch(tracker, status)
+    watch = TaskWatch(tracker, status, lambda *_: None)
     watch.look(QUERIES, 110.0)
     tracker.stages[1], tracker.done = [11], {11: 0, 20: 0}
     watch.look(QUERIES, 113.0)
@@ -86,7 +86,7 @@ def test_a_stage_that_is_over_has_finished_its_last_task(status: StatusFile) -> 
 
 def test_spark_is_asked_seldom_and_not_about_queries_that_commit(status: StatusFile) -> None:
     tracker = Tracker()
-    watch = TaskWatch(tracker, status)
+    watch = TaskWatch(tracker, status, lambda *_: None)
     watch.look(QUERIES, 103.0)
     assert tracker.asked == 0
     watch.look(QUERIES, 104.9)
