@@ -51,7 +51,7 @@ class TaskWatch:
         self._counts[name] = counts
         if before is None:
             return any(counts.values())
-        # A stage that is not active any more has finished its last task.
+        # A stage that is not among those of an active job any more has finished its last task.
         return any(counts.get(stage, done + 1) > done for stage, done in before.items()) or any(
             done for stage, done in counts.items() if stage not in before
         )
@@ -64,7 +64,7 @@ class TaskWatch:
             info = self._tracker.getJobInfo(job)
             for stage_id in info.stageIds if info else ():
                 stage = self._tracker.getStageInfo(stage_id)
-                if stage is not None and stage.numActiveTasks:
+                if stage is not None:
                     found[stage_id, stage.currentAttemptId] = stage.numCompletedTasks
         return found
 

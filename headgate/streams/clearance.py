@@ -72,10 +72,9 @@ class Preflights:
 
     def _run(self, record: StreamRecord) -> None:
         with self._seats:
-            begun = self._monotonic()
             found = self._asked(record)
         with self._lock:
-            self._answers[record.stream] = _Answer(record.version, begun, found)
+            self._answers[record.stream] = _Answer(record.version, self._monotonic(), found)
             self._under_way.discard(record.stream)
         self._wake()
 
