@@ -238,10 +238,13 @@ def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
             yield f"query {query.query} is stalled"
 
 
+_TOLD = ("suspended", "draining", "silent", "report_unreadable")
+
+
 def _told(status: StreamStatus | None) -> Iterable[str]:
     """Conditions that only the supervisor can know, in its words; the others are found here."""
     conditions = status.conditions if status else {}
-    return [conditions[name] for name in ("suspended", "silent", "report_unreadable") if name in conditions]
+    return [conditions[name] for name in _TOLD if name in conditions]
 
 
 def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:

@@ -100,7 +100,10 @@ def ask_preflight(settings: Settings) -> Ask:
         from headgate.contract.frozen import ContractStore
 
         frozen = ContractStore(settings.state).get(record.contract_hash)
-        refused = refusal(preflight(settings, frozen))
-        return Clearance() if refused is None else Clearance(refused.failure, refused.text)
+        findings = preflight(settings, frozen)
+        refused = refusal(findings)
+        if refused is not None:
+            return Clearance(refused.failure, refused.text)
+        return Clearance(text="; ".join(each.message for each in findings if each.severity == "warn"))
 
     return ask

@@ -17,13 +17,16 @@ def cleared_start(case: Case, cause: Cause, actor: str, reason: str, close: Endi
     if found is None:
         return Step(case.record, effect=Effect.PREFLIGHT)
     if found.failure is None:
-        return _start(case, cause, actor, reason, close)
+        warned = f"{reason}; preflight warns: {found.text}" if found.text else reason
+        return _start(case, cause, actor, warned, close)
     return _held_back(case, found, found.failure, close)
 
 
 def cleared_launch(case: Case) -> Step:
     """An intent that a supervisor before us wrote down and did not launch: time may have passed since."""
     found = case.seen.preflight
+    if case.seen.claimed_epoch >= case.record.epoch:
+        return _claimed(case, ending(case, "never started"))
     if found is None:
         return Step(case.record, effect=Effect.PREFLIGHT)
     if found.failure is None:
@@ -58,23 +61,27 @@ def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending |
     return Step(moved, told, ending=close)
 
 
+def _claimed(case: Case, close: Ending | None) -> Step:
+    """Somebody else has claimed this epoch or a newer one."""
+    text = f"fenced: another supervisor claimed epoch {case.seen.claimed_epoch} beside the checkpoints"
+    moved, told = move(
+        case.record,
+        Phase.PARKED,
+        cause=Cause.CLAIMED,
+        actor="supervisor",
+        now=case.now,
+        reason=text,
+        failure_class=FailureClass.FENCED,
+        stop=None,
+    )
+    return Step(moved, told, ending=close)
+
+
 def _start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None) -> Step:
     """A new epoch. Only a new order takes over from an epoch that is not ours."""
     record, now = case.record, case.now
-    foreign = case.seen.claimed_epoch > record.epoch
-    if foreign and cause is not Cause.ORDERED:
-        text = f"fenced: another supervisor claimed epoch {case.seen.claimed_epoch} beside the checkpoints"
-        moved, told = move(
-            record,
-            Phase.PARKED,
-            cause=Cause.CLAIMED,
-            actor="supervisor",
-            now=now,
-            reason=text,
-            failure_class=FailureClass.FENCED,
-            stop=None,
-        )
-        return Step(moved, told, ending=close)
+    if case.seen.claimed_epoch > record.epoch and cause is not Cause.ORDERED:
+        return _claimed(case, close)
     again = cause is Cause.TIMER
     moved, told = move(
         record,

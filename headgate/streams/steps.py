@@ -57,8 +57,8 @@ class Effect(StrEnum):
 class Clearance:
     """What preflight said of the start that is due, looked at while the record was as it is now.
 
-    Without a `failure` the stream may start. DEPENDENCY says that something could not be looked at;
-    every other class is a refusal.
+    Without a `failure` the stream may start, and the text holds warnings. DEPENDENCY says that something
+    could not be looked at; every other class is a refusal.
     """
 
     failure: FailureClass | None = None

@@ -286,6 +286,13 @@ def test_before_a_start_preflight_looks_and_only_then_it_starts() -> None:
     assert (look.effect, look.event, look.record) == (Effect.PREFLIGHT, None, ordered())
 
 
+def test_what_preflight_warns_of_is_kept_with_the_start() -> None:
+    step = next_step(ordered(), Seen(Life.NONE, preflight=Clearance(text="shuffle.partitions stays 2")))
+    assert step is not None
+    assert step.effect is Effect.SPAWN
+    assert "preflight warns: shuffle.partitions stays 2" in step.record.reason
+
+
 @pytest.mark.parametrize(
     "phase", [Phase.STOPPED, Phase.PARKED, Phase.BACKOFF, Phase.STARTING, Phase.STOPPING]
 )
