@@ -54,7 +54,9 @@ class KafkaSettings(_Section):
 
 
 class SparkSettings(_Section):
-    master: str = "local"  # "local" becomes local[job.cores]
+    master: str = "local"  # "local" becomes local[job.cores]; or spark://HOST:PORT and the like
+    driver_host: str = "127.0.0.1"  # under which a cluster's workers reach the drivers
+    python: str = ""  # the workers' interpreter, with this package's dependencies; empty: the driver's own
     jars: str = "jars/spark"
     class_data_archive: bool = True
     ui: bool = True

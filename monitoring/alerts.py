@@ -66,13 +66,16 @@ and on (pipeline) max by (pipeline) ({_WANTED})
 unless on (pipeline, query) (
   time() - max by (pipeline, query) (headgate_last_commit_timestamp_seconds)
   < on (pipeline) group_left () clamp_min(3 * max by (pipeline) (headgate_trigger_interval_seconds), 60)
+)
+unless on (pipeline, query) (
+  time() - max by (pipeline, query) (headgate_last_task_timestamp_seconds) < 60
 )""",
         hold="4m",
         severity="page",
         summary="Query {{ $labels.query }} of {{ $labels.pipeline }} has records to read and commits "
         "nothing. Next: headgate events {{ $labels.pipeline }}",
         description="Pipeline {{ $labels.pipeline }}: {{ $value }} records wait for query "
-        "{{ $labels.query }}, and no batch was committed for more than 4 minutes.",
+        "{{ $labels.query }}, and for more than 4 minutes no batch was committed and no task finished.",
         blind="ReconcilerSilent",
     ),
     Alert(

@@ -220,6 +220,7 @@ def _query(
         query=name,
         batch_id=committed.batch_id if committed else None,
         last_commit_at=committed.committed_at if committed else None,
+        last_task_at=progress.last_task_at if progress else None,
         lag_records=lag.records if lag else None,
         lag_seconds=lag.seconds if lag else None,
         partitions=lag.partitions if lag else (),
@@ -253,17 +254,20 @@ def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
             yield f"query {query.query} is stalled"
 
 
+_TOLD = ("suspended", "draining", "silent", "report_unreadable")
+
+
 def _told(status: StreamStatus | None) -> Iterable[str]:
     """Conditions that only the supervisor can know, in its words; the others are found here."""
     conditions = status.conditions if status else {}
-    return [conditions[name] for name in ("suspended", "silent", "report_unreadable") if name in conditions]
+    return [conditions[name] for name in _TOLD if name in conditions]
 
 
 def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
-    """Records wait, and nothing was committed for three triggers and at least a minute."""
+    """Records wait, and for three triggers and at least a minute nothing was committed, no task finished."""
     if not query.lag_records or query.last_commit_at is None:
         return False
-    return at - query.last_commit_at > max(3 * (trigger or 0), _STALL_FLOOR)
+    return at - max(query.last_commit_at, query.last_task_at or 0.0) > max(3 * (trigger or 0), _STALL_FLOOR)
 
 
 def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:

@@ -126,6 +126,12 @@ _DRIVER = (
         "When the query last reported that there was nothing to read.",
     ),
     _gauge(
+        "last_task_timestamp_seconds",
+        _PQ,
+        "driver",
+        "When a task of a long batch was last seen to have finished; 0 while no batch has been long.",
+    ),
+    _gauge(
         "last_commit_timestamp_seconds",
         _PQ,
         "exporter driver",

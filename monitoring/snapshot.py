@@ -55,6 +55,7 @@ class QuerySnapshot:
     query: str
     batch_id: int | None = None
     last_commit_at: float | None = None
+    last_task_at: float | None = None  # of a long batch under way
     lag_records: int | None = None
     lag_seconds: float | None = None
     partitions: tuple[PartitionLag, ...] = ()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import __version__
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
-from headgate.checkpoints.lineage import open_lineage
+from headgate.checkpoints.lineage import note_contract, open_lineage
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.contract.frozen import ContractStore, FrozenContract
@@ -30,6 +30,7 @@ from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.stop import StopGate, StopRequestedError
+from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -109,6 +110,7 @@ class _Driver:
         self._status = status
         self._queries: dict[str, StreamingQuery] = {}
         self._spark: SparkSession | None = None
+        self._tasks: TaskWatch | None = None
         self.first_failure: Failure | None = None
 
     def start(self) -> None:
@@ -157,6 +159,7 @@ class _Driver:
             names[str(query.id)] = name
             metrics.active(name, True)
             self._status.query(name, lambda before: before)
+        self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
         self._status.change(phase="running", metrics_port=metrics.serve(), ui_url=spark.sparkContext.uiWebUrl)
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
 
@@ -195,6 +198,7 @@ class _Driver:
                     self.first_failure = failure_of(error)
                 raise
 
+        note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
         trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
         return (
             frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
@@ -207,8 +211,10 @@ class _Driver:
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
+        assert self._tasks is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             self._raise_if_ended()
+            self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")

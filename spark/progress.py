@@ -158,6 +158,9 @@ class DriverMetrics:
     def idle(self, query: str, at: float) -> None:
         self._metrics["headgate_last_idle_timestamp_seconds"].labels(self._pipeline, query).set(at)
 
+    def task(self, query: str, at: float) -> None:
+        self._metrics["headgate_last_task_timestamp_seconds"].labels(self._pipeline, query).set(at)
+
     def active(self, query: str, alive: bool) -> None:
         self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1 if alive else 0)
 
@@ -218,6 +221,7 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
         state_rows=sum(op["numRowsTotal"] for op in operators),
         state_bytes=sum(op["memoryUsedBytes"] for op in operators),
         late_groups=before.late_groups + late,
+        batches=before.batches + 1,
         active=True,
     )
 

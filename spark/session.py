@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from headgate.contract.model import Job
     from headgate.settings import Settings
 
-__all__ = ["build_session", "class_archive", "session_confs"]
+__all__ = ["build_session", "class_archive", "meaning_confs", "session_confs"]
 
 # ANSI off: a cast or a division must not raise, because one record would stop the stream. What ANSI
 # would have caught is caught by `headgate.contract.compile` instead, and quarantined.
@@ -44,8 +45,6 @@ _PINNED: Mapping[str, str] = {
     "spark.sql.ui.retainedExecutions": "20",
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
 }
 # Hadoop's local file system forks `chmod` for every file of the offset and commit logs; through the
 # FileSystem API it does not: p50 of an empty batch 44 ms instead of 92. Its rename does not exclude a
@@ -56,17 +55,25 @@ _LOCAL_CHECKPOINTS = (
 )
 
 
+def meaning_confs(job: Job) -> dict[str, str]:
+    """The confs of a contract's session that are the same on every machine. Some of them Spark notes in
+    the offset log, and keeps whatever a later session says."""
+    confs = {name: _text(value) for name, value in job.spark.items()}
+    confs.setdefault("spark.sql.shuffle.partitions", str(job.shuffle_partitions))
+    return {**confs, **_PINNED}
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def session_confs(settings: Settings, job: Job) -> dict[str, str]:
     """Every conf of a driver's session. No conf of a contract overrides a pinned one."""
     jars = sorted(settings.jars_dir.glob("*.jar"))
     if not jars:
         raise SettingsError(f"there are no Spark jars in {settings.jars_dir}", help="make setup")
-    master = settings.spark.master
-    confs = {name: str(value) for name, value in job.spark.items()}
-    confs.setdefault("spark.sql.shuffle.partitions", str(job.shuffle_partitions))
-    confs |= _PINNED
+    confs = meaning_confs(job) | _place_confs(settings, job)
     confs |= {
-        "spark.master": f"local[{job.cores}]" if master == "local" else master,
         "spark.jars": ",".join(map(str, jars)),
         "spark.driver.extraClassPath": ":".join(map(str, jars)),
         "spark.driver.memory": job.memory,
@@ -79,12 +86,28 @@ def session_confs(settings: Settings, job: Job) -> dict[str, str]:
     return confs
 
 
+def _place_confs(settings: Settings, job: Job) -> dict[str, str]:
+    """Where the work is done. On a cluster the driver still runs beside its supervisor (client mode)."""
+    spark = settings.spark
+    loopback = spark.driver_host in ("127.0.0.1", "localhost")
+    confs = {
+        "spark.driver.host": spark.driver_host,
+        "spark.driver.bindAddress": "127.0.0.1" if loopback else "0.0.0.0",
+    }
+    if spark.master == "local":
+        return {**confs, "spark.master": f"local[{job.cores}]"}
+    # Without a limit a standalone cluster would give the first stream everything that it has.
+    return {**confs, "spark.master": spark.master, "spark.cores.max": str(job.cores)}
+
+
 def build_session(settings: Settings, job: Job, name: str) -> SparkSession:
     """Start the JVM and the session. Takes 3 to 6 seconds."""
     from pyspark.sql import SparkSession
 
     for folder in ("warehouse", "scratch"):
         (settings.state / "spark" / folder).mkdir(parents=True, exist_ok=True)
+    # Read when the context is made; the workers of a cluster start this interpreter.
+    os.environ["PYSPARK_PYTHON"] = settings.spark.python or sys.executable
     builder = SparkSession.builder.appName(name)
     for conf, value in session_confs(settings, job).items():
         builder = builder.config(conf, value)

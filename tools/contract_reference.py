@@ -136,6 +136,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "cores": "cores of a local master",
         "memory": "heap of the driver's JVM",
         "shuffle_partitions": "partitions of state; fixed by the first batch of a checkpoint",
+        "stall_restart": "a stall that lasts so long restarts the driver; below it a stall is only shown",
         "spark": "further Spark confs",
     },
 }

@@ -5,6 +5,7 @@
     <checkpoints>/<pipeline>/<lineage>/lineage.json
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
     <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint
+    <checkpoints>/<pipeline>/<lineage>/queries/<query>.contract  the contract that last ran on it
 
 Paths and transaction ids hold pipeline, query, output and lineage, never generation or epoch: a batch
 that two epochs try is the same batch at the sink.
@@ -42,6 +43,9 @@ class CheckpointLayout:
 
     def query(self, lineage: str, query: str) -> Path:
         return self.lineage(lineage) / "queries" / query
+
+    def contract_note(self, lineage: str, query: str) -> Path:
+        return self.lineage(lineage) / "queries" / f"{query}.contract"
 
     def books(self, lineage: str) -> Path:
         return self.lineage(lineage) / "books"

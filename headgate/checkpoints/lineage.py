@@ -12,7 +12,15 @@ from headgate import __version__
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.errors import RefusedError
 
-__all__ = ["Lineage", "begin_lineage", "open_lineage", "read_lineage"]
+__all__ = [
+    "Lineage",
+    "begin_lineage",
+    "last_contract",
+    "note_contract",
+    "open_lineage",
+    "read_lineage",
+    "tables_with_history",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ def open_lineage(
     current = layout.current_lineage()
     if current is not None:
         return read_lineage(layout, current)
-    written = [table for table in tables if _has_history(table, layout.pipeline)]
+    written = tables_with_history(tables, layout.pipeline)
     if written:
         names = ", ".join(table.name for table in written)
         raise RefusedError(
@@ -86,6 +94,31 @@ def read_lineage(layout: CheckpointLayout, lineage: str) -> Lineage:
             help="set roots.checkpoints of this environment to a folder of its own",
         )
     return found
+
+
+def note_contract(layout: CheckpointLayout, lineage: str, query: str, contract_hash: str) -> None:
+    """Note which contract runs on a query's checkpoint from now on; written before the query starts."""
+    path = layout.contract_note(lineage, query)
+    if last_contract(layout, lineage, query, begun=False) == contract_hash:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_text(contract_hash + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def last_contract(layout: CheckpointLayout, lineage: str, query: str, *, begun: bool = True) -> str:
+    """The contract that last ran on a query's checkpoint; without a note the one that the lineage began
+    with, or (`begun=False`) nothing. Raises RefusedError for a damaged lineage."""
+    try:
+        return layout.contract_note(lineage, query).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return read_lineage(layout, lineage).contract_hash if begun else ""
+
+
+def tables_with_history(tables: Iterable[Path], pipeline: str) -> list[Path]:
+    """Those of the tables that this pipeline has committed to."""
+    return [table for table in tables if _has_history(table, pipeline)]
 
 
 def _has_history(table: Path, pipeline: str) -> bool:

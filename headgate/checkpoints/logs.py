@@ -16,7 +16,14 @@ from typing import Any
 
 from headgate.errors import RefusedError
 
-__all__ = ["CommittedOffsets", "batch_offsets", "batch_watermark", "committed_offsets", "newest"]
+__all__ = [
+    "CommittedOffsets",
+    "batch_offsets",
+    "batch_watermark",
+    "committed_offsets",
+    "newest",
+    "verify_log",
+]
 
 Offsets = dict[str, dict[int, int]]
 
@@ -71,6 +78,41 @@ def batch_watermark(query: Path, batch_id: int) -> float | None:
     path = query / "offsets" / str(batch_id)
     milliseconds = _number(path, _metadata(path, _lines(path)), "batchWatermarkMs")
     return milliseconds / 1000 if milliseconds else None
+
+
+def verify_log(query: Path) -> None:
+    """Spark reads an old batch's file only when it needs it, so a gap would stop the stream much later.
+
+    Raises RefusedError for a gap, for a newest file that cannot be read, and for a damaged `metadata`.
+    """
+    offsets, commits = _batch_ids(query / "offsets"), _batch_ids(query / "commits")
+    for name, ids in (("offsets", offsets), ("commits", commits)):
+        gaps = sorted(set(range(ids[0], ids[-1] + 1)) - set(ids)) if ids else []
+        if gaps:
+            raise RefusedError(f"{query / name} lacks the files of the batches {', '.join(map(str, gaps))}")
+    if commits and (not offsets or offsets[-1] not in (commits[-1], commits[-1] + 1)):
+        raise RefusedError(
+            f"{query} holds batch {commits[-1]} as committed, and offsets/ does not go with it"
+        )
+    if offsets:
+        batch_offsets(query, offsets[-1])
+        _verify_metadata(query / "metadata")
+
+
+def _verify_metadata(path: Path) -> None:
+    """The query's id; without it Spark takes the folder for somebody else's."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(found, dict) or not found.get("id"):
+        raise _damaged(path, "it has no query id")
+
+
+def _batch_ids(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def _offsets(lines: list[str]) -> Offsets:

@@ -26,8 +26,9 @@ __all__ = ["build_app", "main"]
 COMMAND_MODULES = (
     "headgate.cli.platform",  # up, down, urls, doctor
     "headgate.cli.planning",  # plan, apply, schema
+    "headgate.cli.preflight",  # preflight
     "headgate.cli.status",  # status
-    "headgate.cli.streams",  # start, stop, restart, events, supervisor
+    "headgate.cli.streams",  # start, stop, retire, restart, events, supervisor
     "headgate.cli.logs",  # logs
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit

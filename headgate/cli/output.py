@@ -11,7 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["err", "out", "print_json", "print_table", "progress", "say"]
+from headgate.errors import RefusedError
+
+__all__ = ["confirm", "err", "out", "print_json", "print_table", "progress", "say"]
 
 UNFOLDED = 400
 
@@ -22,6 +24,20 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(message: str) -> None:
     """Talk to the person, on stderr, without markup."""
     err.print(message, markup=False)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only when a person says so, or said it with `--yes`. Raises RefusedError."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and err.is_terminal):
+        raise RefusedError(
+            "this is not done without being confirmed, and there is no terminal to ask on",
+            help="look at what it says above, then give --yes",
+        )
+    say(f"{question} [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise RefusedError("it was not confirmed; nothing was changed")
 
 
 def print_json(data: Any) -> None:

@@ -40,15 +40,23 @@ def _plan(
 ) -> int:
     """Show what differs between the contracts and what is there. Changes nothing.
 
+    Beside it, for each pipeline, what preflight would say of a start with the planned contract; that does
+    not change the exit code.
+
     Exit codes: 0 nothing to do, 2 changes, 3 refused, 65 contract errors, 69 Kafka does not answer.
     """
-    plan = _make(load_settings()[0], pipelines or [])
+    from headgate.cli.preflight import planned_verdicts, show_planned
+
+    settings = load_settings()[0]
+    plan = _make(settings, pipelines or [])
+    verdicts = planned_verdicts(settings, plan.contracts)
     if file is not None:
         _write(plan, file)
     if json_:
-        print_json({**plan.to_json(), "exit_code": plan.exit_code})
+        print_json({**plan.to_json(), "exit_code": plan.exit_code, "preflight": verdicts})
     else:
         _show(plan)
+        show_planned(verdicts)
         if file is not None:
             say(f"written to {file}: headgate apply -p {file} does exactly this")
     return plan.exit_code

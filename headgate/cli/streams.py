@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.cli.output import out, print_json, print_table, progress, say
-from headgate.errors import HeadgateError, NotFoundError
+from headgate.errors import HeadgateError, NotFoundError, UsageError
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ _POLL_SECONDS = 0.5
 
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
-    for verb in (start, stop, restart, events, supervisor):
+    from headgate.cli.endings import retire
+
+    for verb in (start, stop, retire, restart, events, supervisor):
         app.command()(verb)
 
 
@@ -90,15 +92,36 @@ def restart(
 
 def stop(
     pipeline: Pipeline,
-    deadline: Annotated[float, typer.Option("--deadline", help="Seconds for the batch to finish.")] = 60.0,
+    *,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", help="Seconds for the batch to finish (60), or for the drain (600)."),
+    ] = None,
+    drain: Annotated[
+        bool,
+        typer.Option("--drain", help="First run on until what the topics hold now is committed."),
+    ] = False,
     kill: Annotated[bool, typer.Option("--kill", help="Kill at once; the batch runs again later.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Stop a stream: the running batch commits, or the driver is killed at the deadline."""
+    """Stop a stream: the running batch commits, or the driver is killed at the deadline.
+
+    With --drain the supervisor waits for the commits, whether this command does or not; past its deadline
+    the stream runs on, and the exit code is 1.
+    """
+    from headgate.cli.endings import drain_and_stop
     from headgate.streams.model import Desired, Phase
 
     settings = _settings()
+    if drain and kill:
+        raise UsageError("--drain waits for commits and --kill does not", expected="one of both")
+    if drain:
+        with _client(settings) as client:
+            drained = drain_and_stop(client, pipeline, _owner().label, reason, seconds=deadline or 600.0)
+        _show(drained, as_json)
+        return
+    deadline = 60.0 if deadline is None else deadline
     with _client(settings) as client:
         status = client.stop(
             pipeline,

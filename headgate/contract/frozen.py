@@ -168,6 +168,10 @@ class ContractStore:
         _write(self._applied / f"{frozen.pipeline}.json", json.dumps(asdict(pointer), indent=1))
         return pointer
 
+    def withdraw(self, pipeline: str) -> None:
+        """Nothing is applied for this pipeline any more; its contracts stay stored."""
+        (self._applied / f"{pipeline}.json").unlink(missing_ok=True)
+
     def applied(self) -> dict[str, Applied]:
         """All applied contracts by pipeline, in the order of their names.
 

@@ -264,13 +264,14 @@ class Slo(_Model):
 
 
 class Job(_Model):
-    """How the Spark job runs. `master` overrides the environment's, for `spark://…` and the like."""
+    """How the Spark job runs. A stream that has been stalled for `stall_restart` is restarted."""
 
     trigger: PositiveDuration = "2 seconds"
     max_records_per_batch: int = Field(default=500_000, strict=True, ge=1)
     cores: int = Field(default=2, strict=True, ge=1, le=256)
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
+    stall_restart: PositiveDuration = "10 minutes"
     spark: dict[str, Scalar] = {}
 
 

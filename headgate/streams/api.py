@@ -21,7 +21,7 @@ from headgate import __version__
 from headgate.errors import HeadgateError, NotFoundError, RefusedError, UnavailableError, UsageError
 from headgate.streams.journal import Journal
 from headgate.streams.model import Owner, StreamStatus
-from headgate.streams.service import StopRequest, StreamService
+from headgate.streams.service import DrainRequest, StopRequest, StreamService
 from headgate.streams.statements import StaleRecord
 from headgate.streams.store import LeaseLost
 from headgate.streams.supervisor import Health
@@ -83,6 +83,19 @@ class StopBody(_Body):
     owner: OwnerBody | None = None
     generation: _Int64 | None = None
     mode: Literal["graceful", "kill"] = "graceful"
+    deadline_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+
+
+class DrainBody(_Body):
+    actor: _Text
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    deadline_seconds: Annotated[float, Field(ge=0, le=604_800)] = 600.0
+    stop_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+
+
+class RetireBody(_Body):
+    actor: _Text
+    reason: Annotated[str, Field(max_length=2000)] = ""
     deadline_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
 
 
@@ -175,6 +188,14 @@ def _add_stops(app: FastAPI, service: StreamService, guarded: list[Any]) -> None
             generation=body.generation,
         )
         return service.stop(stream, request).to_json()
+
+    @app.post("/v1/streams/{stream}/drain", dependencies=guarded)
+    def drain(stream: str, body: DrainBody) -> dict[str, Any]:
+        return service.drain(stream, DrainRequest(**body.model_dump())).to_json()
+
+    @app.post("/v1/streams/{stream}/retire", dependencies=guarded)
+    def retire(stream: str, body: RetireBody) -> dict[str, Any]:
+        return service.retire(stream, **body.model_dump()).to_json()
 
     @app.post("/v1/platform/suspend", dependencies=guarded)
     def suspend(body: ActorBody) -> list[dict[str, Any]]:

@@ -20,12 +20,14 @@ from headgate.streams.model import Owner
 
 __all__ = [
     "Call",
+    "drain_call",
     "ensure_call",
     "events_call",
     "headers",
     "platform_call",
     "read",
     "restart_call",
+    "retire_call",
     "status_call",
     "stop_call",
     "unavailable",
@@ -38,6 +40,22 @@ class Call:
     path: str
     query: dict[str, int] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    timeout: float | None = None  # where the supervisor itself has to ask somebody
+
+
+def drain_call(stream: str, *, actor: str, reason: str, deadline_seconds: float, stop_seconds: float) -> Call:
+    body = {
+        "actor": actor,
+        "reason": reason,
+        "deadline_seconds": deadline_seconds,
+        "stop_seconds": stop_seconds,
+    }
+    return Call("POST", f"/v1/streams/{quote(stream, safe='')}/drain", body=body, timeout=60.0)
+
+
+def retire_call(stream: str, *, actor: str, reason: str, deadline_seconds: float) -> Call:
+    body = {"actor": actor, "reason": reason, "deadline_seconds": deadline_seconds}
+    return Call("POST", f"/v1/streams/{quote(stream, safe='')}/retire", body=body)
 
 
 def ensure_call(stream: str, pipeline: str, contract_hash: str, owner: Owner, idempotency_key: str) -> Call:

@@ -13,12 +13,14 @@ import httpx
 
 from headgate.streams.calls import (
     Call,
+    drain_call,
     ensure_call,
     events_call,
     headers,
     platform_call,
     read,
     restart_call,
+    retire_call,
     status_call,
     stop_call,
     unavailable,
@@ -128,6 +130,28 @@ class SupervisorClient:
         )
         return StreamStatus.from_json(self._send(call))
 
+    def drain(
+        self,
+        stream: str,
+        *,
+        actor: str,
+        reason: str = "",
+        deadline_seconds: float = 600.0,
+        stop_seconds: float = 60.0,
+    ) -> StreamStatus:
+        """Stop once what the topics hold now is committed by every query; until then it runs on."""
+        call = drain_call(
+            stream, actor=actor, reason=reason, deadline_seconds=deadline_seconds, stop_seconds=stop_seconds
+        )
+        return StreamStatus.from_json(self._send(call))
+
+    def retire(
+        self, stream: str, *, actor: str, reason: str = "", deadline_seconds: float = 60.0
+    ) -> StreamStatus:
+        """End a stream for good; data and checkpoints stay."""
+        call = retire_call(stream, actor=actor, reason=reason, deadline_seconds=deadline_seconds)
+        return StreamStatus.from_json(self._send(call))
+
     def suspend(self, actor: str) -> list[StreamStatus]:
         return [StreamStatus.from_json(item) for item in self._send(platform_call("suspend", actor))]
 
@@ -135,8 +159,11 @@ class SupervisorClient:
         return [StreamStatus.from_json(item) for item in self._send(platform_call("resume", actor))]
 
     def _send(self, call: Call, accept: tuple[int, ...] = (200,)) -> Any:
+        timeout = httpx.USE_CLIENT_DEFAULT if call.timeout is None else call.timeout
         try:
-            answer = self._http.request(call.method, call.path, params=call.query or None, json=call.body)
+            answer = self._http.request(
+                call.method, call.path, params=call.query or None, json=call.body, timeout=timeout
+            )
         except httpx.HTTPError as error:
             raise unavailable(self._url, error) from error
         return read(answer, accept, self._url)
@@ -233,6 +260,18 @@ class AsyncSupervisorClient:
         )
         return StreamStatus.from_json(await self._send(call))
 
+    async def drain(self, stream: str, *, actor: str, reason: str = "", **seconds: float) -> StreamStatus:
+        """`deadline_seconds` and `stop_seconds` as in `SupervisorClient.drain`."""
+        limits = {"deadline_seconds": 600.0, "stop_seconds": 60.0, **seconds}
+        call = drain_call(stream, actor=actor, reason=reason, **limits)
+        return StreamStatus.from_json(await self._send(call))
+
+    async def retire(
+        self, stream: str, *, actor: str, reason: str = "", deadline_seconds: float = 60.0
+    ) -> StreamStatus:
+        call = retire_call(stream, actor=actor, reason=reason, deadline_seconds=deadline_seconds)
+        return StreamStatus.from_json(await self._send(call))
+
     async def suspend(self, actor: str) -> list[StreamStatus]:
         return [StreamStatus.from_json(item) for item in await self._send(platform_call("suspend", actor))]
 
@@ -240,9 +279,10 @@ class AsyncSupervisorClient:
         return [StreamStatus.from_json(item) for item in await self._send(platform_call("resume", actor))]
 
     async def _send(self, call: Call, accept: tuple[int, ...] = (200,)) -> Any:
+        timeout = httpx.USE_CLIENT_DEFAULT if call.timeout is None else call.timeout
         try:
             answer = await self._http.request(
-                call.method, call.path, params=call.query or None, json=call.body
+                call.method, call.path, params=call.query or None, json=call.body, timeout=timeout
             )
         except httpx.HTTPError as error:
             raise unavailable(self._url, error) from error

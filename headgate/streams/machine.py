@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from headgate.streams.leaves import back_from_retirement, drained, out_of_sight, retired
 from headgate.streams.model import Desired, FailureClass, Phase
 from headgate.streams.policy import Policy
 from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord, event
+from headgate.streams.starts import cleared_launch, cleared_start
 from headgate.streams.steps import (
     Case,
     Effect,
@@ -23,9 +25,7 @@ from headgate.streams.steps import (
     ending,
     failed,
     failure,
-    out_of_sight,
     outcome,
-    start,
     stop_unwanted,
     stopped_at_rest,
     sweep,
@@ -45,6 +45,9 @@ def decide(
     case = Case(record, seen, now, policy, jitter, suspended)
     if seen.life is Life.ELSEWHERE:
         return out_of_sight(case) if record.phase in _LIVE else None
+    # What is parked takes no step by itself; its drain waits with it.
+    if record.draining and record.phase is not Phase.PARKED and (step := drained(case)) is not None:
+        return step
     return _PHASES[record.phase](case)
 
 
@@ -57,20 +60,29 @@ def _resting(case: Case) -> Step | None:
         reason = f"a driver is alive though the stream is {record.phase}"
         return begin_stop(case, Cause.STRAY, StopCause.STRAY, "supervisor", reason)
     if record.phase is Phase.RETIRED:
-        return None
-    if record.desired is Desired.STOPPED:
-        return None if record.phase is Phase.STOPPED else stopped_at_rest(case)
+        anew = record.desired is not Desired.RETIRED or case.seen.applied
+        return back_from_retirement(case) if anew else None
+    if record.desired is not Desired.RUNNING:
+        if record.phase is not Phase.STOPPED:
+            return stopped_at_rest(case)
+        return retired(case) if record.desired is Desired.RETIRED else None
     return _start_if_due(case) if case.wanted else None
 
 
 def _start_if_due(case: Case) -> Step | None:
-    record = case.record
+    record, waits = case.record, 0.0
+    if record.phase is Phase.BACKOFF and record.next_attempt_at is not None:
+        waits = record.next_attempt_at - case.now
+    if waits > 0:
+        # A short pause is enough to look in, so that preflight costs a restart no time.
+        early = waits <= case.policy.preflight_lead and case.seen.preflight is None
+        return Step(record, effect=Effect.PREFLIGHT) if early else None
     if record.superseded:
-        return start(case, Cause.ORDERED, record.ordered_by, "ordered")
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, "ordered")
     if record.phase is Phase.STOPPED:
-        return start(case, Cause.RESUMED, "supervisor", "the platform was resumed")
-    if record.phase is Phase.BACKOFF and case.now >= (record.next_attempt_at or 0.0):
-        return start(case, Cause.TIMER, "supervisor", f"attempt {len(record.failures) + 1}")
+        return cleared_start(case, Cause.RESUMED, "supervisor", "the platform was resumed")
+    if record.phase is Phase.BACKOFF:
+        return cleared_start(case, Cause.TIMER, "supervisor", f"attempt {len(record.failures) + 1}")
     return None
 
 
@@ -80,7 +92,7 @@ def _living(case: Case) -> Step | None:
     if life is Life.REMAINS:
         return sweep(case)
     if life is Life.NEVER and case.wanted and not record.superseded:
-        return Step(record, effect=Effect.SPAWN)
+        return cleared_launch(case)
     if case.gone:
         return _died(case)
     if not case.wanted or record.superseded:
@@ -137,18 +149,19 @@ def _stopping(case: Case) -> Step | None:
 def _died(case: Case) -> Step:
     """A driver is gone that no stop was under way for."""
     record = case.record
-    if record.desired is Desired.STOPPED:
+    if record.desired is not Desired.RUNNING:
         close = ending(case, "stopped")
         actor = who(record.stopped_by)
         return to_stopped(case, actor, "stopped before its driver ran", "nothing ran", close)
     if case.seen.life is Life.NEVER:  # not wanted for now, or an order came before it was launched
         close = ending(case, "never started")
         if record.superseded and case.wanted:
-            return start(case, Cause.ORDERED, record.ordered_by, "ordered", close)
+            return cleared_start(case, Cause.ORDERED, record.ordered_by, "ordered", close)
         return to_stopped(case, "supervisor", "the platform is suspended", "nothing ran", close)
     if record.superseded:
         close = ending(case, "failed")
-        return start(case, Cause.ORDERED, record.ordered_by, "ordered; the driver before was gone", close)
+        reason = "ordered; the driver before was gone"
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, reason, close)
     return failed(case, failure(case), Cause.FAILED, "driver", "failed")
 
 
@@ -164,8 +177,9 @@ def _ended(case: Case, stop: StopOrder) -> Step:
         actor = stop.by if record.desired is Desired.RUNNING else who(record.stopped_by)
         return to_stopped(case, actor, f"{stop.reason}; {result}", how, close)
     if record.superseded:
-        return start(case, Cause.ORDERED, record.ordered_by, f"the driver before is gone: {result}", close)
-    return start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
+        reason = f"the driver before is gone: {result}"
+        return cleared_start(case, Cause.ORDERED, record.ordered_by, reason, close)
+    return cleared_start(case, Cause.RESUMED, "supervisor", f"still wanted; {result}", close)
 
 
 _LIVE = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)

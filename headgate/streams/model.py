@@ -38,6 +38,7 @@ class Phase(StrEnum):
 class Desired(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
+    RETIRED = "retired"  # to be ended for good
 
 
 class FailureClass(StrEnum):
@@ -81,6 +82,7 @@ class QueryProgress:
     last_progress_at: float | None = None
     last_idle_at: float | None = None
     last_task_at: float | None = None  # the last task of a batch under way that finished
+    batches: int = 0  # committed by this incarnation
     rows: int = 0
     rows_per_second: float = 0.0
     batch_seconds: float = 0.0
@@ -153,6 +155,7 @@ class StreamStatus:
     stopped_how: str | None = None  # committed | killed | interrupted | never started | nothing ran
     driver: DriverStatus | None = None
     driver_alive: bool | None = None  # None: this supervisor has not looked yet
+    draining: dict[str, Any] | None = None  # left, deadline_at, given_up: a stop that waits for commits
     conditions: dict[str, str] = field(default_factory=dict)  # beside the phase: name to text for people
 
     def to_json(self) -> dict[str, Any]:

@@ -12,21 +12,27 @@ from dataclasses import replace
 from headgate.contract.model import PIPELINE
 from headgate.errors import NotFoundError, RefusedError, UsageError
 from headgate.streams.model import Desired, Event, Owner, Phase
-from headgate.streams.record import StopCause, StopOrder, StreamRecord, event
+from headgate.streams.record import Drain, StopCause, StopOrder, StreamRecord, event
 
-__all__ = ["ensure", "holds", "restart", "stop"]
+__all__ = ["drain", "ensure", "holds", "restart", "retire", "stop"]
 
 
 def ensure(
-    record: StreamRecord | None, *, stream: str, pipeline: str, contract_hash: str, owner: Owner, now: float
+    record: StreamRecord | None,
+    *,
+    stream: str,
+    pipeline: str,
+    contract_hash: str,
+    owner: Owner,
+    now: float,
+    applied: bool = False,
 ) -> tuple[StreamRecord, Event]:
-    """A new generation that `owner` holds from now on."""
+    """A new generation that `owner` holds from now on. `applied`: the pipeline's contract is applied."""
     for name in (stream, pipeline):  # both become folders
         if not re.fullmatch(PIPELINE, name):
             raise UsageError(f"{name!r} is not a stream's name", expected=f"a name that matches {PIPELINE}")
     before = record or StreamRecord(stream, pipeline, contract_hash)
-    if before.phase is Phase.RETIRED:
-        raise RefusedError(f"stream {stream} is retired", help="headgate apply")
+    _not_retired(before, applied)
     ordered = replace(_run(before, owner.label), pipeline=pipeline, contract_hash=contract_hash, owner=owner)
     return ordered, event(ordered, "order", now, owner.label, "start")
 
@@ -40,6 +46,7 @@ def restart(
     owner: Owner,
     contract_hash: str | None,
     now: float,
+    applied: bool = False,
 ) -> tuple[StreamRecord, Event]:
     """A new generation; the owner stays, unless nobody waits for the stream any more.
 
@@ -47,8 +54,7 @@ def restart(
     stay the owner, the reconcile DAG would stop the stream again as an orphan. Then `owner` takes it.
     """
     known = _known(record, stream)
-    if known.phase is Phase.RETIRED:
-        raise RefusedError(f"stream {stream} is retired", help="headgate apply")
+    _not_retired(known, applied)
     waits = known.desired is Desired.RUNNING and known.phase is not Phase.PARKED
     kept = known.owner if known.owner is not None and waits else owner
     ordered = replace(_run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash)
@@ -72,7 +78,7 @@ def stop(
     _fence(known, owner, generation)
     deadline = now if kill else now + deadline_seconds
     why = reason or "stop ordered"
-    if known.desired is Desired.STOPPED:
+    if known.desired is not Desired.RUNNING:
         if known.stop is None or (known.stop.deadline_at <= deadline and known.stop.kill >= kill):
             return known, None
         sooner = replace(
@@ -90,13 +96,51 @@ def stop(
             kill=kill or known.stop.kill,
             deadline_at=min(known.stop.deadline_at, deadline),
         )
-    stopped = replace(known, desired=Desired.STOPPED, stopped_by=f"{actor}: {why}", stop=order)
+    stopped = replace(known, desired=Desired.STOPPED, stopped_by=f"{actor}: {why}", stop=order, drain=None)
     return stopped, event(stopped, "order", now, actor, f"{'kill' if kill else 'stop'}: {why}")
+
+
+def drain(
+    record: StreamRecord | None, *, stream: str, asked: Drain, now: float
+) -> tuple[StreamRecord, Event]:
+    """Stop once what the topics held is committed; until then, and past the deadline, the stream runs on."""
+    known = _known(record, stream)
+    if known.desired is not Desired.RUNNING:
+        raise RefusedError(
+            f"stream {stream} is not wanted to run ({known.phase}): nothing would be drained",
+            expected="a stream that runs",
+            help=f"headgate start {stream}",
+        )
+    ordered = replace(known, drain=asked)
+    return ordered, event(ordered, "order", now, asked.by, f"drain, then stop: {asked.reason}")
+
+
+def retire(
+    record: StreamRecord | None, *, stream: str, actor: str, reason: str, deadline_seconds: float, now: float
+) -> tuple[StreamRecord, Event | None]:
+    """End a stream for good: a stop, after which the phase is `retired`. Data and checkpoints stay."""
+    known = _known(record, stream)
+    if known.phase is Phase.RETIRED or known.desired is Desired.RETIRED:
+        return known, None
+    why = reason or "retired"
+    order = known.stop or StopOrder(StopCause.ORDERED, actor, f"{actor}: {why}", now + deadline_seconds)
+    retired = replace(known, desired=Desired.RETIRED, stopped_by=f"{actor}: {why}", stop=order, drain=None)
+    return retired, event(retired, "order", now, actor, f"retire: {why}")
 
 
 def holds(record: StreamRecord, owner: Owner) -> bool:
     """Whether this very owner holds the stream. For Airflow that is one try of one task instance."""
     return record.owner == owner
+
+
+def _not_retired(record: StreamRecord, applied: bool) -> None:
+    """Retiring takes the contract's pointer away at its end; a pointer after that is a new apply."""
+    if Phase.RETIRED in (record.phase, record.desired) and not (applied and record.phase is Phase.RETIRED):
+        raise RefusedError(
+            f"stream {record.stream} is retired: {record.stopped_by}",
+            expected="a contract that was applied since",
+            help="headgate apply brings it back, then headgate start goes on from its checkpoint",
+        )
 
 
 def _fence(record: StreamRecord, owner: Owner | None, generation: int | None) -> None:
@@ -125,6 +169,8 @@ def _run(record: StreamRecord, by: str) -> StreamRecord:
         stop=pending,
         stopped_by=None,
         stopped_how=None,
+        next_attempt_at=None,
+        drain=None,
     )
 
 

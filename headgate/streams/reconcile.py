@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from headgate.contract.frozen import Applied, ContractStore
-from headgate.contract.model import seconds
+from headgate.contract.model import Job, seconds
 from headgate.errors import HeadgateError, NotFoundError
 from headgate.settings import Settings
 from headgate.streams import processes
+from headgate.streams.clearance import Ask, Preflights, ask_preflight
+from headgate.streams.drain import left_of
 from headgate.streams.exits import ExitWatch
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
@@ -22,7 +24,7 @@ from headgate.streams.observe import Look, Observer
 from headgate.streams.policy import Policy
 from headgate.streams.record import Incarnation, StreamRecord, event
 from headgate.streams.rotation import rotate
-from headgate.streams.steps import Effect, Life, Step
+from headgate.streams.steps import Effect, Life, Seen, Step
 from headgate.streams.store import StateStore
 from headgate.streams.watch import Conditions, ProgressWatch, conditions
 
@@ -53,6 +55,7 @@ class Reconciler:
         policy: Policy,
         journal: Journal,
         wake: Callable[[], None],
+        ask: Ask | None = None,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -64,11 +67,13 @@ class Reconciler:
         self._wall = wall
         self._jitter = jitter
         self._observer = Observer(launcher.folder, launcher.log, settings.checkpoints)
-        self._watch = ProgressWatch()
+        self._watch = ProgressWatch(policy.stall_floor)
         self._exits = ExitWatch(wake)
+        self._preflights = Preflights(ask or ask_preflight(settings), wake, journal)
+        self._left_of = left_of(settings)
         self._contracts = ContractStore(settings.state)
         self._applied: dict[str, Applied] = {}
-        self._triggers: dict[str, float] = {}
+        self._jobs: dict[str, Job] = {}
         self._known: set[str] = set()
         self._looks: dict[str, tuple[Look, Conditions]] = {}
         self._troubles: dict[str, str] = {}
@@ -110,7 +115,7 @@ class Reconciler:
                 record,
                 look.seen,
                 now=self._wall(),
-                policy=self._policy,
+                policy=self._policy_of(record),
                 jitter=self._jitter(),
                 suspended=now.suspended,
             )
@@ -124,6 +129,7 @@ class Reconciler:
 
     def _look(self, record: StreamRecord, incarnation: Incarnation | None, now: Round) -> Look:
         look = self._observer.look(record, incarnation)
+        look = replace(look, seen=self._beside(record, look.seen))
         at = self._wall()
         if look.report is not None:
             self._watch.note(look.report)
@@ -139,10 +145,19 @@ class Reconciler:
             stalled=silence[0] if silence else None,
             applied_hash=applied.hash if applied else None,
             suspended=now.suspended,
+            policy=self._policy,
             now=at,
         )
         self._looks[record.stream] = (look, found)
         return look
+
+    def _beside(self, record: StreamRecord, seen: Seen) -> Seen:
+        """What is not seen of the driver."""
+        left = None
+        if record.draining and record.drain is not None:
+            left = self._left_of(record.pipeline, record.contract_hash, record.drain.ends)
+        applied = record.pipeline in self._applied
+        return replace(seen, preflight=self._preflights.answer(record), left=left, applied=applied)
 
     def _adopt(self, record: StreamRecord, stored: Incarnation | None, look: Look, now: Round) -> None:
         """Write down the processes of a new driver; say so when an old one is found alive."""
@@ -164,6 +179,11 @@ class Reconciler:
         if step.effect is Effect.SPAWN:
             if step.record.epoch != record.epoch:
                 begun = self._launcher.plan(step.record, self._wall())
+        elif step.effect is Effect.PREFLIGHT:
+            self._preflights.begin(record)
+        elif step.effect is Effect.WITHDRAW:
+            self._contracts.withdraw(record.pipeline)
+            self._applied.pop(record.pipeline, None)
         elif step.effect is not None:
             self._act(record, look, step.effect)
         if step.record is not record or step.event is not None:
@@ -232,16 +252,25 @@ class Reconciler:
         elif look.alive and rotate(self._launcher.log(record.stream)):
             self._journal.write("log rotated", stream=record.stream)
 
-    def _trigger(self, record: StreamRecord) -> float:
-        """The trigger interval of the contract that runs, for the stall limit."""
-        known = self._triggers.get(record.contract_hash)
+    def _job(self, record: StreamRecord) -> Job | None:
+        """The job of the contract that runs; None when the contract cannot be read."""
+        known = self._jobs.get(record.contract_hash)
         if known is None:
             try:
-                known = seconds(self._contracts.get(record.contract_hash).contract.job.trigger)
+                known = self._contracts.get(record.contract_hash).contract.job
             except (NotFoundError, ValueError):
-                return _DEFAULT_TRIGGER
-            self._triggers[record.contract_hash] = known
+                return None
+            self._jobs[record.contract_hash] = known
         return known
+
+    def _trigger(self, record: StreamRecord) -> float:
+        """The trigger interval, for the stall limit."""
+        job = self._job(record)
+        return seconds(job.trigger) if job else _DEFAULT_TRIGGER
+
+    def _policy_of(self, record: StreamRecord) -> Policy:
+        job = self._job(record)
+        return replace(self._policy, stall_restart=seconds(job.stall_restart)) if job else self._policy
 
     def _tell(self, happened: Event) -> None:
         self._store.append(happened)

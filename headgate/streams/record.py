@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
 
-__all__ = ["Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord", "event"]
+__all__ = ["Drain", "Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord", "event"]
 
 
 class StopCause(StrEnum):
@@ -42,6 +43,29 @@ class StopOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """A stop that waits until `ends` (topic to partition to offset) is committed; the stream runs on.
+
+    `given_up` says what was left at the deadline: the stream then runs on as if nothing had been asked.
+    """
+
+    by: str
+    reason: str
+    deadline_at: float
+    stop_seconds: float  # what the running batch is given once everything is committed
+    ends: Mapping[str, Mapping[int, int]]
+    given_up: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Drain:
+        ends = {topic: {int(n): int(o) for n, o in each.items()} for topic, each in data["ends"].items()}
+        return cls(**{**data, "ends": ends})
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """One death that nobody asked for. `progressed` says that a batch was committed before it."""
 
@@ -62,9 +86,9 @@ class Failure:
 class StreamRecord:
     """One stream as it is wanted and as it stands.
 
-    `generation` is the newest order, `attempted` the order that the newest incarnation was started for:
-    an order is carried out once they are equal. `failures` are those since the last progress. `version`
-    rises with each write; a writer that read an older one is refused.
+    `generation` is the newest order, `attempted` the order that was carried out last: the newest
+    incarnation was started for it, or preflight refused it. `failures` are those since the last
+    progress. `version` rises with each write; a writer that read an older one is refused.
     """
 
     stream: str
@@ -87,7 +111,12 @@ class StreamRecord:
     stopped_by: str | None = None
     stopped_how: str | None = None
     conditions: tuple[str, ...] = ()
+    drain: Drain | None = None
     version: int = 0
+
+    @property
+    def draining(self) -> bool:
+        return self.drain is not None and self.drain.given_up is None and self.desired is Desired.RUNNING
 
     @property
     def superseded(self) -> bool:

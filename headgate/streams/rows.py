@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
-from headgate.streams.record import Ending, Failure, Incarnation, StopOrder, StreamRecord
+from headgate.streams.record import Drain, Ending, Failure, Incarnation, StopOrder, StreamRecord
 
 __all__ = [
     "event_from",
@@ -47,6 +47,7 @@ def record_row(record: StreamRecord) -> dict[str, Any]:
         "stopped_by": record.stopped_by,
         "stopped_how": record.stopped_how,
         "conditions": json.dumps(record.conditions),
+        "drain": json.dumps(record.drain.to_json()) if record.drain else None,
         "version": record.version,
     }
 
@@ -73,6 +74,7 @@ def record_from(row: Row) -> StreamRecord:
         stopped_by=row["stopped_by"],
         stopped_how=row["stopped_how"],
         conditions=tuple(json.loads(row["conditions"])),
+        drain=Drain.from_json(json.loads(row["drain"])) if row["drain"] else None,
         version=row["version"],
     )
 

@@ -15,9 +15,12 @@ from pathlib import Path
 import uvicorn
 
 from headgate import __version__
+from headgate.contract.frozen import ContractStore
 from headgate.errors import SettingsError, UnavailableError
 from headgate.settings import Settings
 from headgate.streams.api import create_app
+from headgate.streams.clearance import Ask
+from headgate.streams.drain import EndsOf, end_offsets
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Command, Launcher, driver_command
 from headgate.streams.lease import SupervisorLease, holder_name
@@ -35,17 +38,27 @@ def serve(
     command: Command = driver_command,
     policy: Policy | None = None,
     lease_ttl: float = 8.0,
+    ask: Ask | None = None,
+    ends: EndsOf | None = None,
 ) -> None:
-    """Supervise until SIGTERM or SIGINT. Drivers are not touched by the end of this process."""
+    """Supervise until SIGTERM or SIGINT. Drivers are not touched by the end of this process.
+
+    `command`, `ask` and `ends` stand in for the Spark driver, its preflight and Kafka in tests of processes.
+    """
     journal = Journal()
     token = supervisor_token(settings)
     listener = _listen(settings.supervisor.host, settings.supervisor.port)
     store = _patient_store(settings, journal)
     lease = SupervisorLease(store, holder_name(os.getpid()), ttl=lease_ttl)
     supervisor = Supervisor(
-        settings, store, lease, Launcher(settings, command), policy=policy, journal=journal
+        settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
     )
-    service = StreamService(store, supervisor)
+    service = StreamService(
+        store,
+        supervisor,
+        ends=ends or end_offsets(settings),
+        applied=lambda: ContractStore(settings.state).applied(),
+    )
     app = create_app(service, supervisor.health, token, wall=time.time, journal=journal)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.end())

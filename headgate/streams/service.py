@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import Any
 
 from headgate.errors import NotFoundError, UnavailableError, UsageError
 from headgate.streams import orders
+from headgate.streams.drain import EndsOf
 from headgate.streams.model import Desired, Event, Owner, Phase, StreamStatus
-from headgate.streams.record import StreamRecord, event
+from headgate.streams.record import Drain, StreamRecord, event
 from headgate.streams.statements import Order
 from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
 from headgate.streams.transitions import Actor, actor_kind
 
-__all__ = ["StopRequest", "StreamService"]
+__all__ = ["DrainRequest", "StopRequest", "StreamService"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,27 @@ class StopRequest:
     generation: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DrainRequest:
+    actor: str
+    reason: str
+    deadline_seconds: float
+    stop_seconds: float
+
+
 class StreamService:
     def __init__(
-        self, store: StateStore, supervisor: Supervisor, *, wall: Callable[[], float] = time.time
+        self,
+        store: StateStore,
+        supervisor: Supervisor,
+        *,
+        wall: Callable[[], float] = time.time,
+        ends: EndsOf = lambda _contract: {},
+        applied: Callable[[], Container[str]] = tuple,
     ) -> None:
+        """`ends` asks Kafka where a contract's topics end, `applied` which pipelines have a contract."""
+        self._ends = ends
+        self._applied = applied
         self._store = store
         self._supervisor = supervisor
         self._wall = wall
@@ -68,6 +87,7 @@ class StreamService:
                 contract_hash=contract_hash,
                 owner=owner,
                 now=self._wall(),
+                applied=pipeline in self._applied(),
             )
 
         return self._order(stream, Order("ensure", change, key, owner))
@@ -86,6 +106,7 @@ class StreamService:
                 owner=owner,
                 contract_hash=contract_hash,
                 now=self._wall(),
+                applied=record is not None and record.pipeline in self._applied(),
             )
 
         return self._order(stream, Order("restart", change, key))
@@ -107,6 +128,38 @@ class StreamService:
             )
 
         return self._order(stream, Order("stop", change))
+
+    def drain(self, stream: str, request: DrainRequest) -> StreamStatus:
+        """Stop once what the topics hold now is committed. KafkaUnavailable: nothing is ordered."""
+        _check_actor(request.actor)
+        self._leading()
+        record = self._store.stream(stream)
+        ends = self._ends(record.contract_hash) if record is not None else {}
+
+        def change(record: StreamRecord | None) -> tuple[StreamRecord, Event | None]:
+            now = self._wall()
+            deadline = now + request.deadline_seconds
+            why = request.reason or "drained"
+            asked = Drain(request.actor, why, deadline, request.stop_seconds, ends)
+            return orders.drain(record, stream=stream, asked=asked, now=now)
+
+        return self._order(stream, Order("drain", change))
+
+    def retire(self, stream: str, *, actor: str, reason: str, deadline_seconds: float) -> StreamStatus:
+        """End a stream for good; its data and checkpoints stay."""
+        _check_actor(actor)
+
+        def change(record: StreamRecord | None) -> tuple[StreamRecord, Event | None]:
+            return orders.retire(
+                record,
+                stream=stream,
+                actor=actor,
+                reason=reason,
+                deadline_seconds=deadline_seconds,
+                now=self._wall(),
+            )
+
+        return self._order(stream, Order("retire", change))
 
     def suspend(self, actor: str) -> list[StreamStatus]:
         """Stop all drivers and start none, while what is desired stays as it is."""
@@ -141,10 +194,10 @@ class StreamService:
     def _status(self, record: StreamRecord) -> StreamStatus:
         look = self._supervisor.last_look(record.stream)
         phase, reason = record.phase, record.reason
-        if record.superseded and record.desired is Desired.RUNNING and _rests(phase):
+        if _about_to_start(record):
             # The order is accepted and its first step is moments away: what the stream rested in is over.
-            waits = "; the platform is suspended" if self._supervisor.suspended else ""
-            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered{waits}"
+            waits = "the platform is suspended" if self._supervisor.suspended else "preflight looks first"
+            phase, reason = Phase.STARTING, f"generation {record.generation} was ordered; {waits}"
         return StreamStatus(
             stream=record.stream,
             pipeline=record.pipeline,
@@ -164,12 +217,23 @@ class StreamService:
             stopped_how=record.stopped_how,
             driver=look[0].report if look else None,
             driver_alive=look[0].alive if look else None,
+            draining=_draining(record, look[0].seen.left if look else None),
             conditions=look[1] if look else {},
         )
 
 
-def _rests(phase: Phase) -> bool:
-    return phase in (Phase.STOPPED, Phase.BACKOFF, Phase.PARKED)
+def _draining(record: StreamRecord, left: int | None) -> dict[str, Any] | None:
+    drain = record.drain
+    if drain is None:
+        return None
+    return {"left": left, "deadline_at": drain.deadline_at, "by": drain.by, "given_up": drain.given_up}
+
+
+def _about_to_start(record: StreamRecord) -> bool:
+    """An order that nothing has been done for yet; one that waits for a dependency has its next attempt."""
+    rests = record.phase in (Phase.STOPPED, Phase.BACKOFF, Phase.PARKED)
+    fresh = record.superseded and record.next_attempt_at is None
+    return rests and fresh and record.desired is Desired.RUNNING
 
 
 def _check_actor(actor: str) -> None:

@@ -14,6 +14,7 @@ from headgate.streams.transitions import Cause, move
 __all__ = [
     "OUT_OF_SIGHT",
     "Case",
+    "Clearance",
     "Effect",
     "Life",
     "Seen",
@@ -22,9 +23,7 @@ __all__ = [
     "ending",
     "failed",
     "failure",
-    "out_of_sight",
     "outcome",
-    "start",
     "stop_unwanted",
     "stopped_at_rest",
     "sweep",
@@ -54,6 +53,20 @@ class Effect(StrEnum):
     SIGNAL = "signal"
     KILL = "kill"
     SWEEP = "sweep"
+    WITHDRAW = "withdraw"  # take the applied contract's pointer away: nothing is to run from it
+    PREFLIGHT = "preflight"  # look whether it may start; the answer is seen in a later round
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """What preflight said of the start that is due, looked at while the record was as it is now.
+
+    Without a `failure` the stream may start, and the text holds warnings. DEPENDENCY says that something
+    could not be looked at; every other class is a refusal.
+    """
+
+    failure: FailureClass | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,9 @@ class Seen:
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
     stalled: str | None = None
     stalled_since: float | None = None
+    preflight: Clearance | None = None  # None until it has been looked at
+    left: int | None = None  # records that a drain still waits for; None when that cannot be said
+    applied: bool = False  # the pipeline's contract is applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,51 +120,13 @@ class Case:
         return self.seen.life in (Life.NONE, Life.NEVER, Life.DEAD)
 
 
-def start(case: Case, cause: Cause, actor: str, reason: str, close: Ending | None = None) -> Step:
-    """A new epoch. Only a new order takes over from an epoch that is not ours."""
-    record, now = case.record, case.now
-    foreign = case.seen.claimed_epoch > record.epoch
-    if foreign and cause is not Cause.ORDERED:
-        text = f"fenced: another supervisor claimed epoch {case.seen.claimed_epoch} beside the checkpoints"
-        moved, event = move(
-            record,
-            Phase.PARKED,
-            cause=Cause.CLAIMED,
-            actor="supervisor",
-            now=now,
-            reason=text,
-            failure_class=FailureClass.FENCED,
-            stop=None,
-        )
-        return Step(moved, event, ending=close)
-    again = cause is Cause.TIMER
-    moved, event = move(
-        record,
-        Phase.STARTING,
-        cause=cause,
-        actor=actor,
-        now=now,
-        reason=reason,
-        epoch=max(record.epoch, case.seen.claimed_epoch) + 1,
-        attempted=record.generation,
-        restarts=record.restarts + 1 if again else record.restarts,
-        failures=record.failures if again else (),
-        failure_class=record.failure_class if again else None,
-        next_attempt_at=None,
-        stop=None,
-        stopped_by=None,
-        stopped_how=None,
-    )
-    return Step(moved, event, Effect.SPAWN, close)
-
-
 def begin_stop(case: Case, cause: Cause, kind: StopCause, by: str, reason: str) -> Step:
     """Stopping begins; an order that waits brings its own deadline, actor and reason along."""
     asked = case.record.stop
     order = StopOrder(kind, by, reason, case.now + case.policy.stop_deadline)
     if asked is not None:
         order = replace(asked, cause=kind)
-    moved, event = move(
+    moved, told = move(
         case.record,
         Phase.STOPPING,
         cause=cause,
@@ -157,12 +135,12 @@ def begin_stop(case: Case, cause: Cause, kind: StopCause, by: str, reason: str) 
         reason=order.reason,
         stop=order,
     )
-    return Step(moved, event)
+    return Step(moved, told)
 
 
 def stop_unwanted(case: Case) -> Step:
     record = case.record
-    if record.desired is Desired.STOPPED:
+    if record.desired is not Desired.RUNNING:
         by = who(record.stopped_by)
         return begin_stop(case, Cause.ORDERED, StopCause.ORDERED, by, record.stopped_by or "stop ordered")
     if case.suspended:
@@ -182,7 +160,7 @@ def unhealthy(case: Case, reason: str) -> Step:
 def stopped_at_rest(case: Case) -> Step:
     record = case.record
     by = record.stopped_by or "stop ordered"
-    moved, event = move(
+    moved, told = move(
         record,
         Phase.STOPPED,
         cause=Cause.ORDERED,
@@ -194,28 +172,11 @@ def stopped_at_rest(case: Case) -> Step:
         failures=(),
         stop=None,
     )
-    return Step(moved, event)
-
-
-def out_of_sight(case: Case) -> Step:
-    """A driver on a machine that cannot be looked at: parked, since to guess it dead could make two."""
-    where = case.seen.host or "another machine"
-    text = f"its driver was launched on {where} and cannot be seen from here; it may be alive"
-    moved, event = move(
-        case.record,
-        Phase.PARKED,
-        cause=Cause.ELSEWHERE,
-        actor="supervisor",
-        now=case.now,
-        reason=f"{text}. When it is dead: headgate restart {case.record.stream}",
-        stop=None,
-        next_attempt_at=None,
-    )
-    return Step(moved, event, ending=Ending(OUT_OF_SIGHT, text=text))
+    return Step(moved, told)
 
 
 def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> Step:
-    moved, event = move(
+    moved, told = move(
         case.record,
         Phase.STOPPED,
         cause=Cause.ENDED,
@@ -226,7 +187,7 @@ def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> 
         stopped_how=how,
         next_attempt_at=None,
     )
-    return Step(moved, event, ending=close)
+    return Step(moved, told, ending=close)
 
 
 def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> Step:
@@ -235,7 +196,7 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
     retry = verdict.delay is not None
-    moved, event = move(
+    moved, told = move(
         record,
         Phase.BACKOFF if retry else Phase.PARKED,
         cause=cause,
@@ -247,7 +208,7 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
         next_attempt_at=now + verdict.delay if verdict.delay is not None else None,
         stop=None,
     )
-    return Step(moved, event, ending=close)
+    return Step(moved, told, ending=close)
 
 
 def failure(case: Case) -> Failure:

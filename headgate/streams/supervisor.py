@@ -16,6 +16,7 @@ from traceback import format_exc
 
 from headgate.errors import HeadgateError, UnavailableError
 from headgate.settings import Settings
+from headgate.streams.clearance import Ask
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
 from headgate.streams.lease import Lease, SupervisorLease
@@ -54,6 +55,7 @@ class Supervisor:
         *,
         policy: Policy | None = None,
         journal: Journal | None = None,
+        ask: Ask | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._poll_seconds = settings.supervisor.poll_seconds
@@ -71,6 +73,7 @@ class Supervisor:
             policy=policy or Policy(),
             journal=self._journal,
             wake=self.wake,
+            ask=ask,
             wall=wall,
         )
         self._lease: Lease | None = None

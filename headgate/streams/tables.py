@@ -56,6 +56,7 @@ streams = sa.Table(
     sa.Column("stopped_by", sa.Text),
     sa.Column("stopped_how", sa.String(32)),
     sa.Column("conditions", sa.Text, nullable=False),
+    sa.Column("drain", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 
@@ -153,9 +154,13 @@ def _add_host(connection: sa.Connection) -> None:
     connection.execute(sa.text("ALTER TABLE incarnations ADD COLUMN host VARCHAR(256) DEFAULT '' NOT NULL"))
 
 
+def _add_drain(connection: sa.Connection) -> None:
+    connection.execute(sa.text("ALTER TABLE streams ADD COLUMN drain TEXT"))
+
+
 # Version 1 is the first; the step that leads to version n is MIGRATIONS[n].
-MIGRATIONS: Mapping[int, Migration] = {2: _add_host}
-SCHEMA_VERSION = 2
+MIGRATIONS: Mapping[int, Migration] = {2: _add_host, 3: _add_drain}
+SCHEMA_VERSION = 3
 
 
 def migrate(

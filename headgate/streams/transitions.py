@@ -10,11 +10,14 @@
     any live   stopping   ordered, replaced … person, airflow, supervisor
     stopping   stopped    ended               driver, supervisor
     stopping   starting   ordered, resumed    person, airflow, supervisor
+    stopped    retired    retired             person
+    retired    stopped    applied             supervisor: its contract was applied anew
     …          parked     failed, unhealthy   driver, supervisor
+    …          backoff    preflight           supervisor: what it looks at does not answer
+    …          parked     preflight           supervisor: it refuses the start
     parked     starting   ordered             person, airflow
 
-A phase says what the supervisor does about a stream; what is wrong beside that is a condition. `retired`
-has no way out here: a retired stream is applied anew.
+A phase says what the supervisor does about a stream; what is wrong beside that is a condition.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ class Cause(StrEnum):
     CLAIMED = "claimed by another supervisor"
     ELSEWHERE = "out of sight"
     RETIRED = "retired"
+    PREFLIGHT = "preflight"
+    APPLIED = "applied"
 
 
 class Actor(StrEnum):
@@ -70,6 +75,7 @@ _SELF = frozenset({Actor.SUPERVISOR})
 _DRIVER = frozenset({Actor.DRIVER})
 _ALL = _ANYONE | _SELF
 _P = Phase
+_BEFORE_A_START = (_P.STOPPED, _P.BACKOFF, _P.PARKED, _P.STARTING, _P.RUNNING, _P.STOPPING)
 _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.STOPPED, _P.BACKOFF, _P.PARKED, _P.STOPPING), _P.STARTING, Cause.ORDERED, _ANYONE),
     ((_P.STARTING, _P.RUNNING), _P.STARTING, Cause.ORDERED, _ANYONE),
@@ -87,9 +93,12 @@ _TABLE: tuple[tuple[tuple[Phase, ...], Phase, Cause, frozenset[Actor]], ...] = (
     ((_P.STOPPED, _P.BACKOFF, _P.PARKED, _P.RETIRED), _P.STOPPING, Cause.STRAY, _SELF),
     ((_P.STOPPING, _P.STARTING, _P.RUNNING), _P.STOPPED, Cause.ENDED, _ALL | _DRIVER),
     ((_P.BACKOFF, _P.PARKED), _P.STOPPED, Cause.ORDERED, _ANYONE),
-    ((_P.BACKOFF, _P.STOPPED, _P.STOPPING), _P.PARKED, Cause.CLAIMED, _SELF),
+    ((_P.BACKOFF, _P.STOPPED, _P.STOPPING, _P.STARTING), _P.PARKED, Cause.CLAIMED, _SELF),
     ((_P.STARTING, _P.RUNNING, _P.STOPPING), _P.PARKED, Cause.ELSEWHERE, _SELF),
-    ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, frozenset({Actor.PERSON})),
+    (_BEFORE_A_START, _P.BACKOFF, Cause.PREFLIGHT, _SELF),
+    (_BEFORE_A_START, _P.PARKED, Cause.PREFLIGHT, _SELF),
+    ((_P.STOPPED, _P.PARKED), _P.RETIRED, Cause.RETIRED, _ANYONE),
+    ((_P.RETIRED,), _P.STOPPED, Cause.APPLIED, _SELF),
 )
 TRANSITIONS: frozenset[Transition] = frozenset(
     Transition(source, target, cause, actors)

@@ -1,4 +1,11 @@
-"""Conditions beside the phase: what is wrong with a stream though its driver lives. Pure but for memory.
+"""Conditions beside the phase: how a stream is though its driver lives. Pure but for memory.
+
+    stable             the new epoch has proved itself: so many batches, or quiet for the readiness time
+    degraded           it runs, and not all is well: a query down, a service waited for, failures lately
+    stalled            no sign of progress, see below; restarted after the contract's `job.stall_restart`
+    draining           an order to drain waits for commits
+    contract_pending   another contract is applied than the one that runs
+    silent, report_unreadable, old_version, suspended
 
 A stall is judged by signs of progress, never by the process being there: a query without a commit, an
 idle report or any progress for max(3 triggers, 2 × p99 of its batches, 30 s). A batch id that falls
@@ -12,21 +19,21 @@ from dataclasses import dataclass, field
 
 from headgate import __version__
 from headgate.streams.model import DriverStatus, Phase, QueryProgress
+from headgate.streams.policy import Policy
 from headgate.streams.record import StreamRecord
 
-__all__ = ["Conditions", "ProgressWatch", "conditions", "stall_limit"]
+__all__ = ["Conditions", "ProgressWatch", "conditions", "stable", "stall_limit"]
 
 Conditions = dict[str, str]
-_FLOOR_SECONDS = 30.0
 # A first batch is cold: code is compiled, state is loaded, and nothing is known of its usual length.
 _FIRST_BATCH_SECONDS = 120.0
 _SILENT_SECONDS = 30.0  # a driver writes its report every 5 s
 
 
-def stall_limit(trigger_seconds: float, batches: list[float]) -> float:
+def stall_limit(trigger_seconds: float, batches: list[float], floor: float = 30.0) -> float:
     """How long a query may show no sign of progress."""
     slow = sorted(batches)[min(int(len(batches) * 0.99), len(batches) - 1)] if batches else 0.0
-    return max(3 * trigger_seconds, 2 * slow, _FLOOR_SECONDS)
+    return max(3 * trigger_seconds, 2 * slow, floor)
 
 
 @dataclass(slots=True)
@@ -38,7 +45,8 @@ class _QueryMemory:
 class ProgressWatch:
     """Remembers how long the batches of each query take, and since when a stream has been stalled."""
 
-    def __init__(self) -> None:
+    def __init__(self, floor: float = 30.0) -> None:
+        self._floor = floor
         self._queries: dict[tuple[str, str], _QueryMemory] = {}
         self._stalled_since: dict[str, float] = {}
 
@@ -67,7 +75,7 @@ class ProgressWatch:
             return None
         for name, query in report.queries.items():
             memory = self._queries.get((record.stream, name), _QueryMemory())
-            limit = stall_limit(trigger, list(memory.seconds))
+            limit = stall_limit(trigger, list(memory.seconds), self._floor)
             sign = _last_sign(query)
             if sign < record.phase_since:
                 limit = max(limit, _FIRST_BATCH_SECONDS)
@@ -85,6 +93,7 @@ def conditions(
     stalled: str | None,
     applied_hash: str | None,
     suspended: bool,
+    policy: Policy,
     now: float,
 ) -> Conditions:
     """What is to be shown beside the phase: name to one sentence."""
@@ -99,9 +108,32 @@ def conditions(
         found["contract_pending"] = (
             f"contract {applied_hash[:12]} is applied, {record.contract_hash[:12]} runs"
         )
+    if record.draining and record.drain is not None:
+        found["draining"] = f"ordered by {record.drain.by}: it stops when what the topics held is committed"
     if record.phase is Phase.RUNNING:
         found.update(_of_the_driver(record, report, now))
+        settled = stable(record, report, policy=policy, now=now) if stalled is None else None
+        if settled is not None and "degraded" not in found and "silent" not in found:
+            found["stable"] = settled
     return found
+
+
+def stable(record: StreamRecord, report: DriverStatus | None, *, policy: Policy, now: float) -> str | None:
+    """Why this epoch counts as stable: each query has committed so many batches, or was idle throughout
+    the readiness time; None while it has not proved itself."""
+    if report is None or report.epoch != record.epoch or not report.queries:
+        return None
+    ready = now - record.phase_since >= policy.ready_seconds
+    # An idle report is written every few seconds: one of the last part of the time stands for all.
+    since = record.phase_since + policy.ready_seconds / 2
+    for query in report.queries.values():
+        idle = ready and query.last_idle_at is not None and query.last_idle_at >= since
+        if not query.active or not (query.batches >= policy.stable_batches or idle):
+            return None
+    fewest = min(query.batches for query in report.queries.values())
+    if fewest >= policy.stable_batches:
+        return f"{policy.stable_batches} batches or more of each query since epoch {record.epoch} came up"
+    return f"up for {policy.ready_seconds:.0f} s or more without trouble, with little or nothing to read"
 
 
 def _of_the_driver(record: StreamRecord, report: DriverStatus | None, now: float) -> Conditions:
@@ -113,9 +145,20 @@ def _of_the_driver(record: StreamRecord, report: DriverStatus | None, now: float
         found["silent"] = f"the driver lives and has not reported for {age:.0f} s"
     if report.headgate_version != __version__:
         found["old_version"] = f"the driver runs headgate {report.headgate_version}, this is {__version__}"
+    if trouble := _trouble(record, report):
+        found["degraded"] = "; ".join(trouble)
+    return found
+
+
+def _trouble(record: StreamRecord, report: DriverStatus) -> list[str]:
+    found = []
     down = sorted(name for name, query in report.queries.items() if not query.active)
     if down:
-        found["degraded"] = f"not active: {', '.join(down)}"
+        found.append(f"not active: {', '.join(down)}")
+    if report.waiting_for:
+        found.append(f"a batch waits for {report.waiting_for}")
+    if record.failures:
+        found.append(f"failures since it last ran well: {len(record.failures)}")
     return found
 
 

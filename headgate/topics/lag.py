@@ -31,6 +31,7 @@ __all__ = [
     "PartitionLag",
     "QueryLag",
     "StreamLag",
+    "initial_offsets",
     "offset_range",
     "queries_of",
     "stream_lag",
@@ -173,14 +174,14 @@ def _read_checkpoint(settings: Settings, contract: FrozenContract) -> _Draft:
         try:
             draft.committed[query] = committed_offsets(folder)
             for source in sources:
-                draft.begun[query, source] = _initial_offsets(folder, source)
+                draft.begun[query, source] = initial_offsets(folder, source)
         except RefusedError as error:
             del draft.committed[query]  # nothing is known: no number is better than a wrong one
             draft.problems.append(f"query {query}: {error.message}")
     return draft
 
 
-def _initial_offsets(query: Path, source: str) -> dict[int, int]:
+def initial_offsets(query: Path, source: str) -> dict[int, int]:
     """Where a source began, as Spark noted it at the first start; empty before that."""
     try:
         _, _, text = (query / "sources" / source / "0").read_text(encoding="utf-8").partition("\n")

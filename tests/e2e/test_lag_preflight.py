@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
-from headgate.checkpoints.layout import CheckpointLayout
-from headgate.checkpoints.lineage import begin_lineage
-from headgate.checkpoints.preflight import Finding, preflight
-from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.checkpoints.books import Totals, write_page
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.lineage import begin_lineage, note_contract
+from headgate.checkpoints.preflight import Finding, preflight, refusal
+from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze
 from headgate.contract.model import Contract
 from headgate.settings import Settings
+from headgate.streams.model import FailureClass
 from headgate.streams.store import StateStore
 from headgate.topics.apply import apply_plan
 from headgate.topics.kafka import admin_client, client_options
@@ -92,7 +95,15 @@ def send(settings: Settings, topic: str, counts: Mapping[int, int]) -> None:
         producer.flush()
 
 
-def commit(settings: Settings, frozen: FrozenContract, query: str, batch_id: int, offsets: Any) -> Path:
+def commit(
+    settings: Settings,
+    frozen: FrozenContract,
+    query: str,
+    batch_id: int,
+    offsets: Any,
+    *,
+    conf: Mapping[str, str] | None = None,
+) -> Path:
     """What Spark leaves of a committed batch; the first call begins the lineage."""
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     if layout.current_lineage() is None:
@@ -100,8 +111,14 @@ def commit(settings: Settings, frozen: FrozenContract, query: str, batch_id: int
     lineage = layout.current_lineage()
     assert lineage is not None
     folder = layout.query(lineage, query)
-    metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": {}}
+    metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": dict(conf or {})}
     source = {frozen.topics["a"]: {str(number): offset for number, offset in offsets.items()}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata").write_text(json.dumps({"id": "an-id"}))
+    if query == RECORDS:
+        write_page(layout.books(lineage), batch_id, Totals())
+    else:
+        (folder / "state" / "0").mkdir(parents=True, exist_ok=True)
     for name, lines in (
         ("offsets", ["v1", json.dumps(metadata), json.dumps(source)]),
         ("commits", ["v1", json.dumps({"nextBatchWatermarkMs": 0})]),
@@ -266,18 +283,28 @@ def test_offsets_beyond_the_end_and_partitions_that_are_gone_are_refused(
     assert "partition 0 offsets 3 to 8" in findings[-2].message
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "gap", "uncommitted"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "gap", "uncommitted", "metadata", "no metadata", "commit cut", "books"]
+)
 def test_a_damaged_checkpoint_is_refused(settings: Settings, frozen: FrozenContract, damage: str) -> None:
     provision(settings, frozen)
     send(settings, frozen.topics["a"], {0: 3})
     for batch in range(3):
-        folder = commit(settings, frozen, "records", batch, {0: batch, 1: 0})
+        folder = commit(settings, frozen, RECORDS, batch, {0: batch, 1: 0})
     if damage == "cut":
         (folder / "offsets" / "2").write_text("v1\n{")
     elif damage == "empty":
         (folder / "offsets" / "2").write_text("")
     elif damage == "gap":
         (folder / "offsets" / "1").unlink()
+    elif damage == "metadata":
+        (folder / "metadata").write_text('{"id"')
+    elif damage == "no metadata":
+        (folder / "metadata").unlink()
+    elif damage == "commit cut":
+        (folder / "commits" / "2").write_text("v1\n")
+    elif damage == "books":
+        (folder.parent.parent / "books" / "2.json").unlink()
     else:
         (folder / "offsets" / "3").write_text("")
     assert refusals(preflight(settings, frozen)) == ["checkpoint_unreadable"]
@@ -294,3 +321,77 @@ def test_a_checkpoint_of_another_pipeline_is_refused(settings: Settings, frozen:
     assert refusals(preflight(settings, frozen)) == ["checkpoint_foreign"]
     path.unlink()
     assert refusals(preflight(settings, frozen)) == ["checkpoint_foreign"]
+
+
+def test_a_stateful_query_whose_state_is_gone_is_refused(settings: Settings, frozen: FrozenContract) -> None:
+    provision(settings, frozen)
+    send(settings, frozen.topics["a"], {0: 3})
+    commit(settings, frozen, RECORDS, 0, {0: 3, 1: 0})
+    folder = commit(settings, frozen, "counts", 0, {0: 3, 1: 0})
+    assert refusals(preflight(settings, frozen)) == []
+    shutil.rmtree(folder / "state")
+    (refused,) = [each for each in preflight(settings, frozen) if each.severity == "refuse"]
+    assert "holds no state" in refused.message
+    assert any("--from earliest" in choice for choice in refused.choices)
+
+
+def test_a_checkpoint_that_is_gone_under_tables_with_its_batches_is_refused(
+    settings: Settings, frozen: FrozenContract
+) -> None:
+    provision(settings, frozen)
+    log = settings.tables / frozen.pipeline / "counts" / "_delta_log"
+    name = f"headgate/{frozen.pipeline}/counts/counts/1-abc"
+    (log / "00000000000000000001.json").write_text(
+        json.dumps({"txn": {"appId": name, "version": 0}}, separators=(",", ":"))
+    )
+    assert refusals(preflight(settings, frozen)) == ["checkpoint_gone"]
+
+
+def test_confs_that_the_offset_log_pins_are_told_and_the_format_of_the_log_is_refused(
+    settings: Settings, frozen: FrozenContract
+) -> None:
+    provision(settings, frozen)
+    send(settings, frozen.topics["a"], {0: 3})
+    commit(settings, frozen, RECORDS, 0, {0: 3, 1: 0}, conf={"spark.sql.shuffle.partitions": "7"})
+    (told,) = [each for each in preflight(settings, frozen) if each.severity == "warn"]
+    assert (told.code, "stays 7; 2 is ignored" in told.message) == ("conf_ignored", True)
+    named = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
+    commit(settings, frozen, RECORDS, 1, {0: 3, 1: 0}, conf={named: "false"})
+    assert refusals(preflight(settings, frozen)) == ["conf_does_not_fit"]
+
+
+def test_a_contract_is_compared_with_the_one_that_last_ran_on_the_checkpoint(
+    settings: Settings, frozen: FrozenContract
+) -> None:
+    provision(settings, frozen)
+    send(settings, frozen.topics["a"], {0: 3})
+    commit(settings, frozen, RECORDS, 0, {0: 3, 1: 0})
+    commit(settings, frozen, "counts", 0, {0: 3, 1: 0})
+    other = frozen.contract.outputs["counts"].model_copy(
+        update={
+            "sql": "SELECT date_trunc('hour', ts) AS ts, count(*) AS n FROM a GROUP BY date_trunc('hour', ts)"
+        }
+    )
+    changed = freeze(
+        frozen.contract.model_copy(update={"outputs": {"counts": other}}),
+        topics=frozen.topics,
+        replication=1,
+        outputs=frozen.outputs,
+        env="local",
+        headgate_version="0",
+    )
+    findings = preflight(settings, changed)
+    assert refusals(findings) == ["state_does_not_fit"]
+    refused = refusal(findings)
+    assert refused is not None
+    assert refused.failure is FailureClass.CHECKPOINT
+    assert f"headgate restart {frozen.pipeline} --from earliest" in refused.text
+
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    lineage = layout.current_lineage()
+    assert lineage is not None
+    note_contract(layout, lineage, "counts", changed.hash)
+    assert refusals(preflight(settings, changed)) == []
+    assert refusals(preflight(settings, frozen)) == ["contract_lost"]
+    ContractStore(settings.state).put(changed)
+    assert refusals(preflight(settings, frozen)) == ["state_does_not_fit"]

@@ -362,6 +362,96 @@ def test_an_intent_without_a_launch_is_carried_out_by_the_next_supervisor(place:
     assert place.members("s") != []
 
 
+def test_preflight_looks_before_every_start_and_what_it_refuses_is_parked(place: Installation) -> None:
+    client = place.supervise()
+    start(client, "s")
+    in_phase(client, "s", Phase.RUNNING)
+    place.preflight("s", failure="data_loss", text="retention took 4 records. Choices: (1) …")
+    ((_, _, pid),) = place.starts("s")
+    os.kill(pid, signal.SIGKILL)
+    parked = in_phase(client, "s", Phase.PARKED)
+    assert parked.failure_class is FailureClass.DATA_LOSS
+    assert "retention took 4 records" in parked.reason
+    assert len(place.starts("s")) == 1, "the restart after a crash did not happen"
+
+    ordered = client.restart("s", actor="cli:bob", reason="try", idempotency_key="r1")
+    refused = until("refused again", lambda: (s := client.status("s")).phase is Phase.PARKED and s)
+    assert (refused.generation, refused.epoch) == (ordered.generation, 1)
+    place.preflight("s")
+    client.restart("s", actor="cli:bob", reason="repaired", idempotency_key="r2")
+    in_phase(client, "s", Phase.RUNNING, epoch=2)
+
+    client.suspend("cli:alice")
+    in_phase(client, "s", Phase.STOPPED)
+    place.preflight("s", failure="checkpoint", text="a file is cut")
+    client.resume("cli:alice")
+    assert in_phase(client, "s", Phase.PARKED).failure_class is FailureClass.CHECKPOINT
+
+
+def test_a_preflight_that_gets_no_answer_holds_up_its_own_stream_alone(place: Installation) -> None:
+    place.policy |= {"backoff_base": 0.05, "backoff_factor": 1.2}
+    place.preflight("s", hangs=True)
+    client = place.supervise()
+    start(client, "s")
+    start(client, "t", "k2")
+    in_phase(client, "t", Phase.RUNNING)
+    waiting = client.status("s")
+    assert (waiting.phase, waiting.epoch) == (Phase.STARTING, 0)
+    assert "preflight looks first" in waiting.reason
+
+    place.preflight("s", failure="dependency", text="Kafka does not answer")
+    until("several looks", lambda: len((place.folder("s") / "preflights").read_text().split()) > 4)
+    waiting = client.status("s")
+    assert "Kafka does not answer" in waiting.reason
+    assert (waiting.phase, waiting.failure_class) == (Phase.BACKOFF, FailureClass.DEPENDENCY)
+    place.kill_supervisor()
+    place.preflight("s")
+    client = place.supervise()
+    started = in_phase(client, "s", Phase.RUNNING)
+    assert (started.epoch, started.restarts, started.generation) == (1, 0, 1)
+
+
+def test_a_stream_is_stable_then_stalled_then_restarted_and_stable_again(place: Installation) -> None:
+    place.policy |= {"stall_floor": 0.5, "stall_restart": 1.0, "backoff_base": 0.05}
+    client = place.supervise()
+    start(client, "s")
+    in_phase(client, "s", Phase.RUNNING)
+    until("stable", lambda: "stable" in client.status("s").conditions)
+    place.behave("s", mode="stall")
+    until("stalled", lambda: "stalled" in client.status("s").conditions)
+    assert "stable" not in client.status("s").conditions
+    again = in_phase(client, "s", Phase.RUNNING, epoch=2)
+    assert again.restarts == 1
+    told = [event.detail for event in client.events("s") if event.kind == "condition"]
+    assert any(text.startswith("stalled: query records has shown no progress") for text in told)
+    unhealthy = next(event for event in client.events("s") if event.cause == "unhealthy")
+    assert "stalled: query records" in unhealthy.detail
+    place.behave("s", mode="run")
+    until("stable", lambda: "stable" in client.status("s").conditions)
+
+
+def test_a_retired_stream_ends_and_keeps_what_it_wrote(place: Installation) -> None:
+    client = place.supervise()
+    start(client, "s")
+    in_phase(client, "s", Phase.RUNNING)
+    until("a commit", lambda: place.commits("s"))
+    client.retire("s", actor="cli:bob", reason="replaced by t")
+    retired = in_phase(client, "s", Phase.RETIRED)
+    assert (retired.desired, retired.driver_alive) == (Desired.RETIRED, False)
+    assert retired.stopped_by == "cli:bob: replaced by t"
+    for order in (
+        lambda: start(client, "s", "k2"),
+        lambda: client.restart("s", actor="cli:bob", idempotency_key="r1"),
+    ):
+        with pytest.raises(RefusedError, match="is retired"):
+            order()
+    place.kill_supervisor()
+    client = place.supervise()
+    assert client.status("s").phase is Phase.RETIRED
+    assert len(place.starts("s")) == 1
+    assert place.commits("s")
+
+
 def test_a_taken_port_is_named(place: Installation) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -37,6 +37,7 @@ class Driver:
         self.folder = Path(options.dir)
         self.stopping = False
         self.batch = self.last_batch()
+        self.batches = 0
         self.committed_at: float | None = None
 
     def run(self) -> int:
@@ -75,6 +76,7 @@ class Driver:
     def commit(self, behaviour: dict[str, object]) -> None:
         time.sleep(float(str(behaviour.get("batch", 0))))
         self.batch += 1
+        self.batches += 1
         self.committed_at = time.time()
         with (self.folder / "commits").open("a") as commits:
             commits.write(f"{self.batch} {self.options.epoch}\n")
@@ -89,7 +91,7 @@ class Driver:
         return loaded
 
     def report(self, phase: str, failure_class: str | None = None) -> None:
-        query = QueryProgress(self.batch, self.committed_at, self.committed_at)
+        query = QueryProgress(self.batch, self.committed_at, self.committed_at, batches=self.batches)
         status = DriverStatus(
             stream=self.options.stream,
             pipeline=self.options.stream,

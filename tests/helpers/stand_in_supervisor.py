@@ -1,16 +1,23 @@
-"""The real supervisor, with the stand-in driver for Spark and a policy fast enough for tests."""
+"""The real supervisor, with stand-ins for Spark and for what preflight looks at, and a fast policy.
+
+What preflight answers is in `preflight.json` in the stream's folder: {"failure": class, "text": …}; without
+the file the stream may start. Each question is noted in `preflights`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from headgate.settings import load_settings
+from headgate.streams.model import FailureClass
 from headgate.streams.policy import Policy
-from headgate.streams.record import Incarnation
+from headgate.streams.record import Incarnation, StreamRecord
 from headgate.streams.server import serve
+from headgate.streams.steps import Clearance
 
 HERE = Path(__file__).parent
 
@@ -25,7 +32,19 @@ def main() -> None:
         numbers = ["--epoch", str(incarnation.epoch), "--generation", str(incarnation.generation)]
         return [sys.executable, str(HERE / "stand_in_driver.py"), *names, *numbers]
 
-    serve(settings, command=command, policy=policy, lease_ttl=2.0)
+    def ask(record: StreamRecord) -> Clearance:
+        folder = settings.state / "streams" / record.stream
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "preflights").open("a") as asked:
+            asked.write(f"{record.epoch}\n")
+        path = folder / "preflight.json"
+        if not path.exists():
+            return Clearance()
+        while (told := json.loads(path.read_text())).get("hangs"):
+            time.sleep(0.05)
+        return Clearance(FailureClass(told["failure"]), told["text"]) if "failure" in told else Clearance()
+
+    serve(settings, command=command, policy=policy, lease_ttl=2.0, ask=ask)
 
 
 if __name__ == "__main__":

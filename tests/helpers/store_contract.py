@@ -15,7 +15,7 @@ from headgate.quality.verdict import ExpectationResult, Verdict
 from headgate.streams import orders, tables
 from headgate.streams.engine import make_engine
 from headgate.streams.model import Event, FailureClass, Owner, Phase
-from headgate.streams.record import Ending, Failure, Incarnation, StopCause, StopOrder, StreamRecord
+from headgate.streams.record import Drain, Ending, Failure, Incarnation, StopCause, StopOrder, StreamRecord
 from headgate.streams.statements import Change, Order, StaleRecord
 from headgate.streams.store import LeaseLost, StateStore
 
@@ -39,6 +39,7 @@ class StoreContract:
             conditions=("stalled",),
             stopped_by="cli:x: why",
             stopped_how="killed",
+            drain=Drain("cli:x", "why", 9.0, 60.0, {"a": {0: 7, 11: 8}}, "3 records were left"),
         )
         saved = store.save(record, full)
         assert store.stream("s") == saved == replace(full, version=2)
@@ -197,6 +198,7 @@ class StoreContract:
         with engine.begin() as connection:
             tables.metadata.create_all(connection)
             connection.execute(sa.text("ALTER TABLE incarnations DROP COLUMN host"))
+            connection.execute(sa.text("ALTER TABLE streams DROP COLUMN drain"))
             connection.execute(tables.schema_version.insert().values(version=1))
             connection.execute(
                 sa.text(
@@ -209,8 +211,9 @@ class StoreContract:
         old = store.incarnation("s", 1)
         assert old is not None
         assert old.host == ""
-        columns = {column["name"] for column in sa.inspect(store.engine).get_columns("incarnations")}
-        assert columns == set(tables.incarnations.c.keys())
+        for table in (tables.incarnations, tables.streams):
+            columns = {column["name"] for column in sa.inspect(store.engine).get_columns(table.name)}
+            assert columns == set(table.c.keys())
         store.close()
 
     def test_a_step_that_fails_leaves_the_older_schema(self, url: str) -> None:

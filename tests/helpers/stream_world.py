@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from headgate.errors import RefusedError
 from headgate.streams import orders
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import Event, FailureClass, Owner, Phase
 from headgate.streams.policy import Policy
-from headgate.streams.record import StreamRecord
-from headgate.streams.steps import Effect, Life, Seen, Step
+from headgate.streams.record import Drain, StreamRecord
+from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, actor_kind
 
 ALICE = Owner(kind="cli", user="alice")
 AIRFLOW = Owner(kind="airflow", dag_id="stream.s", run_id="r", task_id="run", try_number=1)
-POLICY = Policy(stop_deadline=20.0)
+POLICY = Policy(stop_deadline=20.0, stall_restart=None)
 HASH = "c" * 64
 
 
@@ -45,6 +48,11 @@ class World:
     open_epoch: int | None = None
     launched: set[int] = field(default_factory=set)
     claimed: int = 0
+    applied: bool = True
+    left: int = 5  # what a drain waits for
+    fits: FailureClass | None = None  # what preflight finds
+    looked: StreamRecord | None = None  # the record that it has looked at, and what it found then
+    found: Clearance = field(default_factory=Clearance)
     events: list[Event] = field(default_factory=list)
 
     def current(self) -> Driver | None:
@@ -52,7 +60,9 @@ class World:
         return found[0] if found else None
 
     def look(self) -> Seen:
-        seen = Seen(self.life(), claimed_epoch=self.claimed)
+        answer = self.found if self.record is not None and self.looked == self.record else None
+        seen = Seen(self.life(), claimed_epoch=self.claimed, preflight=answer)
+        seen = replace(seen, left=self.left, applied=self.applied)
         driver = self.current()
         if driver is None:
             return seen
@@ -88,8 +98,7 @@ class World:
             )
             if step is None:
                 return
-            if step.effect not in (None, Effect.SPAWN):
-                self.act(step.effect)
+            self.act(step.effect)
             self.write(step)
             if crash:
                 return
@@ -133,6 +142,13 @@ class World:
         self.drivers.append(Driver(self.record.epoch, child=self.rng.random() < 0.5))
 
     def act(self, effect: Effect | None) -> None:
+        if effect is Effect.PREFLIGHT:
+            self.looked, self.found = self.record, Clearance(self.fits, "told")
+        elif effect is Effect.SPAWN:
+            assert self.looked == self.record, "nothing starts that preflight has not looked at"
+            assert self.found.failure is None, "nothing starts that preflight refuses"
+        elif effect is Effect.WITHDRAW:
+            self.applied = False
         for driver in self.drivers:
             if effect is Effect.SIGNAL and driver.alive and not driver.deaf:
                 self.die(driver, (0, None), None)
@@ -145,20 +161,31 @@ class World:
         driver.alive, driver.exit, driver.exited_at, driver.why = False, status, self.now, why
 
 
-COMMANDS = ("ensure", "restart", "stop", "kill", "airflow_stop", "suspend", "resume")
-FAULTS = ("fail", "sigkill", "deaf", "up", "commit", "child_dies", "crash", "tick", "wait", "claim")
+COMMANDS = (
+    *("ensure", "restart", "stop", "kill", "airflow_stop", "suspend", "resume"),
+    *("drain", "retire", "apply"),
+)
+FAULTS = (
+    *("fail", "sigkill", "deaf", "up", "commit", "child_dies", "crash", "tick", "wait", "claim"),
+    *("refused", "away", "fits"),
+)
+PREFLIGHTS = {"refused": FailureClass.CHECKPOINT, "away": FailureClass.DEPENDENCY, "fits": None}
 
 
 def happen(world: World, what: str) -> None:
     """One order or one fault."""
     if what in COMMANDS:
-        command(world, what)
+        with suppress(RefusedError):
+            command(world, what)
     elif what == "crash":
         world.tick(crash=True)
     elif what == "tick":
         world.tick()
     elif what == "wait":
         world.now += world.rng.choice((0.5, 3.0, 30.0, 400.0))
+        world.left = max(world.left - world.rng.choice((0, 0, 1, 5)), 0)
+    elif what in PREFLIGHTS:
+        world.fits = PREFLIGHTS[what]
     elif what == "claim":
         world.claimed += world.rng.random() < 0.2
     elif (driver := world.current()) is not None:
@@ -169,14 +196,26 @@ def command(world: World, what: str) -> None:
     record, rng = world.record, world.rng
     if what in ("suspend", "resume"):
         world.suspended = what == "suspend"
+    elif what == "apply":
+        world.applied = True
     elif what == "ensure" or record is None:
-        owner = rng.choice((ALICE, AIRFLOW))
-        world.record, _ = orders.ensure(
-            record, stream="s", pipeline="s", contract_hash=HASH, owner=owner, now=world.now
-        )
+        order: dict[str, Any] = {
+            "stream": "s",
+            "pipeline": "s",
+            "contract_hash": HASH,
+            "owner": rng.choice((ALICE, AIRFLOW)),
+        }
+        world.record, _ = orders.ensure(record, **order, now=world.now, applied=world.applied)
     elif what == "restart":
-        world.record, _ = orders.restart(
-            record, stream="s", actor="cli:bob", reason="", owner=ALICE, contract_hash=None, now=world.now
+        order = {"stream": "s", "actor": "cli:bob", "reason": "", "owner": ALICE, "contract_hash": None}
+        world.record, _ = orders.restart(record, **order, now=world.now, applied=world.applied)
+    elif what == "drain":
+        world.left = 5
+        asked = Drain("cli:bob", "drained", world.now + rng.choice((5.0, 500.0)), 60.0, {"t": {0: 5}})
+        world.record, _ = orders.drain(record, stream="s", asked=asked, now=world.now)
+    elif what == "retire":
+        world.record, _ = orders.retire(
+            record, stream="s", actor="cli:bob", reason="", deadline_seconds=20.0, now=world.now
         )
     else:
         owner_of = record.owner if what == "airflow_stop" else None

@@ -109,6 +109,16 @@ class Installation:
         draft.write_text(json.dumps(behaviour))
         draft.replace(self.folder(stream) / "behaviour.json")
 
+    def preflight(self, stream: str, **answer: object) -> None:
+        """What preflight says of the stream's next start; without an answer it may start."""
+        path = self.folder(stream) / "preflight.json"
+        if not answer:
+            path.unlink()
+            return
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(answer))
+        draft.replace(path)
+
     def starts(self, stream: str) -> list[tuple[int, int, int]]:
         """Each start of a driver: epoch, generation, process id."""
         path = self.folder(stream) / "starts"

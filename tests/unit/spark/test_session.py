@@ -7,7 +7,7 @@ import pytest
 from headgate.contract.model import SPARK_CONFS, Job
 from headgate.errors import SettingsError
 from headgate.settings import Settings
-from spark.session import session_confs
+from spark.session import meaning_confs, session_confs
 
 
 @pytest.fixture
@@ -62,3 +62,21 @@ def test_jars_are_listed_in_order_and_without_them_it_says_what_to_run(settings,
     with pytest.raises(SettingsError, match="there are no Spark jars") as caught:
         session_confs(settings, Job())
     assert caught.value.help == "make setup"
+
+
+def test_on_a_cluster_a_stream_takes_the_cores_of_its_job_and_tells_workers_where_the_driver_is(settings):
+    spark = settings.spark.model_copy(update={"master": "spark://host:7077", "driver_host": "10.0.0.7"})
+    confs = session_confs(settings.model_copy(update={"spark": spark}), Job(cores=3))
+    assert confs["spark.cores.max"] == "3"
+    assert (confs["spark.driver.host"], confs["spark.driver.bindAddress"]) == ("10.0.0.7", "0.0.0.0")
+    local = session_confs(settings, Job())
+    assert (local["spark.driver.host"], local["spark.driver.bindAddress"]) == ("127.0.0.1", "127.0.0.1")
+    assert "spark.cores.max" not in local
+
+
+def test_the_confs_that_a_checkpoint_is_compared_with_are_those_of_the_session(settings):
+    job = Job(shuffle_partitions=7, spark={"spark.databricks.delta.optimizeWrite.enabled": True})
+    confs = session_confs(settings, job)
+    meant = meaning_confs(job)
+    assert {name: confs[name] for name in meant} == meant
+    assert meant["spark.databricks.delta.optimizeWrite.enabled"] == "true"

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,18 @@ import pytest
 from fastapi import FastAPI
 from stream_world import AIRFLOW, ALICE, HASH
 
-from headgate.errors import NotFoundError, RefusedError, ServiceError, SettingsError, SupervisorUnavailable
+from headgate.errors import (
+    KafkaUnavailable,
+    NotFoundError,
+    RefusedError,
+    ServiceError,
+    SettingsError,
+    SupervisorUnavailable,
+)
 from headgate.settings import load_settings
 from headgate.streams.api import MAX_BODY, create_app
 from headgate.streams.client import AsyncSupervisorClient, SupervisorClient
+from headgate.streams.drain import Ends
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
 from headgate.streams.lease import SupervisorLease
@@ -26,6 +34,7 @@ from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
 
 TOKEN = "a token of some length"
+ENDS: Ends = {"t": {0: 7, 11: 3}}
 
 
 @dataclass
@@ -37,6 +46,13 @@ class Site:
     supervisor: Supervisor
     now: float = 1_000_000_000.0
     journal: io.StringIO = field(default_factory=io.StringIO)
+    ends: Ends | Exception = field(default_factory=lambda: ENDS)
+    applied: set[str] = field(default_factory=set)
+
+    def ask(self, _contract: str) -> Ends:
+        if isinstance(self.ends, Exception):
+            raise self.ends
+        return self.ends
 
     def client(self, token: str = TOKEN) -> AsyncSupervisorClient:
         return AsyncSupervisorClient("http://test", token, transport=httpx.ASGITransport(self.app))
@@ -76,8 +92,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         settings, store, SupervisorLease(store, "far/a"), Launcher(settings), journal=journal
     )
     supervisor.round()
-    service = StreamService(store, supervisor)
     site = Site(FastAPI(), store, supervisor)
+    service = StreamService(store, supervisor, ends=site.ask, applied=lambda: site.applied)
     site.app = create_app(
         service,
         supervisor.health,
@@ -249,6 +265,46 @@ def test_health_turns_bad_when_no_round_is_made(tmp_path: Path, site: Site) -> N
     site.app = late
     health = site.call(lambda client: client.health())
     assert (health["status"], health["role"]) == ("silent", "leader")
+
+
+def test_a_drain_keeps_the_ends_of_its_moment_in_the_store_and_shows_how_far_it_is(site: Site) -> None:
+    site.call(start)
+    status = site.call(
+        lambda client: client.drain("s", actor="cli:bob", reason="move", deadline_seconds=90.0)
+    )
+    assert status.draining is not None
+    assert (status.draining["by"], status.draining["given_up"]) == ("cli:bob", None)
+    assert status.desired is Desired.RUNNING
+    record = site.store.stream("s")
+    assert record is not None
+    assert record.drain is not None
+    assert record.drain.ends == ENDS
+    assert site.call(lambda client: start(client, "k2")).draining is None
+
+
+def test_a_drain_without_kafka_orders_nothing(site: Site) -> None:
+    site.call(start)
+    site.ends = KafkaUnavailable("Kafka does not answer")
+    with pytest.raises(SupervisorUnavailable, match="Kafka does not answer"):
+        site.call(lambda client: client.drain("s", actor="cli:bob"))
+    record = site.store.stream("s")
+    assert record is not None
+    assert record.drain is None
+
+
+def test_a_retired_stream_takes_orders_again_once_its_contract_is_applied(site: Site) -> None:
+    site.call(start)
+    status = site.call(lambda client: client.retire("s", actor="cli:bob", reason="old"))
+    assert status.desired is Desired.RETIRED
+    with pytest.raises(RefusedError, match="is retired"):
+        site.call(lambda client: start(client, "k2"))
+    record = site.store.stream("s")
+    assert record is not None
+    site.store.save(record, replace(record, phase=Phase.RETIRED))
+    with pytest.raises(RefusedError, match="is retired"):
+        site.call(lambda client: client.restart("s", actor="cli:bob", idempotency_key="r"))
+    site.applied.add("s")
+    assert site.call(lambda client: start(client, "k3")).desired is Desired.RUNNING
 
 
 def test_a_standby_takes_no_orders(site: Site, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_world import ALICE, COMMANDS, FAULTS, HASH, POLICY, World, happen
 
+from headgate.errors import RefusedError
 from headgate.streams import orders
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import Desired, FailureClass, Phase
-from headgate.streams.record import StopCause, StreamRecord
-from headgate.streams.steps import Effect, Life, Seen, Step
+from headgate.streams.record import Drain, StopCause, StreamRecord
+from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, Cause, IllegalTransition, move
 
 
@@ -42,7 +43,8 @@ def died(failure: FailureClass, *, progressed: bool = False, claimed: int = 0) -
 
 
 RUNNING = ordered(phase=Phase.RUNNING, epoch=3, attempted=1)
-NOTHING = Seen(Life.NONE)
+CLEAR = Clearance()
+NOTHING = Seen(Life.NONE, preflight=CLEAR)
 
 
 def test_an_order_starts_the_next_epoch_and_writes_it_down_with_the_spawn() -> None:
@@ -192,10 +194,10 @@ def test_a_fenced_driver_is_not_restarted_over_a_newer_claim() -> None:
 
 def test_only_an_order_starts_above_a_claim_that_is_not_ours() -> None:
     waiting = replace(RUNNING, phase=Phase.BACKOFF, next_attempt_at=50.0)
-    parked = next_step(waiting, Seen(Life.NONE, claimed_epoch=9))
+    parked = next_step(waiting, Seen(Life.NONE, claimed_epoch=9, preflight=CLEAR))
     assert parked is not None
     assert (parked.record.phase, parked.effect) == (Phase.PARKED, None)
-    over = next_step(replace(waiting, generation=2), Seen(Life.NONE, claimed_epoch=9))
+    over = next_step(replace(waiting, generation=2), Seen(Life.NONE, claimed_epoch=9, preflight=CLEAR))
     assert over is not None
     assert (over.record.phase, over.record.epoch) == (Phase.STARTING, 10)
 
@@ -237,7 +239,7 @@ def test_suspension_stops_and_starts_nothing_but_keeps_what_is_wanted() -> None:
 
 
 def test_an_intent_that_was_never_launched_is_launched_with_the_same_epoch() -> None:
-    step = next_step(replace(RUNNING, phase=Phase.STARTING), Seen(Life.NEVER))
+    step = next_step(replace(RUNNING, phase=Phase.STARTING), Seen(Life.NEVER, preflight=CLEAR))
     assert step is not None
     assert (step.effect, step.event, step.record.epoch) == (Effect.SPAWN, None, 3)
 
@@ -278,6 +280,170 @@ def test_every_way_that_the_table_does_not_name_is_refused() -> None:
                         move(record, target, cause=cause, actor=actor, now=0.0, reason="")
 
 
+def test_before_a_start_preflight_looks_and_only_then_it_starts() -> None:
+    look = next_step(ordered(), Seen(Life.NONE))
+    assert look is not None
+    assert (look.effect, look.event, look.record) == (Effect.PREFLIGHT, None, ordered())
+
+
+def test_what_preflight_warns_of_is_kept_with_the_start() -> None:
+    step = next_step(ordered(), Seen(Life.NONE, preflight=Clearance(text="shuffle.partitions stays 2")))
+    assert step is not None
+    assert step.effect is Effect.SPAWN
+    assert "preflight warns: shuffle.partitions stays 2" in step.record.reason
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.STOPPED, Phase.PARKED, Phase.BACKOFF, Phase.STARTING, Phase.STOPPING]
+)
+@pytest.mark.parametrize(
+    "kind", [FailureClass.CHECKPOINT, FailureClass.DATA_LOSS, FailureClass.DETERMINISTIC]
+)
+def test_what_preflight_refuses_is_parked_with_its_words_and_its_class(
+    phase: Phase, kind: FailureClass
+) -> None:
+    record = stopping(30.0) if phase is Phase.STOPPING else RUNNING
+    record = replace(record, phase=phase, desired=Desired.RUNNING, generation=2)
+    life = Life.DEAD if phase in (Phase.STARTING, Phase.STOPPING) else Life.NONE
+    refused = Seen(life, returncode=0, preflight=Clearance(kind, "the topic was made anew"))
+    step = next_step(record, refused)
+    assert step is not None
+    assert (step.record.phase, step.record.failure_class, step.effect) == (Phase.PARKED, kind, None)
+    assert "the topic was made anew" in step.record.reason
+    assert (step.ending is not None) == (life is Life.DEAD), "the row of the driver before is closed"
+    assert next_step(step.record, NOTHING) is None, "nothing starts it but a new order"
+
+
+def test_what_preflight_cannot_look_at_is_asked_again_ever_later_and_never_parked() -> None:
+    away = Seen(Life.NONE, preflight=Clearance(FailureClass.DEPENDENCY, "Kafka does not answer"))
+    record, now, pauses = ordered(), 100.0, []
+    for _ in range(12):
+        step = next_step(record, away, now=now)
+        assert step is not None
+        assert (step.record.phase, step.effect) == (Phase.BACKOFF, None)
+        assert "Kafka does not answer" in step.record.reason
+        record = step.record
+        assert record.next_attempt_at is not None
+        pauses.append(record.next_attempt_at - now)
+        now = record.next_attempt_at
+    assert pauses == sorted(pauses)
+    started = next_step(record, NOTHING, now=now)
+    assert started is not None
+    assert (started.record.phase, started.record.restarts) == (Phase.STARTING, 0)
+    assert started.record.attempted == record.generation
+
+
+def test_a_new_order_does_not_wait_for_what_an_older_one_waited_for() -> None:
+    away = Seen(Life.NONE, preflight=Clearance(FailureClass.DEPENDENCY, "Kafka does not answer"))
+    step = next_step(ordered(), away)
+    assert step is not None
+    again, _ = orders.ensure(
+        step.record, stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=101.0
+    )
+    started = next_step(again, NOTHING, now=100.0)
+    assert started is not None
+    assert started.effect is Effect.SPAWN
+
+
+def test_preflight_looks_during_a_short_pause_and_the_start_still_waits_for_its_time() -> None:
+    waiting = replace(RUNNING, phase=Phase.BACKOFF, next_attempt_at=100.5)
+    look = next_step(waiting, Seen(Life.NONE), now=100.0)
+    assert look is not None
+    assert look.effect is Effect.PREFLIGHT
+    assert next_step(waiting, NOTHING, now=100.0) is None
+    assert next_step(replace(waiting, next_attempt_at=110.0), Seen(Life.NONE), now=100.0) is None
+
+
+def draining(**changes: object) -> StreamRecord:
+    asked = Drain("cli:bob", "move", deadline_at=200.0, stop_seconds=30.0, ends={"t": {0: 5}})
+    record, _ = orders.drain(replace(RUNNING, **changes), stream="s", asked=asked, now=100.0)  # type: ignore[arg-type]
+    return record
+
+
+@pytest.mark.parametrize("left", [7, None])
+def test_a_draining_stream_runs_on_until_everything_is_committed(left: int | None) -> None:
+    assert next_step(draining(), Seen(Life.ALIVE, up=True, left=left)) is None
+    step = next_step(draining(), Seen(Life.ALIVE, up=True, left=0), now=150.0)
+    assert step is not None
+    assert (step.record.desired, step.record.drain) == (Desired.STOPPED, None)
+    assert step.record.stop is not None
+    assert (step.record.stop.deadline_at, step.record.stop.kill) == (180.0, False)
+    stopping_now = next_step(step.record, Seen(Life.ALIVE, up=True), now=150.0)
+    assert stopping_now is not None
+    assert stopping_now.record.phase is Phase.STOPPING
+    assert stopping_now.event is not None
+    assert stopping_now.event.actor == "cli:bob"
+
+
+def test_a_drain_past_its_deadline_is_given_up_and_the_stream_runs_on() -> None:
+    step = next_step(draining(), Seen(Life.ALIVE, up=True, left=7), now=200.0)
+    assert step is not None
+    assert (step.record.desired, step.record.phase, step.effect) == (Desired.RUNNING, Phase.RUNNING, None)
+    assert step.record.drain is not None
+    assert "7 records were left" in str(step.record.drain.given_up)
+    assert next_step(step.record, Seen(Life.ALIVE, up=True, left=0), now=201.0) is None
+
+
+def test_a_draining_stream_that_crashes_is_started_again_and_goes_on_draining() -> None:
+    step = next_step(draining(), died(FailureClass.TRANSIENT))
+    assert step is not None
+    assert step.record.phase is Phase.BACKOFF
+    assert step.record.draining
+    again = next_step(step.record, NOTHING, now=101.0)
+    assert again is not None
+    assert again.effect is Effect.SPAWN
+    assert again.record.draining
+
+
+def test_another_order_ends_a_drain_and_a_stopped_stream_has_nothing_to_drain() -> None:
+    restarted, _ = orders.ensure(
+        draining(), stream="s", pipeline="s", contract_hash=HASH, owner=ALICE, now=101.0
+    )
+    assert restarted.drain is None
+    with pytest.raises(RefusedError, match="nothing would be drained"):
+        draining(desired=Desired.STOPPED)
+
+
+def retiring(record: StreamRecord) -> StreamRecord:
+    asked, _ = orders.retire(
+        record, stream="s", actor="cli:bob", reason="old", deadline_seconds=9.0, now=100.0
+    )
+    return asked
+
+
+@pytest.mark.parametrize("phase", [Phase.STOPPED, Phase.PARKED, Phase.BACKOFF, Phase.RUNNING])
+def test_a_retired_stream_is_stopped_first_and_then_its_contract_is_withdrawn(phase: Phase) -> None:
+    record = retiring(replace(RUNNING, phase=phase))
+    seen, effects = Seen(Life.ALIVE if phase is Phase.RUNNING else Life.NONE, applied=True), []
+    while (step := next_step(record, seen)) is not None:
+        record = step.record
+        effects.append(step.effect)
+        if step.effect is Effect.SIGNAL:
+            seen = Seen(Life.DEAD, returncode=0, applied=True)
+        elif step.ending is not None:
+            seen = Seen(Life.NONE, applied=True)
+        elif step.effect is Effect.WITHDRAW:
+            seen = Seen(Life.NONE)
+    assert (record.phase, record.desired) == (Phase.RETIRED, Desired.RETIRED)
+    assert effects[-1] is Effect.WITHDRAW
+
+
+def test_a_retired_stream_takes_no_order_until_its_contract_is_applied_anew() -> None:
+    gone = replace(retiring(RUNNING), phase=Phase.RETIRED)
+    order = {"stream": "s", "pipeline": "s", "contract_hash": HASH, "owner": ALICE, "now": 101.0}
+    with pytest.raises(RefusedError, match="is retired"):
+        orders.ensure(gone, **order)  # type: ignore[arg-type]
+    back = next_step(gone, Seen(Life.NONE, applied=True))
+    assert back is not None
+    assert (back.record.phase, back.record.desired) == (Phase.STOPPED, Desired.STOPPED)
+    wanted, _ = orders.ensure(gone, **order, applied=True)  # type: ignore[arg-type]
+    stopped = next_step(wanted, NOTHING)
+    assert stopped is not None
+    started = next_step(stopped.record, NOTHING)
+    assert started is not None
+    assert (started.effect, started.record.epoch) == (Effect.SPAWN, gone.epoch + 1)
+
+
 def test_a_driver_cannot_order_and_a_person_cannot_report_a_driver_up() -> None:
     with pytest.raises(IllegalTransition):
         move(ordered(), Phase.STARTING, cause=Cause.ORDERED, actor="driver", now=0.0, reason="")
@@ -309,7 +475,7 @@ def test_when_the_faults_end_the_stream_comes_to_what_is_wanted(script: list[str
     for what in script:
         happen(world, what)
         world.tick()
-    world.suspended = False
+    world.suspended, world.fits = False, None
     for _ in range(20):
         world.now += 400.0
         world.tick()
@@ -320,9 +486,10 @@ def test_when_the_faults_end_the_stream_comes_to_what_is_wanted(script: list[str
     if record is None:
         return
     alive = [driver.epoch for driver in world.drivers if driver.alive or (driver.child and not driver.alive)]
-    if record.desired is Desired.STOPPED:
-        assert record.phase is Phase.STOPPED
+    if record.desired is not Desired.RUNNING:
+        assert record.phase == record.desired, "stopped, or retired"
         assert alive == []
+        assert record.desired is Desired.STOPPED or not world.applied
     else:
         assert record.phase in (Phase.RUNNING, Phase.PARKED)
         assert alive == ([record.epoch] if record.phase is Phase.RUNNING else [])

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from headgate import __version__
-from headgate.streams.model import DriverStatus, Phase, QueryProgress
-from headgate.streams.record import StreamRecord
+from headgate.streams.model import Desired, DriverStatus, FailureClass, Phase, QueryProgress
+from headgate.streams.policy import Policy
+from headgate.streams.record import Drain, Failure, StreamRecord
 from headgate.streams.watch import ProgressWatch, conditions, stall_limit
 
 RECORD = StreamRecord("s", "s", "a" * 64, phase=Phase.RUNNING, phase_since=1000.0, epoch=3)
@@ -109,15 +110,23 @@ def test_only_a_running_stream_can_stall_and_only_by_its_own_epochs_report() -> 
     assert watch.stalled(starting, report(QueryProgress()), trigger=1.0, now=9000.0) is None
 
 
+DEATH = Failure(1990.0, FailureClass.TRANSIENT, "killed")
+DRAIN = Drain("cli:bob", "move", 3000.0, 60.0, {"t": {0: 5}})
+
+
 def found(status: DriverStatus | None, **changes: object) -> dict[str, str]:
     values: dict[str, object] = {
         "problem": None,
         "stalled": None,
         "applied_hash": "a" * 64,
         "suspended": False,
+        "policy": Policy(stable_batches=3, ready_seconds=60.0),
         "now": 2001.0,
+        "record": RECORD,
     }
-    return conditions(RECORD, status, **{**values, **changes})  # type: ignore[arg-type]
+    values |= changes
+    record = values.pop("record")
+    return conditions(record, status, **values)  # type: ignore[arg-type]
 
 
 def test_a_healthy_stream_has_no_conditions() -> None:
@@ -132,6 +141,13 @@ def test_a_healthy_stream_has_no_conditions() -> None:
         ("silent", report(QueryProgress()), {"now": 2031.0}),
         ("old_version", report(QueryProgress(), headgate_version="0.0.1"), {}),
         ("degraded", report(QueryProgress(active=False)), {}),
+        ("degraded", report(QueryProgress(batches=9), waiting_for="Redis: away"), {}),
+        ("degraded", report(QueryProgress(batches=9)), {"record": replace(RECORD, failures=(DEATH,))}),
+        (
+            "draining",
+            report(QueryProgress()),
+            {"record": replace(RECORD, drain=DRAIN, desired=Desired.RUNNING)},
+        ),
         ("contract_pending", report(QueryProgress()), {"applied_hash": "b" * 64}),
         ("suspended", report(QueryProgress()), {"suspended": True}),
         ("stalled", report(QueryProgress()), {"stalled": "query a"}),
@@ -146,3 +162,33 @@ def test_each_trouble_has_its_condition(
 
 def test_a_stream_that_was_never_applied_here_has_no_pending_contract() -> None:
     assert found(report(QueryProgress()), applied_hash=None) == {}
+
+
+FRESH = replace(RECORD, phase_since=1990.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "query", "is_stable"),
+    [
+        (FRESH, QueryProgress(batches=3), True),
+        (FRESH, QueryProgress(batches=2), False),
+        (FRESH, QueryProgress(batches=0, last_idle_at=2000.0), False),
+        (RECORD, QueryProgress(batches=0, last_idle_at=2000.0), True),
+        (RECORD, QueryProgress(batches=1, last_idle_at=1031.0), True),
+        (RECORD, QueryProgress(batches=1, last_idle_at=1010.0), False),
+        (RECORD, QueryProgress(batches=1), False),
+    ],
+)
+def test_an_epoch_is_stable_after_its_batches_or_after_a_quiet_readiness_time(
+    record: StreamRecord, query: QueryProgress, is_stable: bool
+) -> None:
+    assert ("stable" in found(report(query), record=record)) == is_stable
+
+
+def test_every_query_has_to_prove_itself_and_trouble_is_not_stable() -> None:
+    both = {"records": QueryProgress(batches=9), "counts": QueryProgress(batches=1)}
+    assert found(report(QueryProgress(), queries=both), record=FRESH) == {}
+    steady = QueryProgress(batches=9)
+    assert "stable" not in found(report(steady), stalled="query a")
+    assert "stable" not in found(report(steady, waiting_for="Redis: away"))
+    assert "stable" not in found(report(steady, epoch=2))

@@ -1,0 +1,197 @@
+"""Preflight over a checkpoint on disk and a broker that is only told of; the real one is in e2e."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from small_contract import small_contract
+
+from headgate.checkpoints import preflight as module
+from headgate.checkpoints.books import Totals, write_page
+from headgate.checkpoints.findings import Finding, refusal
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.lineage import begin_lineage, note_contract
+from headgate.checkpoints.preflight import planned_preflight, preflight
+from headgate.checkpoints.query_checks import KafkaView
+from headgate.contract.frozen import ContractStore, FrozenContract
+from headgate.errors import KafkaUnavailable
+from headgate.settings import Settings
+from headgate.streams.drain import left_of
+from headgate.streams.model import FailureClass
+from headgate.streams.store import StateStore
+
+TOPIC = "p-in"
+FROZEN = small_contract("p", job={}, partitions=2)
+
+
+@dataclass
+class World:
+    settings: Settings
+    topic_id: str = "id-1"
+    lows: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
+    ends: dict[int, int] = field(default_factory=lambda: {0: 10, 1: 10})
+
+    def kafka(self, *_: Any) -> KafkaView:
+        def keyed(offsets: dict[int, int]) -> dict[TopicPartition, int]:
+            return {TopicPartition(TOPIC, number): offset for number, offset in offsets.items()}
+
+        return KafkaView({TOPIC: (self.topic_id, len(self.ends))}, keyed(self.lows), keyed(self.ends))
+
+    @property
+    def layout(self) -> CheckpointLayout:
+        return CheckpointLayout(self.settings.checkpoints, "p")
+
+    @property
+    def lineage(self) -> str:
+        found = self.layout.current_lineage()
+        if found is None:
+            begun = begin_lineage(self.layout, contract_hash=FROZEN.hash, spark_version="4.2.0", at=1.0)
+            found = begun.id
+        return found
+
+    def commit(self, query: str, batch_id: int, offsets: dict[int, int], **conf: str) -> Path:
+        folder = self.layout.query(self.lineage, query)
+        (folder / "state" / "0").mkdir(parents=True, exist_ok=True)
+        (folder / "metadata").write_text(json.dumps({"id": "an-id"}))
+        if query == RECORDS:
+            write_page(self.layout.books(self.lineage), batch_id, Totals())
+        metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": conf}
+        source = {TOPIC: {str(number): offset for number, offset in offsets.items()}}
+        for name, lines in (
+            ("offsets", ["v1", json.dumps(metadata), json.dumps(source)]),
+            ("commits", ["v1", json.dumps({"nextBatchWatermarkMs": 0})]),
+        ):
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / str(batch_id)).write_text("\n".join(lines))
+        return folder
+
+    def look(self, frozen: FrozenContract = FROZEN) -> list[Finding]:
+        return preflight(self.settings, frozen)
+
+    def refused(self, frozen: FrozenContract = FROZEN) -> list[str]:
+        return [each.code for each in self.look(frozen) if each.severity == "refuse"]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(Settings(home=tmp_path))
+    monkeypatch.setattr(module, "_ask_kafka", made.kafka)
+    monkeypatch.setattr(module, "desired_tables", lambda _frozen: [])
+    ContractStore(made.settings.state).put(FROZEN)
+    with closing(StateStore(made.settings.store_url)) as store:
+        store.remember_topic(TOPIC, "id-1", "p")
+    return made
+
+
+def test_a_stream_may_start_before_its_first_batch_and_after_any(world: World) -> None:
+    assert world.refused() == []
+    world.commit(RECORDS, 0, {0: 5, 1: 5})
+    world.commit("counts", 0, {0: 3, 1: 5})
+    assert world.refused() == []
+    assert refusal(world.look()) is None
+
+
+def test_each_partition_that_lost_records_is_told_with_its_range(world: World) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 2})
+    world.commit("counts", 0, {0: 9, 1: 9})
+    world.lows = {0: 7, 1: 9}
+    (lost,) = [each for each in world.look() if each.severity == "refuse"]
+    assert lost.code == "retention_passed"
+    assert "9 records" in lost.message
+    assert "partition 0 offsets 5 to 6, partition 1 offsets 2 to 8" in lost.message
+    refused = refusal(world.look())
+    assert refused is not None
+    assert refused.failure is FailureClass.DATA_LOSS
+    assert "(2) headgate restart p --from earliest" in refused.text
+
+
+def test_a_topic_that_was_made_anew_is_refused_even_if_it_has_grown_past_the_old_offsets(
+    world: World,
+) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 5})
+    world.topic_id, world.ends = "id-2", {0: 500, 1: 500}
+    assert world.refused() == ["topic_recreated"]
+
+
+def test_a_topic_that_is_gone_is_data_loss_and_one_that_never_was_is_not_applied(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ask_kafka", lambda *_: KafkaView({}, {}, {}))
+    assert world.refused() == ["topic_deleted"]
+    other = small_contract("q", job={})
+    found = refusal(preflight(world.settings, other))
+    assert found is not None
+    assert found.failure is FailureClass.DETERMINISTIC
+    assert planned_preflight(world.settings, other)[0].code == "checkpoint_new"
+
+
+def test_offsets_that_are_not_there_yet_and_partitions_that_are_gone(world: World) -> None:
+    world.commit(RECORDS, 0, {0: 12, 1: 0, 2: 4})
+    assert world.refused() == ["partitions_lost", "offsets_ahead"]
+
+
+@pytest.mark.parametrize("part", ["offsets/1", "commits/1", "metadata"])
+@pytest.mark.parametrize("text", ["", "v1", "v1\n{", None])
+def test_a_damaged_checkpoint_is_refused(world: World, part: str, text: str | None) -> None:
+    for batch in range(2):
+        folder = world.commit(RECORDS, batch, {0: batch, 1: batch})
+    if text is None and part == "commits/1":
+        return  # a batch without its commit is what a crash leaves: it runs again
+    if text is None:
+        (folder / part).unlink()
+    else:
+        (folder / part).write_text(text)
+    assert world.refused() == ["checkpoint_unreadable"]
+
+
+def test_an_offset_file_cut_under_the_batch_that_has_no_commit_is_refused_too(world: World) -> None:
+    folder = world.commit(RECORDS, 0, {0: 1, 1: 1})
+    (folder / "offsets" / "1").write_text("")
+    (found,) = [each for each in world.look() if each.severity == "refuse"]
+    assert any("remove it, and the batch runs again" in choice for choice in found.choices)
+
+
+def test_a_contract_of_another_state_is_refused_by_what_last_ran_on_that_query(world: World) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 5})
+    world.commit("counts", 0, {0: 5, 1: 5})
+    other = small_contract("p", job={}, counted="upper(kind)", partitions=2)
+    assert world.refused(other) == ["state_does_not_fit"]
+    assert world.refused() == []
+    note_contract(world.layout, world.lineage, "counts", other.hash)
+    assert world.refused(other) == []
+    assert world.refused() == ["contract_lost"]
+
+
+def test_pinned_confs_are_a_warning_with_both_values(world: World) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 5}, **{"spark.sql.shuffle.partitions": "9"})
+    (told,) = [each for each in world.look() if each.severity == "warn"]
+    assert "spark.sql.shuffle.partitions stays 9; 2 is ignored" in told.message
+
+
+def test_what_cannot_be_looked_at_is_never_fine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> KafkaView:
+        raise KafkaUnavailable("Kafka does not answer")
+
+    monkeypatch.setattr(module, "_ask_kafka", away)
+    with pytest.raises(KafkaUnavailable):
+        world.look()
+
+
+def test_a_drain_looks_at_the_checkpoint_of_every_query_alone(world: World) -> None:
+    left = left_of(world.settings)
+    ends = {TOPIC: {0: 10, 1: 10}}
+    assert left("p", FROZEN.hash, ends) == 20, "nothing has begun"
+    world.commit(RECORDS, 0, {0: 10, 1: 10})
+    world.commit("counts", 0, {0: 10, 1: 4})
+    assert left("p", FROZEN.hash, ends) == 6
+    folder = world.commit("counts", 1, {0: 10, 1: 12})
+    assert left("p", FROZEN.hash, ends) == 0
+    (folder / "offsets" / "1").write_text("")
+    assert left("p", FROZEN.hash, ends) is None
+    assert left("p", "f" * 64, ends) is None
