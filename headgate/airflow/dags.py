@@ -47,6 +47,15 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 _STEP_MINUTES = 15
 
 
+_RUN_DOC = """Deferred means: the stream runs, and this task watches it.
+
+- **Clear**: stop the driver after its batch, start a new one from the checkpoint.
+- **Mark** failed or success: stop the stream after its batch.
+- Skipped: somebody stopped it; the log says who and why. Failed: it is parked or was taken over; the log
+  has the cause, the choices and the runbook.
+"""
+
+
 def stream_dag_id(pipeline: str) -> str:
     return f"stream.{pipeline}"
 
@@ -79,7 +88,11 @@ def build_stream_dag(applied: Applied, settings: Settings) -> DAG:
         apply = ApplyOperator(task_id="apply", **step)
         preflight = PreflightOperator(task_id="preflight", **step)
         run = RunStreamOperator(
-            task_id="run_stream", pipeline=pipeline, owner=applied.owner, max_active_tis_per_dag=1
+            task_id="run_stream",
+            pipeline=pipeline,
+            owner=applied.owner,
+            max_active_tis_per_dag=1,
+            doc_md=_RUN_DOC,
         )
         first = FirstCommitOperator(task_id="first_commit", pipeline=pipeline, owner=applied.owner)
         plan >> apply >> preflight >> [run, first]

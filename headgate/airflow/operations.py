@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headgate.contract.frozen import FrozenContract
@@ -57,7 +57,11 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What would happen, for the stream as it was seen: another generation needs another plan."""
+    """What would happen, for the stream as it was seen: another generation needs another plan.
+
+    `detail` is what the order needs of the plan, so that it orders what was shown and looks nothing up
+    again; JSON, since it travels through an XCom.
+    """
 
     steps: tuple[str, ...]
     repeated: str
@@ -66,6 +70,7 @@ class Proposal:
     desired: str
     contract_hash: str
     refusals: tuple[str, ...] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
