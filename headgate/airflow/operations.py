@@ -267,5 +267,6 @@ def _by(status: StreamStatus) -> str:
 
 
 def _why(request: Request, approval: Approval) -> str:
-    asked = f", asked for by {request.asked_by}" if request.asked_by != approval.by else ""
+    other = request.asked_by not in ("", approval.by)
+    asked = f", asked for by {request.asked_by}" if other else ""
     return f"{request.action}, approved by {approval.by}{asked}: {request.reason}"

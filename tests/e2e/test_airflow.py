@@ -43,11 +43,9 @@ def platform(
 
 
 def test_a_run_is_deferred_while_exactly_one_driver_lives(platform: RemoteControl) -> None:
-    dags = platform.airflow
-    listed = lambda: {dag["dag_id"] for dag in dags.call("GET", "/dags")["dags"]}  # noqa: E731
-    platform.wait(lambda: {STREAM_DAG, QUALITY_DAG} <= listed(), SOON, "the contract's DAGs are there")
-    dags.unpause(STREAM_DAG)
-    dags.unpause(QUALITY_DAG)
+    platform.wait_dags()
+    platform.airflow.unpause(STREAM_DAG)
+    platform.airflow.unpause(QUALITY_DAG)
     status = platform.start()
     assert status.owner is not None
     assert status.owner.label == f"airflow:{STREAM_DAG}/{platform.run_id}/{TASK}"
@@ -216,7 +214,7 @@ def test_an_approved_restart_of_a_parked_stream_runs_and_is_watched_again(platfo
     run_id, _ = ask(platform, "restart from checkpoint", "the data is back")
     platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Approve")
     assert set(wait_order(platform, run_id).values()) == {"success"}
-    orders = [event for event in platform.client.events(PIPELINE) if event.kind == "order"]
+    orders = [event for event in platform.client.events(PIPELINE, after=-1) if event.kind == "order"]
     (approved,) = [event for event in orders if event.generation == generation + 1]
     user = platform.settings.airflow.username
     assert approved.actor == f"airflow:{user}@{OPERATE_DAG}"

@@ -32,6 +32,7 @@ def platform(
     home = tmp_path_factory.mktemp("airflow-outages")
     environ = private_environ("airflow-outages")
     with remote_control(home, environ, broker.bootstrap, poll_until, triggerers=2) as running:
+        running.wait_dags()
         running.airflow.unpause(STREAM_DAG)
         running.start()
         running.wait_task("success", SOON, "first_commit")

@@ -114,6 +114,15 @@ class RemoteControl:
     def log(self, task_id: str = TASK) -> str:
         return self.airflow.log(STREAM_DAG, self.run_id, task_id, self.task(task_id)["try_number"])
 
+    def wait_dags(self) -> None:
+        """Until the dag-processor has seen the contract's DAGs."""
+
+        def listed() -> bool:
+            found = {dag["dag_id"] for dag in self.airflow.call("GET", "/dags")["dags"]}
+            return {STREAM_DAG, QUALITY_DAG, OPERATE_DAG} <= found
+
+        self.wait(listed, SOON, "the contract's DAGs are there")
+
     def start(self, generation: int = 1) -> StreamStatus:
         """A new DAG run, up to the deferred task and the running driver."""
         self.run_id = self.airflow.run(STREAM_DAG)
