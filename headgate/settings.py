@@ -103,6 +103,7 @@ class ExporterSettings(HttpSettings):
 class AirflowSettings(HttpSettings):
     port: int = Field(default=8080, ge=1, le=65535)
     username: str = "admin"
+    approvers: tuple[str, ...] = ()  # who may approve orders to streams; empty: everybody who may answer
     password: SecretRef = "file:{state}/secrets/airflow.password"
 
 

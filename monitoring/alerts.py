@@ -129,6 +129,30 @@ and on (pipeline, query) (
         blind="ReconcilerSilent",
     ),
     Alert(
+        name="StreamPausedInAirflow",
+        expr='max by (pipeline) (headgate_stream_airflow_finding{finding="paused"}) == 1',
+        hold="5m",
+        severity="warn",
+        no_data="OK",
+        summary="Stream {{ $labels.pipeline }} runs while its DAG is paused: Airflow would not show its end. "
+        "Next: headgate status {{ $labels.pipeline }}",
+        description="The DAG of pipeline {{ $labels.pipeline }} is paused and its stream goes on, as pausing "
+        "stops nothing. Until the DAG is unpaused, an end of the stream leaves its task waiting.",
+        blind="ReconcilerSilent",
+    ),
+    Alert(
+        name="StreamUnwatched",
+        expr='max by (pipeline, finding) (headgate_stream_airflow_finding{finding!="paused"}) == 1',
+        hold="2m",
+        severity="warn",
+        no_data="OK",
+        summary="Stream {{ $labels.pipeline }} runs and no task of Airflow watches it "
+        "({{ $labels.finding }}). Next: headgate events {{ $labels.pipeline }}",
+        description="Pipeline {{ $labels.pipeline }} was ordered by an Airflow task that ended without "
+        "a person's doing, or by nobody. It is left running; clearing the task watches it again.",
+        blind="ReconcilerSilent",
+    ),
+    Alert(
         name="QualityFailed",
         expr="""
 max by (pipeline, output) (

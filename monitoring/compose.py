@@ -10,7 +10,14 @@ from headgate import __version__
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.model import seconds
 from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
-from monitoring.readings import AppliedContract, CheckpointReading, DriverReport, QueryLag, Readings
+from monitoring.readings import (
+    AppliedContract,
+    CheckpointReading,
+    DriverReport,
+    QueryLag,
+    Readings,
+    SweepFinding,
+)
 from monitoring.snapshot import (
     UNKNOWN,
     OutputVerdict,
@@ -27,6 +34,14 @@ _VERDICTS = ("failed", "errored", "no_data", "passed")
 # Below this a stream is not called stalled, whatever its trigger: batches may just be long.
 _STALL_FLOOR = 60.0
 _FORGOTTEN = "the supervisor does not know a stream that has run"
+# What Airflow's sweep found is no longer known when the sweep is this old; ReconcilerSilent takes over.
+_SWEEP_SECONDS = 180.0
+# The sweep's words, as conditions. The others of its kinds are acts, or say that it could not ask.
+_SWEPT = {
+    "paused": "paused in Airflow",
+    "unwatched": "not watched by its Airflow task",
+    "ownerless": "ordered by nobody",
+}
 
 
 def compose(
@@ -46,7 +61,7 @@ def compose(
     rounds = {
         "exporter": round_at,
         "supervisor": supervised.reconciled_at if supervised else None,
-        "airflow": readings.sweep_at,
+        "airflow": readings.sweep.at if readings.sweep else None,
     }
     return PlatformSnapshot(
         at=at,
@@ -69,6 +84,7 @@ def _pipeline(name: str, readings: Readings, at: float) -> PipelineSnapshot:
         **_supervision(name, status, report, readings),
         **_driver(status, report, applied),
         **_progress(name, status, report, readings),
+        airflow_finding=_swept(status, readings, at),
     )
     found = [*_conditions(snapshot, at), *_told(status), *_blind(snapshot, readings)]
     if applied is None and readings.contracts is not None:
@@ -236,6 +252,17 @@ def _worst(verdicts: Iterable[OutputVerdict]) -> str | None:
     return next((status for status in _VERDICTS if status in found), None)
 
 
+def _swept(status: StreamStatus | None, readings: Readings, at: float) -> str | None:
+    """What the sweep says of a stream that has not been ordered anew since; None when that is not known."""
+    if status is None or readings.sweep is None or at - readings.sweep.at > _SWEEP_SECONDS:
+        return None
+    nothing = SweepFinding("", "", status.generation)
+    finding = readings.sweep.found.get(status.stream, nothing)
+    live = status.desired is Desired.RUNNING and status.phase is not Phase.PARKED
+    fits = live and finding.generation == status.generation
+    return finding.kind if fits and finding.kind in _SWEPT else ""
+
+
 def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
     """What a person must see beside the state, in words."""
     wanted = snapshot.desired == Desired.RUNNING
@@ -245,6 +272,8 @@ def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
         yield "contract pending"
     if snapshot.outdated:
         yield f"driver runs headgate {snapshot.driver_version}"
+    if snapshot.airflow_finding:
+        yield _SWEPT[snapshot.airflow_finding]
     if wanted and snapshot.driver_alive is False and snapshot.state == Phase.RUNNING:
         yield "driver gone"
     for query in snapshot.queries:

@@ -36,6 +36,7 @@ LABEL_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "severity": ("none", "info", "warning", "critical"),
         "verdict": ("passed", "failed", "errored", "no_data"),
     },
+    "headgate_stream_airflow_finding": {"finding": ("paused", "unwatched", "ownerless")},
     "headgate_reconcile_timestamp_seconds": {"process": ("exporter", "supervisor", "airflow")},
 }
 
@@ -167,6 +168,13 @@ _EXPORTER = (
     ),
     _gauge("stream_generation", _P, "exporter", "Orders to run so far; the newest is in force."),
     _gauge("stream_epoch", _P, "exporter", "Incarnations of the driver so far."),
+    _gauge(
+        "stream_airflow_finding",
+        ("pipeline", "finding"),
+        "exporter",
+        "1 when Airflow's last sweep found the stream running while its DAG is paused, without a task that "
+        "watches it, or without an owner.",
+    ),
     _counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),
     _gauge(
         "contract_pending", _P, "exporter", "1 when the stream runs another contract than the applied one."

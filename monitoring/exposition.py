@@ -21,6 +21,7 @@ __all__ = ["SnapshotCollector", "families"]
 Samples = Iterable[tuple[tuple[str, ...], float]]
 PHASES = LABEL_VALUES["headgate_stream_state"]["state"]
 VERDICTS = LABEL_VALUES["headgate_quality_verdict"]["verdict"]
+FINDINGS = LABEL_VALUES["headgate_stream_airflow_finding"]["finding"]
 SEVERITIES = LABEL_VALUES["headgate_quality_verdict"]["severity"]
 
 
@@ -65,6 +66,13 @@ def _states(snapshot: PlatformSnapshot) -> Samples:
     for item in filter(_supervised, snapshot.pipelines):
         for phase in PHASES:
             yield (item.pipeline, phase), float(item.state == phase)
+
+
+def _findings(snapshot: PlatformSnapshot) -> Samples:
+    for item in snapshot.pipelines:
+        if item.airflow_finding is not None:
+            for finding in FINDINGS:
+                yield (item.pipeline, finding), float(item.airflow_finding == finding)
 
 
 def _rows(snapshot: PlatformSnapshot) -> Samples:
@@ -148,6 +156,7 @@ _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
     "stream_forgotten": _each(lambda item: item.forgotten),
     "stream_generation": _each(lambda item: item.generation),
     "stream_epoch": _each(lambda item: item.epoch),
+    "stream_airflow_finding": _findings,
     "restarts_total": _if_supervised(lambda item: item.restarts),
     "contract_pending": _each(lambda item: item.contract_pending if item.running_hash else None),
     "driver_outdated": _each(lambda item: item.outdated if item.driver_alive else None),

@@ -85,7 +85,7 @@ class Monitor:
             stored=values["store"],
             topics=values.get("topics"),
             producers=values.get("producers"),
-            sweep_at=values["reconcile"],
+            sweep=values["reconcile"],
         )
         return compose(
             readings,

@@ -19,6 +19,8 @@ __all__ = [
     "Stored",
     "StoredStream",
     "Supervised",
+    "Sweep",
+    "SweepFinding",
 ]
 
 
@@ -86,6 +88,23 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepFinding:
+    """What Airflow's sweep says of one stream: one of `headgate.airflow.reconcile.Kind`."""
+
+    kind: str
+    text: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The end of the last sweep, and what it found by stream."""
+
+    at: float
+    found: Mapping[str, SweepFinding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """All sources at one moment; None where a source is down."""
 
@@ -97,4 +116,4 @@ class Readings:
     stored: Stored | None = None
     topics: tuple[TopicHealth, ...] | None = None
     producers: tuple[tuple[str, int], ...] | None = None
-    sweep_at: float | None = None
+    sweep: Sweep | None = None

@@ -125,6 +125,7 @@ class PipelineSnapshot:
     trigger: float | None = None
     quality_every: float | None = None
     retention: dict[str, float] = field(default_factory=dict)
+    airflow_finding: str | None = None  # paused | unwatched | ownerless | "" when the sweep found nothing
     contract_pending: bool = False
     outdated: bool = False
     forgotten: bool | None = None  # it has run, and the supervisor has no record of it

@@ -10,6 +10,15 @@ from typing import Any
 from airflow.sdk import DAG, AssetOrTimeSchedule, DeltaTriggerTimetable
 
 from headgate.airflow.links import runbook_url, status_url
+from headgate.airflow.operate import (
+    ORDER_TASK,
+    PLAN_TASK,
+    OrderOperator,
+    ShowPlanOperator,
+    WatchAgainOperator,
+    approval_task,
+    form,
+)
 from headgate.airflow.operators import FirstCommitOperator, RunStreamOperator, stream_asset
 from headgate.airflow.steps import (
     ApplyOperator,
@@ -23,9 +32,11 @@ from headgate.settings import Settings
 
 __all__ = [
     "RECONCILE_DAG",
+    "build_operate_dag",
     "build_quality_dag",
     "build_reconcile_dag",
     "build_stream_dag",
+    "operate_dag_id",
     "quality_dag_id",
     "stream_dag_id",
 ]
@@ -36,12 +47,25 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 _STEP_MINUTES = 15
 
 
+_RUN_DOC = """Deferred means: the stream runs, and this task watches it.
+
+- **Clear**: stop the driver after its batch, start a new one from the checkpoint.
+- **Mark** failed or success: stop the stream after its batch.
+- Skipped: somebody stopped it; the log says who and why. Failed: it is parked or was taken over; the log
+  has the cause, the choices and the runbook.
+"""
+
+
 def stream_dag_id(pipeline: str) -> str:
     return f"stream.{pipeline}"
 
 
 def quality_dag_id(pipeline: str) -> str:
     return f"quality.{pipeline}"
+
+
+def operate_dag_id(pipeline: str) -> str:
+    return f"operate.{pipeline}"
 
 
 def build_stream_dag(applied: Applied, settings: Settings) -> DAG:
@@ -64,7 +88,11 @@ def build_stream_dag(applied: Applied, settings: Settings) -> DAG:
         apply = ApplyOperator(task_id="apply", **step)
         preflight = PreflightOperator(task_id="preflight", **step)
         run = RunStreamOperator(
-            task_id="run_stream", pipeline=pipeline, owner=applied.owner, max_active_tis_per_dag=1
+            task_id="run_stream",
+            pipeline=pipeline,
+            owner=applied.owner,
+            max_active_tis_per_dag=1,
+            doc_md=_RUN_DOC,
         )
         first = FirstCommitOperator(task_id="first_commit", pipeline=pipeline, owner=applied.owner)
         plan >> apply >> preflight >> [run, first]
@@ -91,6 +119,28 @@ def build_quality_dag(applied: Applied, settings: Settings) -> DAG | None:
             owner=applied.owner,
             execution_timeout=timedelta(minutes=_STEP_MINUTES),
         )
+    return dag
+
+
+def build_operate_dag(applied: Applied, settings: Settings) -> DAG:
+    """show_plan → approve → order → watch_again: what a person orders, once another look has approved it."""
+    named: dict[str, Any] = {"pipeline": applied.pipeline, "owner": applied.owner}
+    step: dict[str, Any] = {**named, "execution_timeout": timedelta(minutes=_STEP_MINUTES)}
+    common = {**_common(applied, "operate"), "is_paused_upon_creation": False}  # nothing runs by itself
+    with DAG(
+        operate_dag_id(applied.pipeline),
+        schedule=None,
+        params=form(),
+        doc_md=_operate_doc(applied, settings),
+        **common,
+    ) as dag:
+        plan = ShowPlanOperator(task_id=PLAN_TASK, retries=2, retry_delay=timedelta(seconds=15), **step)
+        approve = approval_task(applied.pipeline, settings.airflow.approvers, owner=applied.owner)
+        order = OrderOperator(task_id=ORDER_TASK, **step)
+        watch = WatchAgainOperator(
+            task_id="watch_again", stream_dag=stream_dag_id(applied.pipeline), owner=applied.owner
+        )
+        plan >> approve >> order >> watch
     return dag
 
 
@@ -137,7 +187,27 @@ def _stream_doc(applied: Applied, settings: Settings) -> str:
 
 `run_stream` is deferred for as long as the stream lives. **Clear** it to restart the stream from its
 checkpoint; **mark** it success or failed to stop the stream. A restart of Airflow touches no stream.
-Pausing this DAG stops nothing, and hides the end of the stream until it is unpaused.
+Pausing this DAG stops nothing, and hides the end of the stream until it is unpaused. What could read
+records again or lose them goes through `{operate_dag_id(applied.pipeline)}`, which shows its plan
+and asks first.
+"""
+
+
+def _operate_doc(applied: Applied, settings: Settings) -> str:
+    return f"""### Orders to {applied.pipeline}
+
+{applied.description}
+
+1. **Trigger** this DAG and choose the action. `show_plan` says what it would do, what would be read
+   again and what would be lost; nothing has happened yet.
+2. **Approve or reject** the plan: the task `approve` waits under *Required Actions*, for an hour.
+3. `order` carries it out, once, with the approver's name in the stream's event log. It refuses when the
+   stream has changed since the plan.
+4. `watch_again` starts `{stream_dag_id(applied.pipeline)}` where no task waits for the stream any more.
+
+- owner: **{applied.owner}**
+- [status page]({status_url(settings, applied.pipeline)})
+- runbooks: {_runbooks(settings, "StreamParked", "StreamDown")}
 """
 
 

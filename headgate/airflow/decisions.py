@@ -17,6 +17,7 @@ from headgate.streams.model import Desired, Owner, Phase, StreamStatus
 
 __all__ = [
     "FINAL_STATES",
+    "STOPPING_STATES",
     "Decision",
     "Outcome",
     "ask_again",
@@ -25,11 +26,15 @@ __all__ = [
     "is_final",
     "progress_line",
     "snapshot",
+    "stops",
 ]
 
 # A task instance in one of these states is over. `deferred`, `scheduled`, `queued`, `running` and no
 # state at all may be a newer attempt of the same task: only the generation could tell.
 FINAL_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+# A person's wish, or the end of the task. `upstream_failed` is neither: somebody cleared the whole run and a
+# step before the task failed, while the stream runs as it did.
+STOPPING_STATES = FINAL_STATES - {"upstream_failed"}
 
 
 class Outcome(StrEnum):
@@ -68,6 +73,11 @@ class Decision:
 
 def is_final(state: str | None) -> bool:
     return state in FINAL_STATES
+
+
+def stops(state: str | None) -> bool:
+    """Whether a task instance in this state is a reason to stop its stream."""
+    return state in STOPPING_STATES
 
 
 def decide(status: StreamStatus, generation: int, owner: Owner) -> Decision:

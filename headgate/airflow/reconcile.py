@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate.airflow.decisions import is_final
+from headgate.airflow.decisions import stops
 from headgate.airflow.stopping import GONE, STOP_SECONDS
 from headgate.errors import NotFoundError, RefusedError
 from headgate.streams.model import Owner, Phase, StreamStatus
@@ -99,15 +99,23 @@ def _for_owner(
         return [_report(Kind.UNKNOWN, status, f"Airflow could not be asked about {owner.label}; left alone")]
     if task.state == GONE:
         return [_stop(status, "its task instance or DAG run was deleted")]
-    if task.state == "failed" and task.watch in _IN_A_WORKER:
-        text = f"its task failed while {task.watch}, which may be Airflow's doing: clear {owner.label}"
-        return [_report(Kind.UNWATCHED, status, f"runs and is not watched; {text}, or stop it")]
-    if is_final(task.state):
+    if unwatched := _unwatched(owner, task):
+        return [_report(Kind.UNWATCHED, status, f"runs and is not watched; {unwatched}, or stop it")]
+    if stops(task.state):
         return [_stop(status, f"its task instance is {task.state}")]
     if paused.get(owner.dag_id):
         text = f"runs while its DAG {owner.dag_id} is paused: the end of the stream would not be shown"
         return [_report(Kind.PAUSED, status, text)]
     return []
+
+
+def _unwatched(owner: Owner, task: TaskView) -> str:
+    """Why the task is over without a person's wish to end the stream; empty when it is not so."""
+    if task.state == "upstream_failed":
+        return f"its DAG run was cleared and a step before its task failed: clear {owner.dag_id} again"
+    if task.state == "failed" and task.watch in _IN_A_WORKER:
+        return f"its task failed while {task.watch}, which may be Airflow's doing: clear {owner.label}"
+    return ""
 
 
 def _stop(status: StreamStatus, reason: str) -> Action:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from headgate.airflow import access
-from headgate.airflow.decisions import is_final
+from headgate.airflow.decisions import stops
 from headgate.errors import HeadgateError, NotFoundError, RefusedError
 from headgate.streams.model import Owner, Phase
 
@@ -89,7 +89,7 @@ async def stop_if_final(
 
 async def _attempt(stream: str, generation: int, owner: Owner, say: Say) -> None:
     state = await task_state(owner)
-    if not is_final(state):
+    if not stops(state):
         say("%s goes on: its task instance is %s, which is not an end", stream, state or "without a state")
         return
     async with await access.async_client() as client:

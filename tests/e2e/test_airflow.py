@@ -7,178 +7,27 @@ deadline and no test measures time.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from live_airflow import LiveAirflow, Part, wait_healthy
+from remote_control import (
+    OPERATE_DAG,
+    PIPELINE,
+    QUALITY_DAG,
+    SOON,
+    STREAM_DAG,
+    SWEPT,
+    TASK,
+    RemoteControl,
+    remote_control,
+)
 
-from headgate.airflow.dags import RECONCILE_DAG
-from headgate.airflow.reconcile import HEARTBEAT_FILE
-from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze
-from headgate.contract.model import Contract
-from headgate.local import secrets
-from headgate.settings import Settings, load_settings
-from headgate.streams.client import SupervisorClient, client_from
-from headgate.streams.model import Desired, Phase, StreamStatus
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-PIPELINE = "remote-control"
-STREAM_DAG = f"stream.{PIPELINE}"
-QUALITY_DAG = f"quality.{PIPELINE}"
-TASK = "run_stream"
-SOON = 120.0  # generous: other tests may share the two cores
-SWEPT = 240.0  # a sweep each minute, its start, and the stop
+from headgate.streams.model import Phase
+from monitoring.monitor import Monitor
 
 Poll = Callable[..., Any]
-
-
-@dataclass
-class Platform:
-    settings: Settings
-    airflow: LiveAirflow
-    supervisor: Part
-    client: SupervisorClient
-    poll: Poll
-    run_id: str = ""
-
-    def status(self) -> StreamStatus:
-        return self.client.status(PIPELINE)
-
-    def drivers(self) -> list[int]:
-        """Process ids of living drivers of this test's stream, whoever started them."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            command = process.info["cmdline"] or []
-            if "spark" in command and PIPELINE in command and "headgate.streams.runner" not in command:
-                found.append(process.pid)
-        return found
-
-    def task(self, task_id: str = TASK) -> dict[str, Any]:
-        return self.airflow.task(STREAM_DAG, self.run_id, task_id)
-
-    def wait(self, predicate: Callable[[], Any], seconds: float, what: str) -> Any:
-        return self.poll(predicate, seconds, what)
-
-    def wait_task(self, state: str, seconds: float = SOON, task_id: str = TASK) -> None:
-        def there() -> bool:
-            found = self.task(task_id)["state"]
-            assert found == state or found not in ("failed", "upstream_failed"), (
-                f"{task_id} is {found}:\n{self.log(task_id)}"
-            )
-            return bool(found == state)
-
-        self.wait(there, seconds, f"{task_id} is {state}")
-
-    def wait_running(self, generation: int, seconds: float = SOON) -> StreamStatus:
-        def there() -> StreamStatus | None:
-            status = self.status()
-            # An order is a new generation at once, while the driver before it is still being stopped.
-            driver = status.driver
-            running = status.phase is Phase.RUNNING and status.generation == generation
-            own = driver is not None and driver.generation == generation and [driver.pid] == self.drivers()
-            return status if running and own else None
-
-        found: StreamStatus = self.wait(there, seconds, f"one driver runs generation {generation}")
-        return found
-
-    def wait_stopped(self, seconds: float) -> StreamStatus:
-        def there() -> StreamStatus | None:
-            status = self.status()
-            ended = status.phase is Phase.STOPPED and status.desired is Desired.STOPPED
-            return status if ended and not self.drivers() else None
-
-        found: StreamStatus = self.wait(there, seconds, "the stream is stopped and no driver lives")
-        return found
-
-    def log(self, task_id: str = TASK) -> str:
-        return self.airflow.log(STREAM_DAG, self.run_id, task_id, self.task(task_id)["try_number"])
-
-    def start(self) -> StreamStatus:
-        """A new DAG run, up to the deferred task and the running driver."""
-        self.run_id = self.airflow.run(STREAM_DAG)
-        self.wait_task("deferred", 120.0)
-        return self.wait_running(generation=1)
-
-    def clear(self) -> StreamStatus:
-        """Clear the stream's task, up to the deferred task and the running driver."""
-        generation = self.status().generation + 1
-        if self.task()["state"] != "deferred":
-            # Airflow may end the run in the same moment, and a task cleared before that is never scheduled.
-            run = f"/dags/{STREAM_DAG}/dagRuns/{self.run_id}"
-            ended = lambda: self.airflow.call("GET", run)["state"] in ("success", "failed")  # noqa: E731
-            self.wait(ended, SOON, "the run has ended")
-        self.airflow.clear(STREAM_DAG, self.run_id, TASK)
-        status = self.wait_running(generation)
-        self.wait(lambda: self.task()["state"] == "deferred", SOON, "the cleared task is deferred")
-        return status
-
-    def sweep(self) -> dict[str, Any]:
-        """Run the sweep now rather than within a minute; what it has found."""
-        run_id = self.airflow.run(RECONCILE_DAG)
-
-        def over() -> bool:
-            state = self.airflow.call("GET", f"/dags/{RECONCILE_DAG}/dagRuns/{run_id}")["state"]
-            assert state != "failed", self.airflow.log(RECONCILE_DAG, run_id, "sweep")
-            return bool(state == "success")
-
-        self.wait(over, SWEPT, "the sweep is over")
-        found: dict[str, Any] = json.loads((self.settings.state / HEARTBEAT_FILE).read_text())
-        return found
-
-
-def applied_contract(settings: Settings) -> FrozenContract:
-    contract = Contract.model_validate(
-        {
-            "headgate": 1,
-            "pipeline": PIPELINE,
-            "version": 1,
-            "owner": "tests",
-            "sources": {
-                "lines": {
-                    "topic": "remote_control",
-                    "columns": [{"name": "value", "type": "string"}],
-                }
-            },
-            "outputs": {"copies": {"sql": "SELECT value FROM lines", "to": [{"delta": "copies"}]}},
-            "quality": {
-                "every": "1 day",
-                "expectations": [
-                    {"output": "copies", "expect": "ExpectColumnValuesToNotBeNull", "column": "value"}
-                ],
-            },
-        }
-    )
-    column = {"name": "value", "type": "string", "nullable": True, "metadata": {}}
-    copies = ResolvedOutput(stateful=False, schema={"type": "struct", "fields": [column]})
-    frozen = freeze(
-        contract,
-        topics={"lines": "remote_control"},
-        replication=1,
-        outputs={"copies": copies},
-        env=settings.env,
-        headgate_version="test",
-    )
-    store = ContractStore(settings.state)
-    store.put(frozen)
-    store.set_applied(frozen, at=time.time(), by="test", file="remote-control.yaml")
-    return frozen
-
-
-def home_of_the_test(home: Path) -> None:
-    """The repository's DAG files, and the light driver where `python -m spark` looks first."""
-    shutil.copytree(CHECKOUT / "dags", home / "dags")
-    (home / "spark").mkdir()
-    (home / "spark" / "__init__.py").touch()  # without it the installed package would come first
-    shutil.copy(CHECKOUT / "tests" / "helpers" / "light_driver.py", home / "spark" / "__main__.py")
 
 
 @pytest.fixture(scope="module")
@@ -187,50 +36,16 @@ def platform(
     private_environ: Callable[[str], dict[str, str]],
     broker: Any,
     poll_until: Poll,
-) -> Iterator[Platform]:
+) -> Iterator[RemoteControl]:
     home = tmp_path_factory.mktemp("airflow-home")
-    home_of_the_test(home)
-    environ = {
-        **private_environ("airflow"),
-        "HEADGATE_HOME": str(home),
-        "HEADGATE_ROOTS_STATE": "var",
-        "HEADGATE_KAFKA_BROKERS": broker.bootstrap,
-    }
-    settings, _ = load_settings(environ=environ)
-    secrets.ensure(settings, settings.supervisor.token, secrets.password)
-    applied_contract(settings)
-    command = [str(Path(sys.executable).with_name("headgate")), "supervisor"]
-    supervisor = Part("supervisor", command, {**os.environ, **environ}, home / "supervisor.log")
-    airflow = LiveAirflow(settings, environ)
-    running = Platform(settings, airflow, supervisor, client_from(settings), poll_until)
-    try:
-        supervisor.start()
-        airflow.start()
-        wait_healthy(airflow, 180.0)
+    with remote_control(home, private_environ("airflow"), broker.bootstrap, poll_until) as running:
         yield running
-    finally:
-        airflow.stop()
-        supervisor.stop()
-        running.client.close()
-        end_drivers(running)
 
 
-def end_drivers(platform: Platform) -> None:
-    """A driver outlives its supervisor on purpose, so it is ended here, with the runner beside it."""
-    for pid in platform.drivers():
-        process = psutil.Process(pid)
-        family = [process, *process.parents()[:1]]
-        for each in family:
-            if PIPELINE in each.cmdline():
-                each.kill()
-
-
-def test_a_run_is_deferred_while_exactly_one_driver_lives(platform: Platform) -> None:
-    dags = platform.airflow
-    listed = lambda: {dag["dag_id"] for dag in dags.call("GET", "/dags")["dags"]}  # noqa: E731
-    platform.wait(lambda: {STREAM_DAG, QUALITY_DAG} <= listed(), SOON, "the contract's DAGs are there")
-    dags.unpause(STREAM_DAG)
-    dags.unpause(QUALITY_DAG)
+def test_a_run_is_deferred_while_exactly_one_driver_lives(platform: RemoteControl) -> None:
+    platform.wait_dags()
+    platform.airflow.unpause(STREAM_DAG)
+    platform.airflow.unpause(QUALITY_DAG)
     status = platform.start()
     assert status.owner is not None
     assert status.owner.label == f"airflow:{STREAM_DAG}/{platform.run_id}/{TASK}"
@@ -238,7 +53,7 @@ def test_a_run_is_deferred_while_exactly_one_driver_lives(platform: Platform) ->
         assert platform.task(step)["state"] == "success"
 
 
-def test_progress_and_links_are_live_while_the_task_is_deferred(platform: Platform) -> None:
+def test_progress_and_links_are_live_while_the_task_is_deferred(platform: RemoteControl) -> None:
     def progress() -> Any:
         found = platform.airflow.xcom(STREAM_DAG, platform.run_id, TASK, "progress")
         return found if found["queries"] else None
@@ -253,7 +68,7 @@ def test_progress_and_links_are_live_while_the_task_is_deferred(platform: Platfo
     assert "StreamDown" in links["Runbook"]
 
 
-def test_the_first_commit_schedules_the_quality_check(platform: Platform) -> None:
+def test_the_first_commit_schedules_the_quality_check(platform: RemoteControl) -> None:
     platform.wait_task("success", SOON, "first_commit")
 
     def by_asset() -> bool:
@@ -264,7 +79,7 @@ def test_the_first_commit_schedules_the_quality_check(platform: Platform) -> Non
     platform.airflow.pause(QUALITY_DAG)  # its check needs tables, which the light driver does not write
 
 
-def test_clear_starts_a_new_generation_with_exactly_one_driver(platform: Platform) -> None:
+def test_clear_starts_a_new_generation_with_exactly_one_driver(platform: RemoteControl) -> None:
     (before,) = platform.drivers()
     status = platform.clear()
     assert not psutil.pid_exists(before)
@@ -275,7 +90,7 @@ def test_clear_starts_a_new_generation_with_exactly_one_driver(platform: Platfor
     assert platform.wait_running(status.generation).stopped_by is None
 
 
-def test_a_restart_of_the_triggerer_touches_nothing(platform: Platform) -> None:
+def test_a_restart_of_the_triggerer_touches_nothing(platform: RemoteControl) -> None:
     before, task = platform.drivers(), platform.task()
     triggerer = platform.airflow.parts["triggerer"]
     triggerer.stop()
@@ -294,7 +109,7 @@ def test_a_restart_of_the_triggerer_touches_nothing(platform: Platform) -> None:
     assert platform.task()["try_number"] == task["try_number"]
 
 
-def test_a_restart_by_the_command_line_leaves_the_waiting_task_in_charge(platform: Platform) -> None:
+def test_a_restart_by_the_command_line_leaves_the_waiting_task_in_charge(platform: RemoteControl) -> None:
     task, generation = platform.task(), platform.status().generation + 1
     platform.client.restart(PIPELINE, actor="cli:ann", reason="new heap", idempotency_key="restart-1")
     status = platform.wait_running(generation)
@@ -310,16 +125,20 @@ def test_a_restart_by_the_command_line_leaves_the_waiting_task_in_charge(platfor
     assert platform.task()["try_number"] == task["try_number"]
 
 
-def test_a_paused_dag_leaves_the_stream_running_and_is_reported(platform: Platform) -> None:
+def test_a_paused_dag_leaves_the_stream_running_and_is_reported(platform: RemoteControl) -> None:
     generation = platform.status().generation
     platform.airflow.pause(STREAM_DAG)
     (found,) = platform.sweep()["found"]
+    shown = Monitor(platform.settings, background=False).read_once(60.0).pipeline(PIPELINE)
     platform.airflow.unpause(STREAM_DAG)
     assert (found["kind"], found["stream"]) == ("paused", PIPELINE)
+    assert shown is not None
+    assert shown.airflow_finding == "paused"
+    assert "paused in Airflow" in shown.conditions
     assert platform.wait_running(generation).stopped_by is None
 
 
-def test_mark_failed_stops_the_stream(platform: Platform) -> None:
+def test_mark_failed_stops_the_stream(platform: RemoteControl) -> None:
     generation = platform.status().generation
     platform.airflow.mark(STREAM_DAG, platform.run_id, TASK, "failed")
     status = platform.wait_stopped(SOON)
@@ -329,7 +148,7 @@ def test_mark_failed_stops_the_stream(platform: Platform) -> None:
     assert status.generation == generation
 
 
-def test_mark_success_stops_the_stream_even_while_no_triggerer_runs(platform: Platform) -> None:
+def test_mark_success_stops_the_stream_even_while_no_triggerer_runs(platform: RemoteControl) -> None:
     platform.clear()
     triggerer = platform.airflow.parts["triggerer"]
     triggerer.kill()
@@ -340,7 +159,7 @@ def test_mark_success_stops_the_stream_even_while_no_triggerer_runs(platform: Pl
     assert status.stopped_by.startswith("airflow:headgate.reconcile")
 
 
-def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform: Platform) -> None:
+def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform: RemoteControl) -> None:
     platform.clear()
     platform.client.stop(PIPELINE, actor="cli:ann", reason="disk change", deadline_seconds=30)
     platform.wait_task("skipped", 120.0)
@@ -348,7 +167,7 @@ def test_a_stop_by_the_command_line_skips_the_task_and_says_who_and_why(platform
     assert "cli:ann: disk change" in platform.log()
 
 
-def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> None:
+def test_a_parked_stream_fails_the_task_with_the_cause(platform: RemoteControl) -> None:
     platform.clear()
     trip = platform.settings.state / "streams" / PIPELINE / "fail"
     trip.touch()
@@ -357,3 +176,65 @@ def test_a_parked_stream_fails_the_task_with_the_cause(platform: Platform) -> No
     trip.unlink()
     assert "data_loss" in log
     assert f"headgate restart {PIPELINE}" in log
+
+
+def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[str, Any]]:
+    """Trigger the DAG of orders, up to the question: the run's id and what is asked."""
+    run_id = platform.airflow.run(OPERATE_DAG, action=action, reason=reason)
+    state = lambda: platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"]  # noqa: E731
+    platform.wait(lambda: state() == "awaiting_input", SOON, "a person is asked")
+    return run_id, platform.airflow.question(OPERATE_DAG, run_id, "approve")
+
+
+def wait_order(platform: RemoteControl, run_id: str) -> dict[str, str]:
+    """Until the run of an order is over; the state of each of its tasks."""
+
+    def over() -> bool:
+        return platform.airflow.run_state(OPERATE_DAG, run_id) in ("success", "failed")
+
+    platform.wait(over, SWEPT, "the order is over")
+    tasks = ("show_plan", "approve", "order", "watch_again")
+    return {name: platform.airflow.task(OPERATE_DAG, run_id, name)["state"] for name in tasks}
+
+
+def test_an_order_that_is_rejected_changes_nothing(platform: RemoteControl) -> None:
+    generation = platform.status().generation
+    run_id, question = ask(platform, "restart from checkpoint", "try it")
+    assert question["subject"] == f"restart from checkpoint: {PIPELINE}?"
+    for part in ("try it", "parked", "read again", "lost"):
+        assert part in question["body"]
+    platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Reject")
+    states = wait_order(platform, run_id)
+    assert (states["approve"], states["order"], states["watch_again"]) == ("success", "skipped", "skipped")
+    assert platform.status().generation == generation
+
+
+def test_an_approved_restart_of_a_parked_stream_runs_and_is_watched_again(platform: RemoteControl) -> None:
+    generation = platform.status().generation
+    run_id, _ = ask(platform, "restart from checkpoint", "the data is back")
+    platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Approve")
+    assert set(wait_order(platform, run_id).values()) == {"success"}
+    orders = [event for event in platform.client.events(PIPELINE, after=-1) if event.kind == "order"]
+    (approved,) = [event for event in orders if event.generation == generation + 1]
+    user = platform.settings.airflow.username
+    assert approved.actor == f"airflow:{user}@{OPERATE_DAG}"
+    assert f"approved by {user}: the data is back" in approved.detail
+    # Nobody waited for the stream any more, so its DAG was started: a generation that Airflow watches.
+    platform.run_id = f"after__{run_id}"
+    platform.wait_task("deferred", SOON)
+    status = platform.wait_running(generation + 2)
+    assert status.owner is not None
+    assert status.owner.run_id == platform.run_id
+
+
+def test_an_approved_stop_skips_the_waiting_task_and_names_who_approved(platform: RemoteControl) -> None:
+    run_id, question = ask(platform, "stop", "disk change")
+    assert "ends as skipped" in question["body"]
+    platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Approve")
+    states = wait_order(platform, run_id)
+    assert (states["order"], states["watch_again"]) == ("success", "skipped")
+    assert platform.status().phase is Phase.STOPPED
+    assert not platform.drivers()
+    platform.wait_task("skipped", SOON)
+    user = platform.settings.airflow.username
+    assert f"airflow:{user}@{OPERATE_DAG}: stop, approved by {user}: disk change" in platform.log()

@@ -62,6 +62,15 @@ class Part:
         self.process.wait()
         self.process = None
 
+    def freeze(self) -> None:
+        """SIGSTOP to all of its session, as a suspended machine would."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
     def tail(self, lines: int = 30) -> str:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
@@ -70,7 +79,7 @@ class Part:
 class LiveAirflow:
     """Airflow as `headgate up` configures it, and the REST calls that stand for a person's clicks."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str], triggerers: int = 1) -> None:
         self.settings = settings
         self.home: AirflowHome = prepare(settings)
         self.environ = {**os.environ, **environ, **self.home.environ}
@@ -78,7 +87,19 @@ class LiveAirflow:
             name: Part(name, [executable(), name], self.environ, self.home.folder / f"{name}.log")
             for name in PARTS
         }
+        for number in range(2, triggerers + 1):
+            # As `headgate up` does it: a port of its own for the logs of each further triggerer.
+            port = settings.local.airflow_trigger_log_port + number - 1
+            environ = {**self.environ, "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port)}
+            name = f"triggerer-{number}"
+            self.parts[name] = Part(
+                name, [executable(), "triggerer"], environ, self.home.folder / f"{name}.log"
+            )
         self._token = ""
+
+    @property
+    def triggerers(self) -> list[Part]:
+        return [part for name, part in self.parts.items() if name.startswith("triggerer")]
 
     def start(self) -> None:
         migrate(self.home, self.environ)
@@ -125,10 +146,33 @@ class LiveAirflow:
     def pause(self, dag_id: str) -> None:
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": True})
 
-    def run(self, dag_id: str) -> str:
+    def run(self, dag_id: str, **conf: str) -> str:
         """Trigger the DAG; the run's id."""
-        run_id: str = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        body = {"logical_date": None, "conf": conf}
+        run_id: str = self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"]
         return run_id
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        state: str = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return state
+
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", {"state": state})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """What a person is asked; RestError until they are."""
+        found: dict[str, Any] = self.call("GET", self._question(dag_id, run_id, task_id))
+        return found
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        body = {"chosen_options": [option], "params_input": {}}
+        self.call("PATCH", self._question(dag_id, run_id, task_id), body)
+
+    def _question(self, dag_id: str, run_id: str, task_id: str) -> str:
+        return f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")

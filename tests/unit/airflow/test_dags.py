@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, AssetOrTimeSchedule
 
-from headgate.airflow.dags import build_quality_dag, build_reconcile_dag, build_stream_dag
+from headgate.airflow.dags import (
+    build_operate_dag,
+    build_quality_dag,
+    build_reconcile_dag,
+    build_stream_dag,
+)
 from headgate.airflow.operators import stream_asset
 from headgate.contract.frozen import Applied
 from headgate.settings import Settings
@@ -67,7 +72,8 @@ def test_fifty_contracts_are_imported_within_two_seconds_and_nothing_heavy_with_
     found = import_dag_folder(tmp_path)
     streams = {f"stream.{name}" for name in names}
     checks = {f"quality.{name}" for name in names}
-    assert set(found["dags"]) == {*streams, *checks, "headgate.reconcile"}
+    orders = {f"operate.{name}" for name in names}
+    assert set(found["dags"]) == {*streams, *checks, *orders, "headgate.reconcile"}
     assert found["seconds"] < 2.0
     heavy = {"pyspark", "great_expectations", "kafka", "pandas", "pyarrow", "deltalake", "sqlglot", "redis"}
     assert heavy & {name.partition(".")[0] for name in found["new"]} == set()
@@ -116,6 +122,20 @@ def test_the_dags_page_names_owner_contract_and_runbooks(settings: Settings) -> 
     for part in ("Log lines.", "**team**", "`abababababab`", "runbooks/StreamDown", "Clear"):
         assert part in dag.doc_md
     assert dag.tags == {"headgate", "stream", "owner:team"}
+
+
+def test_an_order_is_shown_then_approved_then_given(settings: Settings) -> None:
+    dag = build_operate_dag(APPLIED, settings)
+    assert tasks(dag) == {
+        "show_plan": ["approve"],
+        "approve": ["order"],
+        "order": ["watch_again"],
+        "watch_again": [],
+    }
+    assert not dag.timetable.can_be_scheduled
+    assert (dag.max_active_runs, dag.is_paused_upon_creation) == (1, False)
+    assert dag.get_task("order").retries == dag.get_task("approve").retries == 0
+    assert dag.doc_md is not None and "stream.logs" in dag.doc_md
 
 
 def test_the_quality_dag_runs_by_time_and_after_a_first_commit(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from headgate.airflow.decisions import (
     is_final,
     progress_line,
     snapshot,
+    stops,
 )
 from headgate.streams.model import (
     Desired,
@@ -131,6 +132,12 @@ def test_a_decision_survives_the_trip_through_an_event() -> None:
 @pytest.mark.parametrize("state", ["success", "failed", "skipped", "upstream_failed", "removed"])
 def test_final_states_are_final(state: str) -> None:
     assert is_final(state)
+
+
+def test_a_step_before_the_task_that_failed_ends_the_task_and_stops_no_stream() -> None:
+    assert is_final("upstream_failed")
+    assert not stops("upstream_failed")
+    assert stops("failed")
 
 
 @pytest.mark.parametrize(

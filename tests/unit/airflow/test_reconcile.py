@@ -38,7 +38,7 @@ def kinds(status: StreamStatus, task: TaskView, paused: bool = False) -> list[Ki
     return [a.kind for a in plan_reconcile([status], {OWNER: task}, {OWNER.dag_id: paused})]
 
 
-@pytest.mark.parametrize("state", ["success", "failed", "skipped", "upstream_failed", "removed", GONE])
+@pytest.mark.parametrize("state", ["success", "failed", "skipped", "removed", GONE])
 def test_a_live_stream_whose_task_is_over_or_deleted_is_stopped(state: str) -> None:
     assert kinds(LIVE, TaskView(state, watch="deferred")) == [Kind.STOP]
 
@@ -66,6 +66,11 @@ def test_a_failed_call_to_airflow_is_not_a_deleted_task() -> None:
 @pytest.mark.parametrize("watch", ["ordering", "resuming"])
 def test_a_task_that_failed_in_the_hands_of_a_worker_is_reported_and_not_stopped(watch: str) -> None:
     assert kinds(LIVE, TaskView("failed", watch=watch)) == [Kind.UNWATCHED]
+
+
+def test_a_step_before_the_task_that_failed_stops_no_stream() -> None:
+    """Clear a whole run while Kafka is away: `plan` fails, and the stream that runs is not to blame."""
+    assert kinds(LIVE, TaskView("upstream_failed", watch="deferred")) == [Kind.UNWATCHED]
 
 
 def test_a_task_that_a_person_marked_is_stopped_wherever_it_was() -> None:

@@ -240,7 +240,7 @@ def kill(trigger: StreamTrigger) -> None:
     asyncio.run(asyncio.wait_for(trigger.on_kill(), 10))
 
 
-@pytest.mark.parametrize("state", ["success", "failed", "skipped", "upstream_failed", "removed"])
+@pytest.mark.parametrize("state", ["success", "failed", "skipped", "removed"])
 def test_a_final_task_stops_the_stream_fenced_by_owner_and_generation(
     monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
@@ -252,7 +252,9 @@ def test_a_final_task_stops_the_stream_fenced_by_owner_and_generation(
     assert state in stop["reason"]
 
 
-@pytest.mark.parametrize("state", [None, "deferred", "scheduled", "queued", "running", stopping.GONE])
+@pytest.mark.parametrize(
+    "state", [None, "deferred", "scheduled", "queued", "running", "upstream_failed", stopping.GONE]
+)
 def test_a_task_that_is_not_final_stops_nothing(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
     states(monkeypatch, [state])
     source = use(monkeypatch, Source(RUNNING))

@@ -18,7 +18,14 @@ from monitoring_examples import (
 )
 
 from headgate.streams.model import Desired, Owner, Phase, QueryProgress
-from monitoring.readings import CheckpointReading, DriverReport, Stored, Supervised
+from monitoring.readings import (
+    CheckpointReading,
+    DriverReport,
+    Stored,
+    Supervised,
+    Sweep,
+    SweepFinding,
+)
 from monitoring.snapshot import OutputVerdict
 
 NEEDED = {
@@ -216,3 +223,22 @@ def test_an_airflow_owner_is_named_by_dag_run_and_task() -> None:
         orders(readings(supervised=_supervised(owner=owner))).ordered_by
         == "airflow:stream.orders/r1/run_stream"
     )
+
+
+def _swept(kind: str, **changes: Any) -> tuple[str, ...]:
+    found = {"orders": SweepFinding(kind, "", status().generation)}
+    return orders(readings(supervised=_supervised(**changes), sweep=Sweep(NOW - 40, found))).conditions
+
+
+def test_a_paused_dag_is_a_condition_of_the_stream() -> None:
+    assert _swept("paused") == ("paused in Airflow",)
+    assert _swept("unwatched") == ("not watched by its Airflow task",)
+
+
+def test_what_the_sweep_did_or_could_not_ask_is_no_condition() -> None:
+    assert _swept("stop") == _swept("unknown") == ()
+
+
+def test_a_finding_is_over_when_the_stream_was_stopped_or_ordered_anew() -> None:
+    assert _swept("paused", generation=status().generation + 1) == ()
+    assert "paused in Airflow" not in _swept("paused", desired=Desired.STOPPED, phase=Phase.STOPPED)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from headgate.streams.model import Phase
 from monitoring.catalogue import METRICS
 from monitoring.exposition import SnapshotCollector
-from monitoring.readings import Readings, Stored, Supervised
+from monitoring.readings import Readings, Stored, Supervised, Sweep, SweepFinding
 from monitoring.snapshot import TopicHealth
 from monitoring.tools import promtool
 
@@ -25,7 +25,7 @@ def _value(registry: CollectorRegistry, name: str, **labels: str) -> float | Non
 
 
 def test_every_metric_of_the_exporter_is_there_when_all_is_known() -> None:
-    full = readings(topics=(TopicHealth("orders_in", 2, True),))
+    full = readings(topics=(TopicHealth("orders_in", 2, True),), sweep=Sweep(NOW - 40))
     exposed = {family.name for family in _registry(full).collect()}
     wanted = {m.name.removesuffix("_total") for m in METRICS if "exporter" in m.processes}
     assert exposed == wanted
@@ -95,7 +95,20 @@ def test_a_difference_in_the_books_shows() -> None:
 
 
 def test_the_moments_of_all_loops_are_told() -> None:
-    registry = _registry(readings(sweep_at=NOW - 40))
+    registry = _registry(readings(sweep=Sweep(NOW - 40)))
     assert _value(registry, "reconcile_timestamp_seconds", process="airflow") == NOW - 40
     assert _value(registry, "reconcile_timestamp_seconds", process="exporter") == NOW - 1
     assert _value(registry, "reconcile_timestamp_seconds", process="supervisor") == NOW - 1
+
+
+def test_what_the_sweep_found_is_a_series_for_each_finding() -> None:
+    swept = Sweep(NOW - 40, {"orders": SweepFinding("paused", "", status().generation)})
+    registry = _registry(readings(sweep=swept))
+    for finding, value in (("paused", 1), ("unwatched", 0), ("ownerless", 0)):
+        assert _value(registry, "stream_airflow_finding", pipeline="orders", finding=finding) == value
+
+
+@pytest.mark.parametrize("swept", [None, Sweep(NOW - 200)])
+def test_without_a_recent_sweep_there_is_no_finding_and_no_all_clear(swept: Sweep | None) -> None:
+    registry = _registry(readings(sweep=swept))
+    assert _value(registry, "stream_airflow_finding", pipeline="orders", finding="paused") is None

@@ -11,15 +11,17 @@ import psutil
 import pytest
 from monitoring_examples import applied, driver, event, frozen, status
 
+from headgate.airflow import reconcile
 from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.contract.frozen import ContractStore
 from headgate.errors import RefusedError
 from headgate.streams import proc
 from headgate.streams.handover import RunnerNote, write_runner
-from headgate.streams.model import Event, StreamStatus
+from headgate.streams.model import Event, Owner, StreamStatus
 from headgate.topics.differences import Action, Refusal
 from headgate.topics.plan import Plan
+from monitoring.readings import Sweep, SweepFinding
 from monitoring.sources.checkpoints import read_checkpoint, read_checkpoints
 from monitoring.sources.contracts import ContractsReader
 from monitoring.sources.drivers import read_drivers
@@ -218,7 +220,17 @@ def test_only_living_producers_are_found(tmp_path: Path) -> None:
 def test_a_sweep_that_never_was_is_nothing_to_worry_about(tmp_path: Path) -> None:
     assert read_sweep(tmp_path).value is None
     (tmp_path / "reconcile.json").write_text('{"at": 12.5, "streams": 1, "found": []}', encoding="utf-8")
-    assert read_sweep(tmp_path).value == 12.5
+    assert read_sweep(tmp_path).value == Sweep(12.5)
+
+
+def test_a_sweep_says_what_it_found_of_each_stream(tmp_path: Path) -> None:
+    owner = Owner("airflow", dag_id="stream.orders", run_id="r", task_id="run_stream")
+    text = "runs while its DAG is paused"
+    found = reconcile.Action(reconcile.Kind.PAUSED, "orders", text, owner, 3)
+    reconcile.write_heartbeat(tmp_path, 1, [found])
+    swept = read_sweep(tmp_path).value
+    assert swept is not None
+    assert swept.found == {"orders": SweepFinding("paused", text, 3)}
 
 
 class _Supervisor:
