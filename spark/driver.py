@@ -11,13 +11,14 @@ import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import __version__
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
-from headgate.checkpoints.lineage import open_lineage
 from headgate.checkpoints.logs import batch_watermark
+from headgate.checkpoints.origin import read_origin, settle
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
@@ -29,11 +30,14 @@ from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
+from spark.starts import query_starts
 from spark.stop import StopGate, StopRequestedError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
+
+    from spark.source import Starts
 
 __all__ = ["Order", "run_driver"]
 
@@ -48,6 +52,7 @@ class Order:
     contract_hash: str
     generation: int
     epoch: int
+    origin: str | None = None  # the file that says where the generation begins
 
 
 def run_driver(settings: Settings, order: Order) -> int:
@@ -120,8 +125,11 @@ class _Driver:
         layout = CheckpointLayout(settings.checkpoints, order.pipeline)
         claim = OwnerClaim(layout.owners, order.epoch)
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
-        lineage = open_lineage(
+        lineage = settle(
             layout,
+            read_origin(Path(order.origin)) if order.origin else None,
+            generation=order.generation,
+            queries=(RECORDS, *frozen.stateful_outputs),
             contract_hash=order.contract_hash,
             spark_version=pyspark.__version__,
             at=time.time(),
@@ -170,12 +178,13 @@ class _Driver:
             self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
 
         frozen = context.frozen
-        raw = _all_sources(spark, self._settings, frozen)
+        starts = query_starts(self._settings, frozen, context.lineage)
+        raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
         started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = stateful_frame(spark, self._settings, frozen, output)
+            frame = stateful_frame(spark, self._settings, frozen, output, starts.get(output, {}))
             mode = frozen.contract.outputs[output].mode
             started.append((output, self._query(context, output, frame, commit, mode)))
         return started
@@ -239,13 +248,15 @@ class _Driver:
             self._spark.stop()
 
 
-def _all_sources(spark: SparkSession, settings: Settings, frozen: FrozenContract) -> DataFrame:
+def _all_sources(
+    spark: SparkSession, settings: Settings, frozen: FrozenContract, starts: Starts
+) -> DataFrame:
     """The record query reads all sources; with several, each record carries its source's name."""
     from pyspark.sql import functions as F
 
     from spark.source import read_source
 
-    frames = {name: read_source(spark, settings, frozen, name) for name in frozen.contract.sources}
+    frames = {name: read_source(spark, settings, frozen, name, starts) for name in frozen.contract.sources}
     if len(frames) == 1:
         return next(iter(frames.values()))
     named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]

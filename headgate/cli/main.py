@@ -24,7 +24,8 @@ COMMAND_MODULES = (
     "headgate.cli.platform",  # up, down, urls, doctor
     "headgate.cli.planning",  # plan, apply, schema
     "headgate.cli.status",  # status
-    "headgate.cli.streams",  # start, stop, restart, events, logs, supervisor
+    "headgate.cli.streams",  # start, stop, events, logs, supervisor
+    "headgate.cli.restart",  # restart
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter

@@ -1,4 +1,4 @@
-"""supervisor, start, stop, restart, events, logs: a person's hand on the streams."""
+"""supervisor, start, stop, events, logs: a person's hand on the streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from headgate.streams.client import SupervisorClient
     from headgate.streams.model import Event, Owner, StreamStatus
 
-__all__ = ["register"]
+__all__ = [
+    "applied_hash",
+    "await_running",
+    "own_owner",
+    "read_settings",
+    "register",
+    "show_status",
+    "supervisor_client",
+]
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's name.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -30,7 +38,7 @@ _POLL_SECONDS = 0.5
 
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
-    for verb in (start, stop, restart, events, logs, supervisor):
+    for verb in (start, stop, events, logs, supervisor):
         app.command()(verb)
 
 
@@ -38,7 +46,7 @@ def supervisor() -> None:
     """Run the supervisor in the foreground; its end leaves the streams running."""
     from headgate.streams.server import serve
 
-    serve(_settings())
+    serve(read_settings())
 
 
 def start(
@@ -47,40 +55,18 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start a stream from its checkpoint, with the applied contract."""
-    settings = _settings()
-    contract = _contract(settings, pipeline)
-    with _client(settings) as client:
+    settings = read_settings()
+    contract = applied_hash(settings, pipeline)
+    with supervisor_client(settings) as client:
         status = client.ensure(
             pipeline,
             pipeline=pipeline,
             contract_hash=contract,
-            owner=_owner(),
+            owner=own_owner(),
             idempotency_key=f"cli-{uuid.uuid4()}",
         )
-        status = _await_running(client, status, wait)
-    _show(status, as_json)
-
-
-def restart(
-    pipeline: Pipeline,
-    reason: Reason = "",
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 180.0,
-    as_json: Json = False,
-) -> None:
-    """Stop a stream and start it from its checkpoint, with the applied contract; its owner stays."""
-    settings = _settings()
-    contract = _contract(settings, pipeline)
-    with _client(settings) as client:
-        status = client.restart(
-            pipeline,
-            actor=_owner().label,
-            reason=reason,
-            idempotency_key=f"cli-{uuid.uuid4()}",
-            owner=_owner(),
-            contract_hash=contract,
-        )
-        status = _await_running(client, status, wait)
-    _show(status, as_json)
+        status = await_running(client, status, wait)
+    show_status(status, as_json)
 
 
 def stop(
@@ -93,11 +79,11 @@ def stop(
     """Stop a stream: the running batch commits, or the driver is killed at the deadline."""
     from headgate.streams.model import Desired, Phase
 
-    settings = _settings()
-    with _client(settings) as client:
+    settings = read_settings()
+    with supervisor_client(settings) as client:
         status = client.stop(
             pipeline,
-            actor=_owner().label,
+            actor=own_owner().label,
             reason=reason,
             mode="kill" if kill else "graceful",
             deadline_seconds=deadline,
@@ -112,7 +98,7 @@ def stop(
                         f"{pipeline} was ordered to run again while it was being stopped",
                         help=f"headgate events {pipeline}",
                     )
-    _show(status, as_json)
+    show_status(status, as_json)
     if status.phase is not Phase.STOPPED:
         raise HeadgateError(
             f"{pipeline} is still {status.phase}: {status.reason}", help=f"headgate stop {pipeline} --kill"
@@ -127,7 +113,7 @@ def events(
     """What happened to a stream: orders, changes of phase, adoptions, conditions."""
     from dataclasses import asdict
 
-    with _client(_settings()) as client:
+    with supervisor_client(read_settings()) as client:
         found = client.events(pipeline, after=-1, limit=limit)
     if as_json:
         print_json([asdict(event) for event in found])
@@ -142,7 +128,7 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines.")] = 100,
 ) -> None:
     """The log of a stream's driver."""
-    path = _settings().state / "log" / "streams" / f"{pipeline}.log"
+    path = read_settings().state / "log" / "streams" / f"{pipeline}.log"
     if not path.is_file():
         raise NotFoundError(
             f"{pipeline} has no log yet", expected=f"{path}", help=f"headgate start {pipeline}"
@@ -155,7 +141,7 @@ def logs(
             out.print(line, markup=False)
 
 
-def _await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
+def await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
     """Wait for the ordered generation to run; a parked stream is an error with its reason."""
     from headgate.streams.model import Desired, Phase
 
@@ -176,7 +162,7 @@ def _await_running(client: SupervisorClient, status: StreamStatus, seconds: floa
     return status
 
 
-def _show(status: StreamStatus, as_json: bool) -> None:
+def show_status(status: StreamStatus, as_json: bool) -> None:
     if as_json:
         print_json(status.to_json())
         return
@@ -248,24 +234,24 @@ def _inode(stream: object) -> int:
     return os.fstat(stream.fileno()).st_ino  # type: ignore[attr-defined]
 
 
-def _settings() -> Settings:
+def read_settings() -> Settings:
     return load_settings()[0]
 
 
-def _client(settings: Settings) -> SupervisorClient:
+def supervisor_client(settings: Settings) -> SupervisorClient:
     from headgate.streams.client import client_from
 
     return client_from(settings)
 
 
-def _contract(settings: Settings, pipeline: str) -> str:
+def applied_hash(settings: Settings, pipeline: str) -> str:
     """The hash of the applied contract. Raises NotFoundError."""
     from headgate.contract.frozen import ContractStore
 
     return ContractStore(settings.state).current(pipeline).hash
 
 
-def _owner() -> Owner:
+def own_owner() -> Owner:
     from headgate.streams.model import Owner
 
     return Owner(kind="cli", user=getpass.getuser())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from headgate.checkpoints.origin import Origin
 from headgate.contract.model import PIPELINE
 from headgate.errors import NotFoundError, RefusedError, UsageError
 from headgate.streams.model import Desired, Event, Owner, Phase
@@ -40,6 +41,7 @@ def restart(
     owner: Owner,
     contract_hash: str | None,
     now: float,
+    origin: Origin | None = None,
 ) -> tuple[StreamRecord, Event]:
     """A new generation; the owner stays, unless nobody waits for the stream any more.
 
@@ -51,8 +53,11 @@ def restart(
         raise RefusedError(f"stream {stream} is retired", help="headgate apply")
     waits = known.desired is Desired.RUNNING and known.phase is not Phase.PARKED
     kept = known.owner if known.owner is not None and waits else owner
-    ordered = replace(_run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash)
-    return ordered, event(ordered, "order", now, actor, f"restart: {reason}" if reason else "restart")
+    ordered = replace(
+        _run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash, origin=origin
+    )
+    what = f"restart from {origin.told}" if origin else "restart"
+    return ordered, event(ordered, "order", now, actor, f"{what}: {reason}" if reason else what)
 
 
 def stop(
@@ -132,6 +137,7 @@ def _run(record: StreamRecord, by: str) -> StreamRecord:
         stop=pending,
         stopped_by=None,
         stopped_how=None,
+        origin=None,  # it goes with its own generation, and only with that
     )
 
 

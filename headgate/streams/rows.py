@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from headgate.checkpoints.origin import Origin
 from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
-from headgate.streams.record import Ending, Failure, Incarnation, StopOrder, StreamRecord
+from headgate.streams.record import Ending, Failure, Incarnation, StopOrder, StreamRecord, Upgrade
 
 __all__ = [
     "event_from",
@@ -48,6 +49,9 @@ def record_row(record: StreamRecord) -> dict[str, Any]:
         "stopped_how": record.stopped_how,
         "conditions": json.dumps(record.conditions),
         "version": record.version,
+        "origin": json.dumps(record.origin.to_json()) if record.origin else None,
+        "stable_hash": record.stable_hash,
+        "upgrade": json.dumps(record.upgrade.to_json()) if record.upgrade else None,
     }
 
 
@@ -74,6 +78,9 @@ def record_from(row: Row) -> StreamRecord:
         stopped_how=row["stopped_how"],
         conditions=tuple(json.loads(row["conditions"])),
         version=row["version"],
+        origin=Origin.from_json(json.loads(row["origin"])) if row["origin"] else None,
+        stable_hash=row["stable_hash"],
+        upgrade=Upgrade.from_json(json.loads(row["upgrade"])) if row["upgrade"] else None,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headgate.checkpoints.origin import Origin
 from headgate.errors import NotFoundError, UnavailableError, UsageError
 from headgate.streams import orders
 from headgate.streams.model import Desired, Event, Owner, Phase, StreamStatus
@@ -73,7 +74,15 @@ class StreamService:
         return self._order(stream, Order("ensure", change, key, owner))
 
     def restart(
-        self, stream: str, *, actor: str, reason: str, owner: Owner, contract_hash: str | None, key: str
+        self,
+        stream: str,
+        *,
+        actor: str,
+        reason: str,
+        owner: Owner,
+        contract_hash: str | None,
+        key: str,
+        origin: Origin | None = None,
     ) -> StreamStatus:
         _check_actor(actor)
 
@@ -86,6 +95,7 @@ class StreamService:
                 owner=owner,
                 contract_hash=contract_hash,
                 now=self._wall(),
+                origin=origin,
             )
 
         return self._order(stream, Order("restart", change, key))
