@@ -59,6 +59,14 @@ class RootsSettings(_Section):
     state: str = "var"
     checkpoints: str = "{state}/checkpoints"
     tables: str = "{state}/tables"
+    snapshots: str = "{state}/snapshots"
+
+
+class SnapshotSettings(_Section):
+    """Copies of the checkpoints. `every` is in seconds; 0 takes none by itself."""
+
+    every: float = Field(default=3600.0, ge=0)
+    keep: int = Field(default=5, ge=1, le=1000)
 
 
 class RedisSettings(_Section):
@@ -115,6 +123,7 @@ class Settings(_Section):
     spark: SparkSettings = SparkSettings()
     store: StoreSettings = StoreSettings()
     roots: RootsSettings = RootsSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     redis: RedisSettings = RedisSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     serving: ServingSettings = ServingSettings()
@@ -137,6 +146,10 @@ class Settings(_Section):
     @property
     def tables(self) -> Path:
         return self.path(self.roots.tables)
+
+    @property
+    def snapshots_root(self) -> Path:
+        return self.path(self.roots.snapshots)
 
     @property
     def pipelines_dir(self) -> Path:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import __version__
 from headgate.checkpoints.books import Page
-from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.logs import batch_watermark
-from headgate.checkpoints.origin import read_origin, settle
+from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
+from headgate.checkpoints.restore import redo_folder
+from headgate.checkpoints.settling import settle_generation
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError, RefusedError
@@ -30,6 +32,7 @@ from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
+from spark.redo import redo
 from spark.starts import query_starts
 from spark.stop import StopGate, StopRequestedError
 
@@ -78,6 +81,8 @@ def run_driver(settings: Settings, order: Order) -> int:
     try:
         driver.start()
         driver.watch()
+    except StopRequestedError:
+        return _end(status, driver, 0, None)
     except FencedError as error:
         return _end(status, driver, EXIT_FENCED, failure_of(error))
     except RefusedError as error:
@@ -125,15 +130,13 @@ class _Driver:
         layout = CheckpointLayout(settings.checkpoints, order.pipeline)
         claim = OwnerClaim(layout.owners, order.epoch)
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
-        lineage = settle(
-            layout,
+        lineage = settle_generation(
+            settings,
+            frozen,
             read_origin(Path(order.origin)) if order.origin else None,
             generation=order.generation,
-            queries=(RECORDS, *frozen.stateful_outputs),
-            contract_hash=order.contract_hash,
             spark_version=pyspark.__version__,
             at=time.time(),
-            tables=_tables(settings, frozen),
         )
         self._status.change(lineage=lineage.id)
         results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
@@ -203,15 +206,25 @@ class _Driver:
                     self.first_failure = failure_of(error)
                 raise
 
+        folder = context.layout.query(context.lineage.id, name)
         trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
-        return (
+        writer = (
             frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
             .foreachBatch(guarded)
             .outputMode(mode)
-            .option("checkpointLocation", str(context.layout.query(context.lineage.id, name)))
-            .trigger(processingTime=trigger)
-            .start()
+            .option("checkpointLocation", str(folder))
         )
+        again = redo_folder(context.layout.lineage(context.lineage.id), name)
+        redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
+        return writer.trigger(processingTime=trigger).start()
+
+    def _one_batch(self, query: StreamingQuery) -> None:
+        """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
+        while not query.awaitTermination(1):
+            self._status.change()
+        if (error := query.exception()) is not None:
+            self._gate.check()
+            raise error
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
@@ -261,12 +274,6 @@ def _all_sources(
         return next(iter(frames.values()))
     named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]
     return reduce(lambda left, right: left.unionByName(right), named)
-
-
-def _tables(settings: Settings, frozen: FrozenContract) -> list[Any]:
-    targets = [t.delta for output in frozen.contract.outputs.values() for t in output.to if t.delta]
-    own = [table_path(settings.tables, frozen.pipeline, name) for name in targets]
-    return [*own, quarantine_table(settings.tables, frozen.pipeline)]
 
 
 def _uses_redis(frozen: FrozenContract) -> bool:

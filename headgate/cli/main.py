@@ -26,6 +26,7 @@ COMMAND_MODULES = (
     "headgate.cli.status",  # status
     "headgate.cli.streams",  # start, stop, events, logs, supervisor
     "headgate.cli.restart",  # restart
+    "headgate.cli.snapshots",  # snapshot, operations
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-From = Literal["checkpoint", "earliest", "latest", "timestamp", "offsets"]
+From = Literal["checkpoint", "snapshot", "earliest", "latest", "timestamp", "offsets"]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +47,9 @@ def restart(  # noqa: PLR0917 - each is an option
     offsets: Annotated[
         Path | None, typer.Option(metavar="FILE", help='For --from offsets: {"topic": {"0": 12}}.')
     ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="ID", help="For --from snapshot; without it the newest good one.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: Reason = "",
@@ -59,11 +63,12 @@ def restart(  # noqa: PLR0917 - each is an option
     """
     settings = read_settings()
     contract = applied_hash(settings, pipeline)
-    _check_options(from_, timestamp, offsets)
+    _check_options(from_, timestamp, offsets, snapshot)
     plan = None
     if from_ != "checkpoint":
         with progress("comparing the checkpoint with the topics"):
-            plan = _plan(settings, pipeline, from_, timestamp or "", offsets)
+            place = _Place(from_, timestamp or "", offsets, snapshot)
+            plan = _plan(settings, pipeline, place)
         _agree(plan, pipeline, yes=yes, dry_run=dry_run, as_json=as_json)
     if dry_run:
         if plan is None:
@@ -75,18 +80,31 @@ def restart(  # noqa: PLR0917 - each is an option
     show_status(status, as_json)
 
 
-def _check_options(from_: str, timestamp: str | None, offsets: Path | None) -> None:
-    for kind, value, option in (("timestamp", timestamp, "--timestamp"), ("offsets", offsets, "--offsets")):
+@dataclass(frozen=True, slots=True)
+class _Place:
+    kind: str
+    timestamp: str
+    offsets: Path | None
+    snapshot: str | None
+
+
+def _check_options(from_: str, timestamp: str | None, offsets: Path | None, snapshot: str | None) -> None:
+    for kind, value in (("timestamp", timestamp), ("offsets", offsets)):
         if (from_ == kind) != (value is not None):
-            raise UsageError(f"`{option}` and `--from {kind}` go together")
+            raise UsageError(f"`--{kind}` and `--from {kind}` go together")
+    if snapshot is not None and from_ != "snapshot":
+        raise UsageError("`--snapshot` goes with `--from snapshot`")
 
 
-def _plan(settings: Settings, pipeline: str, from_: str, timestamp: str, offsets: Path | None) -> OriginPlan:
+def _plan(settings: Settings, pipeline: str, place: _Place) -> OriginPlan:
     from headgate.contract.frozen import ContractStore
+    from headgate.topics.back import plan_restore
     from headgate.topics.begin import plan_origin
 
     frozen = ContractStore(settings.state).current(pipeline)
-    return plan_origin(settings, frozen, from_, timestamp=timestamp, offsets=offsets)
+    if place.kind == "snapshot":
+        return plan_restore(settings, frozen, place.snapshot)
+    return plan_origin(settings, frozen, place.kind, timestamp=place.timestamp, offsets=place.offsets)
 
 
 def _agree(plan: OriginPlan, pipeline: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
