@@ -201,6 +201,7 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
     return replace(
         before,
         batch_id=progress["batchId"],
+        batches=before.batches + 1,
         last_commit_at=now,
         last_progress_at=now,
         rows=rows,

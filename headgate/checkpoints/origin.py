@@ -30,7 +30,7 @@ class Origin:
     """`offsets` by topic and partition, for the kinds that read the topic from somewhere else.
 
     For the kind `snapshot`: its id, and the `way` that was announced, where one was. `keep` is the id of
-    a snapshot that is taken before anything else runs.
+    a snapshot that is taken before anything else runs, of what `contract` has left.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Origin:
     way: str = ""
     note: str = ""
     keep: str = ""
+    contract: str = ""
 
     @property
     def told(self) -> str:

@@ -60,7 +60,7 @@ def _keep(settings: Settings, layout: CheckpointLayout, origin: Origin, at: floa
     """The snapshot before an upgrade: nothing of the new contract has run, nothing else runs."""
     if layout.current_lineage() is None:
         return
-    before = ContractStore(settings.state).get(origin.note)
+    before = ContractStore(settings.state).get(origin.contract)
     with admin_client(settings) as admin:
         topics = {name: id for name, (id, _) in topic_partitions(admin, before.topics.values()).items()}
     take_snapshot(

@@ -74,7 +74,8 @@ class OriginBody(_Body):
     snapshot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,80}$")] = ""
     way: Literal["", "same batches", "new lineage"] = ""
     note: Annotated[str, Field(max_length=200)] = ""
-    keep: Literal[""] = ""
+    keep: Literal[""] = ""  # the supervisor's own
+    contract: Literal[""] = ""
 
     def origin(self) -> Origin:
         return Origin(**self.model_dump())

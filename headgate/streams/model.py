@@ -75,6 +75,7 @@ class QueryProgress:
     last_progress_at: float | None = None
     last_idle_at: float | None = None
     last_task_at: float | None = None  # the last task of a batch under way that finished
+    batches: int = 0  # committed by this incarnation
     rows: int = 0
     rows_per_second: float = 0.0
     batch_seconds: float = 0.0

@@ -12,6 +12,7 @@ from dataclasses import replace
 from headgate.checkpoints.origin import Origin
 from headgate.contract.model import PIPELINE
 from headgate.errors import NotFoundError, RefusedError, UsageError
+from headgate.streams import upgrade
 from headgate.streams.model import Desired, Event, Owner, Phase
 from headgate.streams.record import StopCause, StopOrder, StreamRecord, event
 
@@ -29,6 +30,7 @@ def ensure(
     if before.phase is Phase.RETIRED:
         raise RefusedError(f"stream {stream} is retired", help="headgate apply")
     ordered = replace(_run(before, owner.label), pipeline=pipeline, contract_hash=contract_hash, owner=owner)
+    ordered = upgrade.ordered_contract(before, ordered, now)
     return ordered, event(ordered, "order", now, owner.label, "start")
 
 
@@ -56,6 +58,7 @@ def restart(
     ordered = replace(
         _run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash, origin=origin
     )
+    ordered = upgrade.ordered_contract(known, ordered, now)
     what = f"restart from {origin.told}" if origin else "restart"
     return ordered, event(ordered, "order", now, actor, f"{what}: {reason}" if reason else what)
 

@@ -22,6 +22,7 @@ from headgate.streams.journal import Journal
 from headgate.streams.launch import Command, Launcher, driver_command
 from headgate.streams.lease import SupervisorLease, holder_name
 from headgate.streams.policy import Policy
+from headgate.streams.schedule import SnapshotSchedule
 from headgate.streams.service import StreamService
 from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
@@ -45,6 +46,7 @@ def serve(
     supervisor = Supervisor(
         settings, store, lease, Launcher(settings, command), policy=policy, journal=journal
     )
+    SnapshotSchedule(settings, store, lambda: supervisor.lease_epoch is not None, journal).start()
     app = create_app(StreamService(store, supervisor), supervisor.health, token, wall=time.time)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.end())

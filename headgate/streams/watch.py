@@ -99,6 +99,8 @@ def conditions(
         found["contract_pending"] = (
             f"contract {applied_hash[:12]} is applied, {record.contract_hash[:12]} runs"
         )
+    if record.upgrade is not None and record.upgrade.undone:
+        found["rolled_back"] = record.upgrade.text
     if record.phase is Phase.RUNNING:
         found.update(_of_the_driver(record, report, now))
     return found
