@@ -18,7 +18,16 @@ from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, begin_lineage, lineage_of, make_current, open_lineage
 from headgate.errors import RefusedError, UsageError
 
-__all__ = ["KINDS", "Offsets", "Origin", "read_origin", "settle", "starts_of", "write_origin"]
+__all__ = [
+    "KINDS",
+    "Offsets",
+    "Origin",
+    "read_origin",
+    "settle",
+    "starts_of",
+    "unsettled",
+    "write_origin",
+]
 
 Offsets = Mapping[str, Mapping[int, int]]
 KINDS = ("checkpoint", "snapshot", "earliest", "latest", "timestamp", "offsets")
@@ -120,6 +129,15 @@ def settle(
         generation=generation,
         origin=note,
     )
+
+
+def unsettled(layout: CheckpointLayout, origin: Origin | None, generation: int) -> bool:
+    """Whether the checkpoint that is there is one that this generation will leave: what a look at it finds
+    wrong is then no reason not to start."""
+    if origin is None or origin.kind == "checkpoint":
+        return False
+    begun = lineage_of(layout, generation)
+    return begun is None or layout.current_lineage() != begun.id
 
 
 def starts_of(lineage: Lineage, query: str, partitions: Mapping[str, int]) -> dict[str, dict[int, int]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, new_lineage, read_lineage, write_lineage
-from headgate.checkpoints.origin import Origin, read_origin, settle, starts_of, write_origin
+from headgate.checkpoints.origin import Origin, read_origin, settle, starts_of, unsettled, write_origin
 from headgate.errors import RefusedError, UsageError
 
 AT_TEN = Origin("offsets", offsets={"t": {0: 10, 1: 20}})
@@ -45,6 +45,16 @@ def test_an_origin_begins_a_lineage_and_later_epochs_of_the_generation_find_it(l
     assert layout.current_lineage() == begun.id
     assert settled(layout, AT_TEN, 2, at=9.0) == begun
     assert settled(layout, None, 3) == begun
+
+
+def test_a_checkpoint_is_about_to_be_left_until_the_generation_has_settled(layout):
+    settled(layout, None, 1)
+    assert unsettled(layout, AT_TEN, 2)
+    assert not unsettled(layout, None, 2)
+    assert not unsettled(layout, Origin("checkpoint", keep="x"), 2)
+    settled(layout, AT_TEN, 2)
+    assert not unsettled(layout, AT_TEN, 2)
+    assert unsettled(layout, AT_TEN, 3)
 
 
 def test_each_generation_with_an_origin_begins_a_lineage_of_its_own(layout):
