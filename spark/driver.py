@@ -164,7 +164,7 @@ class _Driver:
         spark.streams.addListener(ProgressListener(names, self._status, metrics))
         for name, query in self._start_queries(spark, context, metrics):
             self._queries[name] = query
-            names[str(query.id)] = name
+            names[str(query.id)] = names[str(query.runId)] = name
             metrics.active(name, True)
             self._status.query(name, lambda before: before)
         self._status.change(phase="running", metrics_port=metrics.serve(), ui_url=spark.sparkContext.uiWebUrl)
@@ -220,8 +220,10 @@ class _Driver:
 
     def _one_batch(self, query: StreamingQuery) -> None:
         """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
-        while not query.awaitTermination(1):
-            self._status.change()
+        while query.isActive:
+            time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
+            if time.time() - self._status.status.written_at > 5:
+                self._status.change()
         if (error := query.exception()) is not None:
             self._gate.check()
             raise error

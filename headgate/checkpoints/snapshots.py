@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _ATTEMPTS = 5
+_DRAFT_SECONDS = 86_400
 _MANIFEST = "snapshot.json"
 
 
@@ -192,6 +193,7 @@ def superfluous(
 
 def prune(root: Path, pipeline: str, keep: int, protected: Collection[str] = ()) -> list[str]:
     """Remove what is too many, and drafts of processes that died. What was removed."""
+    _drop_drafts(root / pipeline)
     found = find_snapshots(root, pipeline)
     gone = superfluous(found, keep, protected=protected, good=lambda each: not verify(root, each))
     for id in gone:
@@ -200,6 +202,13 @@ def prune(root: Path, pipeline: str, keep: int, protected: Collection[str] = ())
         (root / pipeline / id).rename(doomed)
         shutil.rmtree(doomed)
     return gone
+
+
+def _drop_drafts(folder: Path) -> None:
+    """What is a day old and has a draft's name, nobody works on any more."""
+    for path in [*folder.glob(".*.new"), *folder.glob(".*.old")]:
+        if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+            shutil.rmtree(path)
 
 
 def _copy_patiently(

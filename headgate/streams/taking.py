@@ -47,15 +47,19 @@ def take(
         told = error.message if isinstance(error, HeadgateError) else str(error)
         note(store, pipeline, "snapshot", id, "failed", actor=actor, at=wall(), detail=told)
         raise
-    record = store.stream(pipeline)
-    upgrade = record.upgrade if record is not None else None
-    gone = prune(
-        settings.snapshots_root,
-        pipeline,
-        settings.snapshots.keep,
-        protected={id, *([upgrade.snapshot] if upgrade is not None else [])},
-    )
+    needed = {id, *_needed(store, pipeline)}
+    gone = prune(settings.snapshots_root, pipeline, settings.snapshots.keep, protected=needed)
     size = sum(mark.size for mark in taken.files.values())
     detail = f"{size} bytes" + (f"; removed {', '.join(gone)}" if gone else "")
     note(store, pipeline, "snapshot", id, "done", actor=actor, at=wall(), detail=detail)
     return taken
+
+
+def _needed(store: StateStore, pipeline: str) -> set[str]:
+    """Snapshots that an upgrade or an order may have to go back to."""
+    found = set()
+    for record in store.streams():
+        if record.pipeline == pipeline:
+            found |= {record.upgrade.snapshot} if record.upgrade is not None else set()
+            found |= {record.origin.snapshot, record.origin.keep} if record.origin is not None else set()
+    return found - {""}

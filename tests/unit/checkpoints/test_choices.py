@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.checkpoints.choices import Place, begin_at
@@ -75,6 +75,7 @@ def test_the_plan_is_json():
     assert data["origin"]["offsets"] == {"orders": {"0": 100}}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.none() | st.integers(0, 50))
 def test_each_record_is_read_again_skipped_or_read_in_turn(low, length, begin, committed):
     place = Place("records", "orders", 0, low, low + length, committed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.checkpoints.layout import CheckpointLayout
@@ -113,6 +113,7 @@ _OFFSETS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(_OFFSETS, st.text(max_size=20))
 def test_an_origin_survives_json(offsets, note):
     origin = Origin("offsets", offsets=offsets, note=note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_checkpoint import batch, begin_query, commit, rows_in, write_batch
 
@@ -231,6 +232,18 @@ def test_old_ones_go_and_the_protected_one_stays(world):
     assert [each.id for each in find_snapshots(world.snapshots, "shop")] == ["4", "3", "0"]
 
 
+def test_the_draft_of_a_process_that_died_long_ago_goes_and_one_at_work_stays(world):
+    world.run(1)
+    world.take()
+    old, young = (world.snapshots / "shop" / name for name in (".dead.new", ".busy.new"))
+    for draft in (old, young):
+        draft.mkdir()
+    os.utime(old, (1.0, 1.0))
+    prune(world.snapshots, "shop", 3)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=8), st.integers(1, 5), st.sets(st.integers(0, 7)))
 def test_the_last_good_one_is_never_removed(goodness, keep, protected):
     all_of_them: Any = [SimpleNamespace(id=str(n), good=good) for n, good in enumerate(goodness)]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.checkpoints.layout import CheckpointLayout
@@ -27,6 +27,7 @@ from headgate.streams.record import StreamRecord, Upgrade
 from headgate.streams.schedule import SnapshotSchedule, due
 from headgate.streams.statements import Order
 from headgate.streams.store import StateStore
+from headgate.streams.taking import _needed, take
 
 ALICE = Owner("cli", "alice")
 HASH = "ab" * 32
@@ -118,6 +119,7 @@ def test_an_operation_moves_on_and_is_told_in_the_events(store):
     assert note(store, "s", "snapshot", "one", "done", actor="x", at=9.0, detail="9 bytes") == done
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from([*NEXT]), max_size=8))
 def test_an_operation_that_is_done_stays_done(tmp_path_factory, states):
     store = StateStore(f"sqlite:///{tmp_path_factory.mktemp('operations')}/store.db")
@@ -182,3 +184,23 @@ def test_the_schedule_takes_what_is_due_only_while_it_leads_and_one_failure_stop
     assert taken == ["bad", "good"]
     clock.look()
     assert taken == ["bad", "good"]
+
+
+def test_what_an_upgrade_or_an_order_may_go_back_to_is_not_removed(store):
+    record = ensured(store)
+    trial = Upgrade("cc" * 32, HASH, "upgrade-2", 3.0)
+    going = Origin("snapshot", snapshot="chosen", keep="upgrade-2")
+    store.save(record, StreamRecord("s", "s", HASH, upgrade=trial, origin=going))
+    assert _needed(store, "s") == {"upgrade-2", "chosen"}
+    assert _needed(store, "other") == set()
+
+
+def test_a_snapshot_that_cannot_be_taken_is_an_operation_that_failed(store, tmp_path, monkeypatch):
+    def refused(*_: object) -> str:
+        raise RefusedError("no contract")
+
+    monkeypatch.setattr("headgate.streams.taking.running_contract", refused)
+    with pytest.raises(RefusedError):
+        take(Settings(home=tmp_path), store, "s", actor="cli:bob", reason="request")
+    (found,) = operations_of(store, "s")
+    assert (found.state, found.actor, found.detail) == ("failed", "cli:bob", "no contract")

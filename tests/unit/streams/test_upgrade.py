@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_world import ALICE, POLICY
 
@@ -172,6 +172,7 @@ _MOVES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_MOVES, max_size=40), st.integers(0, 99))
 def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per_order(script, seed):
     chance, now = random.Random(seed), 1000.0
