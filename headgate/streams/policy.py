@@ -38,9 +38,9 @@ class Policy:
     stop_deadline: float = 60.0
     launch_seconds: float = 30.0
     remains_grace: float = 5.0  # a JVM that ends in order deletes its temporary files first
-    # A changed contract is stable after so many batches, or without input after so long without failure.
-    stable_batches: int = 3
-    readiness_seconds: float = 300.0
+    stable_batches: int = 3  # a changed contract is stable after so many batches,
+    ready_seconds: float = 60.0  # or when it has had nothing to do for so long
+    trial_seconds: float = 300.0  # and given up when it has shown no sign for so long
     stall_restart: float | None = None  # a stall is shown; it restarts nothing unless this is set
 
 

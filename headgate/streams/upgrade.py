@@ -56,7 +56,7 @@ def proven(record: StreamRecord, *, batches: int, healthy: bool, now: float, pol
     if batches >= policy.stable_batches:
         return f"{batches} batches were committed"
     waited = now - record.phase_since
-    if healthy and not record.failures and waited >= policy.readiness_seconds:
+    if healthy and not record.failures and waited >= policy.ready_seconds:
         return f"{waited:.0f} s without a failure, with too little input for {policy.stable_batches} batches"
     return None
 
@@ -71,11 +71,11 @@ def stable(record: StreamRecord) -> StreamRecord:
 
 def unready(record: StreamRecord, *, healthy: bool, now: float, policy: Policy) -> str | None:
     """Why a driver of an upgrade is given up though it lives; None while there is time."""
-    if pending(record) is None or healthy or now - record.phase_since < policy.readiness_seconds:
+    if pending(record) is None or healthy or now - record.phase_since < policy.trial_seconds:
         return None
     return (
         f"contract {record.contract_hash[:12]} has shown neither a batch nor that there is nothing to do "
-        f"within {policy.readiness_seconds:.0f} s"
+        f"within {policy.trial_seconds:.0f} s"
     )
 
 

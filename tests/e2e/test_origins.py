@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from driver_process import Stream, send
+from driver_process import Stream, end_offsets, send
 
 from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.restore import NEW_LINEAGE, SAME_BATCHES
-from headgate.checkpoints.snapshots import Snapshot, take_snapshot, verify
+from headgate.checkpoints.snapshots import Snapshot, read_snapshot, verify
 from headgate.contract.loader import load_contracts
 from headgate.contract.resolve import resolve
 from headgate.settings import load_settings
+from headgate.streams.operations import operations_of
+from headgate.streams.store import StateStore
+from headgate.streams.taking import take
 from headgate.topics.apply import apply_plan
+from headgate.topics.back import plan_restore
+from headgate.topics.begin import plan_origin
 from headgate.topics.plan import make_plan
 
 pytestmark = pytest.mark.e2e
@@ -82,18 +87,13 @@ class Rewind:
                 self.good.append((at, amount))
         send(self.stream.settings, self.stream.frozen.topics["orders"], records, partitions=2)
 
-    def snapshot(self, id: str) -> Snapshot:
-        settings, frozen = self.stream.settings, self.stream.frozen
-        return take_snapshot(
-            settings.snapshots_root,
-            self.stream.layout,
-            frozen,
-            settings.tables,
-            id=id,
-            topics={"t": "id"},
-            reason="request",
-            at=time.time(),
-        )
+    def snapshot(self) -> Snapshot:
+        with closing(StateStore(self.stream.settings.store_url)) as store:
+            taken = take(
+                self.stream.settings, store, self.stream.pipeline, actor="cli:tests", reason="request"
+            )
+            assert next(each.state for each in operations_of(store, self.stream.pipeline)) == "done"
+            return taken
 
     def check(self) -> None:
         """Everything that was sent is in its place, once."""
@@ -141,7 +141,7 @@ def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batche
     rewind.send(240)
     driver = stream.start(generation=1)
     stream.until(lambda: (newest(stream.query(RECORDS) / "commits") or 0) >= 1, "two batches")
-    taken = rewind.snapshot("live")  # batches run meanwhile
+    taken = rewind.snapshot()  # batches run meanwhile
     assert not verify(stream.settings.snapshots_root, taken)
     rewind.send(600)
     stream.until_drained()
@@ -153,7 +153,12 @@ def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batche
     # The state is gone, and the topic has grown: a batch that were planned anew would have other records.
     shutil.rmtree(stream.query("per_minute") / "state")
     rewind.send(300)
-    origin = Origin("snapshot", snapshot="live", way=SAME_BATCHES)
+    plan = plan_restore(stream.settings, stream.frozen, taken.id)
+    assert (plan.origin.way, plan.problems) == (SAME_BATCHES, ())
+    sent = len(rewind.good) + len(rewind.bad) - 300
+    reading_again = sum(span.repeats for span in plan.spans if span.query == RECORDS)
+    assert reading_again == sent - sum(taken.offsets[RECORDS][stream.frozen.topics["orders"]].values())
+    origin = plan.origin
     driver = stream.start(generation=2, origin=origin)
     waiting = stream.layout.lineage(lineage) / "redo" / RECORDS
     stream.until(lambda: 0 < len(list(waiting.iterdir())) < before - taken.queries[RECORDS], "a batch again")
@@ -176,20 +181,27 @@ def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batche
 
 def test_with_a_torn_log_a_new_lineage_begins_and_tables_go_back_to_the_snapshots_version(rewind):
     stream = rewind.stream
-    taken = rewind.snapshot("still")
     rewind.send(300)
-    stream.start(generation=3)
+    # What the supervisor orders for a changed contract: a copy is taken before anything runs.
+    before = newest(stream.query(RECORDS) / "commits")
+    stream.start(generation=3, origin=Origin("checkpoint", keep="upgrade-3", contract=stream.frozen.hash))
+    stream.until_running()
     stream.until_drained()
+    taken = read_snapshot(stream.settings.snapshots_root, stream.pipeline, "upgrade-3")
+    assert (taken.queries[RECORDS], taken.reason) == (before, "upgrade")
+    assert list(taken.topics) == [stream.frozen.topics["orders"]]
     assert stream.drivers[-1].stop() == 0
     rewind.check()
     lineage = stream.lineage
     (stream.query(RECORDS) / "offsets" / str(taken.queries[RECORDS] + 1)).unlink()
-    refused = stream.start(generation=4, origin=Origin("snapshot", snapshot="still", way=SAME_BATCHES))
+    refused = stream.start(generation=4, origin=Origin("snapshot", snapshot=taken.id, way=SAME_BATCHES))
     assert refused.exit_code() == 12
     assert "cannot run the batches after the snapshot again" in refused.tail()
 
     rewind.send(100)
-    stream.start(generation=5, origin=Origin("snapshot", snapshot="still", way=NEW_LINEAGE))
+    plan = plan_restore(stream.settings, stream.frozen, taken.id)
+    assert (plan.origin.way, plan.problems) == (NEW_LINEAGE, ())
+    stream.start(generation=5, origin=plan.origin)
     stream.until_running()
     stream.until_drained()
     assert stream.lineage != lineage
@@ -198,19 +210,31 @@ def test_with_a_torn_log_a_new_lineage_begins_and_tables_go_back_to_the_snapshot
     assert stream.drivers[-1].stop() == 0
 
 
-def test_given_offsets_begin_a_lineage_that_reads_from_there_in_every_query(rewind):
+def test_given_offsets_begin_a_lineage_that_reads_from_there_in_every_query(rewind, tmp_path):
     stream = rewind.stream
-    topic = stream.frozen.topics["orders"]
+    settings, frozen, topic = stream.settings, stream.frozen, stream.frozen.topics["orders"]
     before = Counter((r["kafka_partition"], r["kafka_offset"]) for r in stream.rows("copy"))
-    ends = {number: max(o for p, o in before if p == number) + 1 for number in (0, 1)}
+    ends = end_offsets(settings, [topic])[topic]
+    earliest, latest = (plan_origin(settings, frozen, kind) for kind in ("earliest", "latest"))
+    assert (earliest.origin.offsets, latest.origin.offsets) == ({topic: {0: 0, 1: 0}}, {topic: ends})
+    assert (latest.repeats, latest.loses, earliest.loses) == (0, 0, 0)
+    assert plan_origin(settings, frozen, "timestamp", timestamp="2020-01-01").origin.offsets == {
+        topic: {0: 0, 1: 0}
+    }
     begin = {0: ends[0] - 40, 1: ends[1] - 30}
-    stream.start(generation=6, origin=Origin("offsets", offsets={topic: begin}))
+    wanted = tmp_path / "offsets.json"
+    wanted.write_text(json.dumps({topic: begin}))
+    plan = plan_origin(settings, frozen, "offsets", offsets=wanted)
+    assert (plan.repeats, plan.loses, plan.problems) == (140, 0, ())
+    assert {effect.table for effect in plan.effects if effect.doubles} == {"copy", "_quarantine"}
+
+    stream.start(generation=6, origin=plan.origin)
     stream.until_running()
     stream.until_drained()
     assert stream.drivers[-1].stop() == 0
     after = Counter((r["kafka_partition"], r["kafka_offset"]) for r in stream.rows("copy"))
     assert after - before == Counter(place for place in before if place[1] >= begin[place[0]])
-    assert sum(count for count in after.values()) > sum(before.values())
+    assert after.total() > before.total()
     for query in (RECORDS, "per_minute"):
         noted = (stream.query(query) / "sources" / "orders" / "0").read_text().partition("\n")[2]
         assert json.loads(noted) == {topic: {str(number): offset for number, offset in begin.items()}}

@@ -98,13 +98,13 @@ def test_batches_or_a_quiet_readiness_time_make_it_stable():
     few = Seen(Life.ALIVE, up=True, healthy=True, batches=POLICY.stable_batches - 1)
     assert decide(TRIAL, few, now=101.0, policy=POLICY, jitter=0.5) is None
     enough = step(TRIAL, replace(few, batches=POLICY.stable_batches), 101.0).record
-    quiet = step(TRIAL, replace(few, batches=0), 100.0 + POLICY.readiness_seconds).record
+    quiet = step(TRIAL, replace(few, batches=0), 100.0 + POLICY.ready_seconds).record
     for proven in (enough, quiet):
         assert (proven.stable_hash, proven.upgrade, proven.origin) == (NEW, None, None)
 
 
 def test_a_driver_that_is_up_and_shows_nothing_is_given_up_and_taken_back():
-    late = 100.0 + POLICY.readiness_seconds
+    late = 100.0 + POLICY.trial_seconds
     given_up = step(TRIAL, Seen(Life.ALIVE, up=True), late).record
     assert given_up.phase is Phase.STOPPING
     back = step(given_up, Seen(Life.DEAD, signal=9), late + 1).record
