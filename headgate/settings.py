@@ -18,9 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from headgate.address import checked_brokers, checked_host, checked_url, http_url, masked
 from headgate.errors import SettingsError
+from headgate.secret import read_secret
 from headgate.settings_reading import FILE_NAME, Reading, Sections, find_home, read
 
-__all__ = ["Settings", "SettingsOrigin", "load_settings", "read_secret"]
+__all__ = ["Settings", "SettingsOrigin", "load_settings"]
 
 _REFERENCE = "a reference, env:NAME or file:PATH"
 
@@ -70,6 +71,14 @@ class RootsSettings(_Section):
     state: str = "var"
     checkpoints: str = "{state}/checkpoints"
     tables: str = "{state}/tables"
+    snapshots: str = "{state}/snapshots"
+
+
+class SnapshotSettings(_Section):
+    """Copies of the checkpoints. `every` is in seconds; 0 takes none by itself."""
+
+    every: float = Field(default=3600.0, ge=0)
+    keep: int = Field(default=5, ge=1, le=1000)
 
 
 class RedisSettings(_Section):
@@ -131,6 +140,7 @@ class Settings(_Section):
     spark: SparkSettings = SparkSettings()
     store: StoreSettings = StoreSettings()
     roots: RootsSettings = RootsSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     redis: RedisSettings = RedisSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     serving: ServingSettings = ServingSettings()
@@ -153,6 +163,10 @@ class Settings(_Section):
     @property
     def tables(self) -> Path:
         return self.path(self.roots.tables)
+
+    @property
+    def snapshots_root(self) -> Path:
+        return self.path(self.roots.snapshots)
 
     @property
     def pipelines_dir(self) -> Path:
@@ -182,29 +196,6 @@ class SettingsOrigin:
     key: str
     value: str
     place: str
-
-
-def read_secret(reference: str, home: Path) -> str:
-    """Read `env:NAME` or `file:PATH`; the value is never part of an error."""
-    kind, _, rest = reference.partition(":")
-    if kind == "env" and rest:
-        value = os.environ.get(rest)
-        if value is None:
-            raise SettingsError(
-                f"the secret {reference!r} is not there: the environment has no variable {rest}",
-                help=f"export {rest}=…",
-            )
-        return value
-    if kind == "file" and rest:
-        path = home / rest
-        try:
-            return path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SettingsError(
-                f"the secret {reference!r} cannot be read: {error.strerror}",
-                help=f"write it to {path} with mode 0600, or run `headgate up`, which makes its own",
-            ) from error
-    raise SettingsError("a secret is given as a value", expected=_REFERENCE)
 
 
 def load_settings(

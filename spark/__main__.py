@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--contract", required=True, help="hash of an applied contract")
     parser.add_argument("--generation", required=True, type=int)
     parser.add_argument("--epoch", required=True, type=int)
+    parser.add_argument("--origin", help="a file: where this generation begins, if not at its checkpoint")
     arguments = parser.parse_args()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout
@@ -27,7 +28,9 @@ def main() -> int:
     except HeadgateError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    order = Order(arguments.pipeline, arguments.contract, arguments.generation, arguments.epoch)
+    order = Order(
+        arguments.pipeline, arguments.contract, arguments.generation, arguments.epoch, arguments.origin
+    )
     return run_driver(settings, order)
 
 

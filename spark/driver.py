@@ -11,14 +11,18 @@ import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import __version__
 from headgate.checkpoints.books import Page
-from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
-from headgate.checkpoints.lineage import note_contract, open_lineage
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.lineage import note_contract
 from headgate.checkpoints.logs import batch_watermark
+from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
+from headgate.checkpoints.restore import redo_folder
+from headgate.checkpoints.settling import settle_generation
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError, RefusedError
@@ -29,12 +33,16 @@ from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
+from spark.redo import redo
+from spark.starts import query_starts
 from spark.stop import StopGate, StopRequestedError
 from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
+
+    from spark.source import Starts
 
 __all__ = ["Order", "run_driver"]
 
@@ -49,6 +57,7 @@ class Order:
     contract_hash: str
     generation: int
     epoch: int
+    origin: str | None = None  # the file that says where the generation begins
 
 
 def run_driver(settings: Settings, order: Order) -> int:
@@ -74,6 +83,8 @@ def run_driver(settings: Settings, order: Order) -> int:
     try:
         driver.start()
         driver.watch()
+    except StopRequestedError:
+        return _end(status, driver, 0, None)
     except FencedError as error:
         return _end(status, driver, EXIT_FENCED, failure_of(error))
     except RefusedError as error:
@@ -123,12 +134,13 @@ class _Driver:
         claim = OwnerClaim(layout.owners, order.epoch)
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
         self._status.take_over()
-        lineage = open_lineage(
-            layout,
-            contract_hash=order.contract_hash,
+        lineage = settle_generation(
+            settings,
+            frozen,
+            read_origin(Path(order.origin)) if order.origin else None,
+            generation=order.generation,
             spark_version=pyspark.__version__,
             at=time.time(),
-            tables=_tables(settings, frozen),
         )
         self._status.change(lineage=lineage.id)
         results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
@@ -156,7 +168,7 @@ class _Driver:
         spark.streams.addListener(ProgressListener(names, self._status, metrics))
         for name, query in self._start_queries(spark, context, metrics):
             self._queries[name] = query
-            names[str(query.id)] = name
+            names[str(query.id)] = names[str(query.runId)] = name
             metrics.active(name, True)
             self._status.query(name, lambda before: before)
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
@@ -174,12 +186,13 @@ class _Driver:
             self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
 
         frozen = context.frozen
-        raw = _all_sources(spark, self._settings, frozen)
+        starts = query_starts(self._settings, frozen, context.lineage)
+        raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
         started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = stateful_frame(spark, self._settings, frozen, output)
+            frame = stateful_frame(spark, self._settings, frozen, output, starts.get(output, {}))
             mode = frozen.contract.outputs[output].mode
             started.append((output, self._query(context, output, frame, commit, mode)))
         return started
@@ -199,15 +212,27 @@ class _Driver:
                 raise
 
         note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
+        folder = context.layout.query(context.lineage.id, name)
         trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
-        return (
+        writer = (
             frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
             .foreachBatch(guarded)
             .outputMode(mode)
-            .option("checkpointLocation", str(context.layout.query(context.lineage.id, name)))
-            .trigger(processingTime=trigger)
-            .start()
+            .option("checkpointLocation", str(folder))
         )
+        again = redo_folder(context.layout.lineage(context.lineage.id), name)
+        redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
+        return writer.trigger(processingTime=trigger).start()
+
+    def _one_batch(self, query: StreamingQuery) -> None:
+        """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
+        while query.isActive:
+            time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
+            if time.time() - self._status.status.written_at > 5:
+                self._status.change()
+        if (error := query.exception()) is not None:
+            self._gate.check()
+            raise error
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
@@ -246,23 +271,19 @@ class _Driver:
             self._spark.stop()
 
 
-def _all_sources(spark: SparkSession, settings: Settings, frozen: FrozenContract) -> DataFrame:
+def _all_sources(
+    spark: SparkSession, settings: Settings, frozen: FrozenContract, starts: Starts
+) -> DataFrame:
     """The record query reads all sources; with several, each record carries its source's name."""
     from pyspark.sql import functions as F
 
     from spark.source import read_source
 
-    frames = {name: read_source(spark, settings, frozen, name) for name in frozen.contract.sources}
+    frames = {name: read_source(spark, settings, frozen, name, starts) for name in frozen.contract.sources}
     if len(frames) == 1:
         return next(iter(frames.values()))
     named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]
     return reduce(lambda left, right: left.unionByName(right), named)
-
-
-def _tables(settings: Settings, frozen: FrozenContract) -> list[Any]:
-    targets = [t.delta for output in frozen.contract.outputs.values() for t in output.to if t.delta]
-    own = [table_path(settings.tables, frozen.pipeline, name) for name in targets]
-    return [*own, quarantine_table(settings.tables, frozen.pipeline)]
 
 
 def _uses_redis(frozen: FrozenContract) -> bool:

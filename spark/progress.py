@@ -169,7 +169,7 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark
     """Runs in the driver on Py4J's thread: short, and it never raises for a field that is missing."""
 
     def __init__(self, names: Mapping[str, str], status: StatusFile, metrics: DriverMetrics) -> None:
-        self._names = names  # Spark's query id to headgate's query name
+        self._names = names  # Spark's ids of a query and of its run to headgate's name
         self._status = status
         self._metrics = metrics
 
@@ -194,7 +194,8 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark
         self._metrics.idle(name, now)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
-        name = self._names.get(str(event.id))
+        # By its run: the end of a batch that ran again by itself is told late, and is not the query's.
+        name = self._names.get(str(event.runId))
         if name is not None:
             self._status.query(name, lambda before: replace(before, active=False))
             self._metrics.active(name, False)
@@ -212,6 +213,7 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
     return replace(
         before,
         batch_id=progress["batchId"],
+        batches=before.batches + 1,
         last_commit_at=now,
         last_progress_at=now,
         rows=rows,
@@ -221,7 +223,6 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
         state_rows=sum(op["numRowsTotal"] for op in operators),
         state_bytes=sum(op["memoryUsedBytes"] for op in operators),
         late_groups=before.late_groups + late,
-        batches=before.batches + 1,
         active=True,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,23 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
 
-__all__ = ["read_source"]
+__all__ = ["Starts", "read_source"]
 
 
-def read_source(spark: SparkSession, settings: Settings, frozen: FrozenContract, name: str) -> DataFrame:
-    """The stream of one source as `raw_columns`. Every query of a pipeline has its own."""
+Starts = Mapping[str, Mapping[int, int]]
+
+
+def read_source(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    name: str,
+    starts: Starts | None = None,
+) -> DataFrame:
+    """The stream of one source as `raw_columns`. Every query of a pipeline has its own.
+
+    `starts` are the offsets at which a lineage with an origin begins, by topic.
+    """
     source = frozen.contract.sources[name]
     reader = spark.readStream.format("kafka").name(name)
     for option, value in {**source.options, **spark_options(settings)}.items():
@@ -30,13 +43,16 @@ def read_source(spark: SparkSession, settings: Settings, frozen: FrozenContract,
         .option("failOnDataLoss", "true")
         .option("maxOffsetsPerTrigger", str(frozen.contract.job.max_records_per_batch))
     )
-    for option, text in _start(source, frozen.topics[name]).items():
+    for option, text in _start(source, frozen.topics[name], starts or {}).items():
         reader = reader.option(option, text)
     return raw_columns(reader.load())
 
 
-def _start(source: Source, topic: str) -> dict[str, str]:
+def _start(source: Source, topic: str, starts: Starts) -> dict[str, str]:
     """Where a new checkpoint begins; an existing one goes on from its offsets whatever this says."""
+    if topic in starts:
+        by_number = {str(number): offset for number, offset in sorted(starts[topic].items())}
+        return {"startingOffsets": json.dumps({topic: by_number})}
     if isinstance(source.start, StartAt):
         moment = round(datetime.fromisoformat(source.start.timestamp).timestamp() * 1000)
         by_partition = {str(number): moment for number in range(source.partitions)}

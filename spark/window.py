@@ -14,7 +14,7 @@ from headgate.errors import HeadgateError
 from spark.context import DriverContext
 from spark.rows import result_rows
 from spark.screen import screen
-from spark.source import read_source
+from spark.source import Starts, read_source
 from spark.stateful import output_frame, with_watermark
 
 if TYPE_CHECKING:
@@ -27,11 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["KeyNotUniqueError", "StatefulQuery", "stateful_frame"]
 
 
-def stateful_frame(spark: SparkSession, settings: Settings, frozen: FrozenContract, output: str) -> DataFrame:
+def stateful_frame(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    output: str,
+    starts: Starts | None = None,
+) -> DataFrame:
     """Source, decoding, screening, watermark and the output's own computation."""
     frames = {}
     for name, source in frozen.contract.sources.items():
-        screened = screen(read_source(spark, settings, frozen, name), frozen.contract, name)
+        screened = screen(read_source(spark, settings, frozen, name, starts), frozen.contract, name)
         frames[name] = with_watermark(screened.good(), source)
     return output_frame(spark, frozen.contract, output, frames)
 

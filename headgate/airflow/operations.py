@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headgate.contract.frozen import FrozenContract
@@ -190,6 +190,53 @@ def _order_stop(
     )
 
 
+def _propose_origin(kind: str) -> Callable[[Ground, Request], Proposal]:
+    """A restart from elsewhere: what it repeats and skips, looked up when it is asked for."""
+
+    def propose(ground: Ground, request: Request) -> Proposal:
+        from headgate.topics.back import plan_restore
+        from headgate.topics.begin import plan_origin
+
+        if kind == "snapshot":
+            plan = plan_restore(ground.settings, ground.frozen, request.value or None)
+        else:
+            plan = plan_origin(ground.settings, ground.frozen, kind, timestamp=request.value)
+        steps = (
+            *_ending(ground.status),
+            f"a new driver begins from {plan.origin.told}",
+            *(f"table {effect.table}: {effect.text}" for effect in plan.effects),
+            *plan.notes,
+        )
+        repeated, lost = f"{plan.repeats} records are read again", f"{plan.loses} records are skipped"
+        proposal = _proposal(ground, steps, repeated, lost, list(plan.problems))
+        return replace(proposal, detail={"origin": plan.origin.to_json()})
+
+    return propose
+
+
+def _order_origin(
+    client: SupervisorClient, request: Request, proposal: Proposal, approval: Approval
+) -> StreamStatus:
+    from headgate.airflow import access
+    from headgate.checkpoints.origin import Origin
+    from headgate.contract.frozen import ContractStore
+    from headgate.topics.begin import adopt_topics
+
+    origin = Origin.from_json(proposal.detail["origin"])
+    if origin.offsets:
+        settings = access.settings()
+        adopt_topics(settings, ContractStore(settings.state).get(proposal.contract_hash))
+    return client.restart(
+        request.pipeline,
+        actor=approval.actor,
+        reason=_why(request, approval),
+        idempotency_key=approval.key,
+        owner=Owner(kind="cli", user=approval.by),
+        contract_hash=proposal.contract_hash,
+        origin=origin,
+    )
+
+
 CHOICES: tuple[Choice, ...] = (
     Choice(
         "restart from checkpoint",
@@ -202,6 +249,32 @@ CHOICES: tuple[Choice, ...] = (
         "stop the driver after its batch; the stream stays stopped until it is started again",
         _propose_stop,
         _order_stop,
+    ),
+    Choice(
+        "restart from snapshot",
+        "go back to a snapshot; what came after it runs again",
+        _propose_origin("snapshot"),
+        _order_origin,
+        value="the snapshot's id; empty: the newest good one",
+    ),
+    Choice(
+        "restart from earliest",
+        "a new lineage that reads again all that the topics still hold",
+        _propose_origin("earliest"),
+        _order_origin,
+    ),
+    Choice(
+        "restart from latest",
+        "a new lineage at the end of the topics; what was not read until now is skipped",
+        _propose_origin("latest"),
+        _order_origin,
+    ),
+    Choice(
+        "restart from timestamp",
+        "a new lineage at the first records that arrived at or after a time",
+        _propose_origin("timestamp"),
+        _order_origin,
+        value="the time, such as 2026-01-31T06:00:00Z",
     ),
 )
 
@@ -227,7 +300,7 @@ def _proposal(
 
 
 def _runs(status: StreamStatus) -> bool:
-    return status.driver_alive or status.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+    return bool(status.driver_alive) or status.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
 
 
 def _ending(status: StreamStatus) -> tuple[str, ...]:

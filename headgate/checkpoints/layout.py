@@ -6,6 +6,9 @@
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
     <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint
     <checkpoints>/<pipeline>/<lineage>/queries/<query>.contract  the contract that last ran on it
+    <checkpoints>/<pipeline>/<lineage>/redo/<query>/<batch id>   offsets of batches that run again (restore)
+    <checkpoints>/<pipeline>/<lineage>.before-<generation>/      what a restore moved aside
+    <checkpoints>/<pipeline>/<lineage>.restored-<generation>/    made whole, about to take its place
 
 Paths and transaction ids hold pipeline, query, output and lineage, never generation or epoch: a batch
 that two epochs try is the same batch at the sink.

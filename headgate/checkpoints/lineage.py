@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from headgate import __version__
 from headgate.checkpoints.layout import CheckpointLayout
@@ -15,17 +16,26 @@ from headgate.errors import RefusedError
 __all__ = [
     "Lineage",
     "begin_lineage",
+    "has_history",
     "last_contract",
+    "lineage_of",
+    "make_current",
+    "new_lineage",
     "note_contract",
     "open_lineage",
     "read_lineage",
     "tables_with_history",
+    "write_lineage",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What stands in lineage.json. `id` is unique for ever: sinks know batches by it."""
+    """What stands in lineage.json. `id` is unique for ever: sinks know batches by it.
+
+    `generation` and `origin` are those of the order that began it, or that restored it; 0 and None for
+    one that began by itself.
+    """
 
     id: str
     pipeline: str
@@ -33,6 +43,8 @@ class Lineage:
     begun_at: float
     headgate_version: str
     spark_version: str
+    generation: int = 0
+    origin: dict[str, Any] | None = None
 
 
 def open_lineage(
@@ -53,29 +65,83 @@ def open_lineage(
             f"the checkpoint of {layout.pipeline} is gone ({layout.current} does not exist), "
             f"and its tables hold what an earlier one committed: {names}",
             expected="the checkpoint that goes with the tables",
-            help=f"restore {layout.folder} from a backup, or move the tables away to start afresh",
+            help=_gone_help(layout),
         )
     return begin_lineage(layout, contract_hash=contract_hash, spark_version=spark_version, at=at)
 
 
-def begin_lineage(layout: CheckpointLayout, *, contract_hash: str, spark_version: str, at: float) -> Lineage:
+def begin_lineage(
+    layout: CheckpointLayout,
+    *,
+    contract_hash: str,
+    spark_version: str,
+    at: float,
+    generation: int = 0,
+    origin: dict[str, Any] | None = None,
+) -> Lineage:
     """A new history of batch ids, which becomes the current one."""
+    lineage = new_lineage(
+        layout,
+        contract_hash=contract_hash,
+        spark_version=spark_version,
+        at=at,
+        generation=generation,
+        origin=origin,
+    )
+    folder = layout.lineage(lineage.id)
+    folder.mkdir(parents=True)
+    write_lineage(folder, lineage)
+    make_current(layout, lineage.id)
+    return lineage
+
+
+def new_lineage(
+    layout: CheckpointLayout,
+    *,
+    contract_hash: str,
+    spark_version: str,
+    at: float,
+    generation: int,
+    origin: dict[str, Any] | None,
+) -> Lineage:
+    """One that never was, with the next number; nothing is written."""
     number = sum(1 for _ in layout.folder.glob("*/lineage.json")) + 1
-    lineage = Lineage(
+    return Lineage(
         id=f"{number}-{secrets.token_hex(4)}",
         pipeline=layout.pipeline,
         contract_hash=contract_hash,
         begun_at=at,
         headgate_version=__version__,
         spark_version=spark_version,
+        generation=generation,
+        origin=origin,
     )
-    folder = layout.lineage(lineage.id)
-    folder.mkdir(parents=True)
-    (folder / "lineage.json").write_text(json.dumps(asdict(lineage), indent=1), encoding="utf-8")
+
+
+def write_lineage(folder: Path, lineage: Lineage) -> None:
+    draft = folder / "lineage.new"
+    draft.write_text(json.dumps(asdict(lineage), indent=1), encoding="utf-8")
+    draft.replace(folder / "lineage.json")
+
+
+def make_current(layout: CheckpointLayout, lineage: str) -> None:
     draft = layout.current.with_suffix(".new")
-    draft.write_text(lineage.id + "\n", encoding="utf-8")
+    draft.write_text(lineage + "\n", encoding="utf-8")
     draft.replace(layout.current)
-    return lineage
+
+
+def lineage_of(layout: CheckpointLayout, generation: int) -> Lineage | None:
+    """The lineage that a generation began or restored, whether it is the current one yet or not."""
+    for path in sorted(layout.folder.glob("*/lineage.json")):
+        # What was moved aside, and what is still being made, has a dot in its name; ids have none.
+        if "." not in path.parent.name and generation:
+            try:
+                found = read_lineage(layout, path.parent.name)
+            except RefusedError:
+                continue  # a damaged lineage may be why another one is begun
+            if found.generation == generation:
+                return found
+    return None
 
 
 def read_lineage(layout: CheckpointLayout, lineage: str) -> Lineage:
@@ -118,10 +184,19 @@ def last_contract(layout: CheckpointLayout, lineage: str, query: str, *, begun: 
 
 def tables_with_history(tables: Iterable[Path], pipeline: str) -> list[Path]:
     """Those of the tables that this pipeline has committed to."""
-    return [table for table in tables if _has_history(table, pipeline)]
+    return [table for table in tables if has_history(table, pipeline)]
 
 
-def _has_history(table: Path, pipeline: str) -> bool:
+def _gone_help(layout: CheckpointLayout) -> str:
+    return (
+        f"headgate snapshot list {layout.pipeline} shows what can be restored: headgate restart "
+        f"{layout.pipeline} --from snapshot; without one: headgate restart {layout.pipeline} "
+        "--from earliest|latest|timestamp|offsets begins a new lineage and first says what that repeats or "
+        f"loses; or restore {layout.folder} from a backup"
+    )
+
+
+def has_history(table: Path, pipeline: str) -> bool:
     """Whether a transaction of this pipeline was committed to a table."""
     prefix = f"headgate/{pipeline}/"
     for entry in sorted((table / "_delta_log").glob("*.json")):

@@ -14,6 +14,7 @@ from kafka import TopicPartition
 from headgate.checkpoints.findings import Finding, Refusal, lineage_choices, refusal, refuse
 from headgate.checkpoints.layout import CheckpointLayout, quarantine_table, table_path
 from headgate.checkpoints.lineage import read_lineage, tables_with_history
+from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.query_checks import Ground, KafkaView, check_query
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import RefusedError
@@ -30,14 +31,17 @@ __all__ = ["Finding", "Refusal", "planned_preflight", "preflight", "refusal"]
 _APPLIED = frozenset(("topic_missing", "topic_unknown", "table_missing", "table_behind"))
 
 
-def preflight(settings: Settings, frozen: FrozenContract) -> list[Finding]:
+def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None = None) -> list[Finding]:
     """Everything that was looked at, in order. The stream may start when nothing has severity `refuse`.
 
+    With an `origin` that is still to be settled the checkpoint is about to be left, so it is not judged.
     Raises KafkaUnavailable and StoreUnavailable: what cannot be looked at is not "fine".
     """
     kafka = _ask_kafka(settings, frozen)
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     findings = [*_topics(settings, frozen, kafka), *_tables(settings, frozen)]
+    if origin is not None:
+        return [*findings, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
     lineage = _lineage(settings, layout)
     findings += lineage
     name = layout.current_lineage()

@@ -28,7 +28,9 @@ COMMAND_MODULES = (
     "headgate.cli.planning",  # plan, apply, schema
     "headgate.cli.preflight",  # preflight
     "headgate.cli.status",  # status
-    "headgate.cli.streams",  # start, stop, retire, restart, events, supervisor
+    "headgate.cli.streams",  # start, stop, retire, events, supervisor
+    "headgate.cli.restart",  # restart
+    "headgate.cli.snapshots",  # snapshot, operations
     "headgate.cli.logs",  # logs
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit

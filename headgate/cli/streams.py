@@ -1,4 +1,4 @@
-"""supervisor, start, stop, restart, events: a person's hand on the streams."""
+"""supervisor, start, stop, retire, events: a person's hand on the streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from headgate.streams.client import SupervisorClient
     from headgate.streams.model import Event, Owner, StreamStatus
 
-__all__ = ["register"]
+__all__ = [
+    "applied_hash",
+    "await_running",
+    "own_owner",
+    "read_settings",
+    "register",
+    "show_status",
+    "supervisor_client",
+]
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's name.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -30,7 +38,7 @@ def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
     from headgate.cli.endings import retire
 
-    for verb in (start, stop, retire, restart, events, supervisor):
+    for verb in (start, stop, retire, events, supervisor):
         app.command()(verb)
 
 
@@ -38,7 +46,7 @@ def supervisor() -> None:
     """Run the supervisor in the foreground; its end leaves the streams running."""
     from headgate.streams.server import serve
 
-    serve(_settings())
+    serve(read_settings())
 
 
 def start(
@@ -47,47 +55,25 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start a stream from its checkpoint, with the applied contract; one that runs is left as it is."""
-    settings = _settings()
-    contract = _contract(settings, pipeline)
-    with _client(settings) as client:
+    settings = read_settings()
+    contract = applied_hash(settings, pipeline)
+    with supervisor_client(settings) as client:
         wanted = _already_wanted(client, pipeline)
         if wanted is not None:
             holder = wanted.owner.label if wanted.owner else "nobody"
             say(f"{pipeline} is wanted already, held by {holder}.")
             say(f"To stop it and start it from its checkpoint: headgate restart {pipeline}")
-            _show(wanted, as_json)
+            show_status(wanted, as_json)
             return
         status = client.ensure(
             pipeline,
             pipeline=pipeline,
             contract_hash=contract,
-            owner=_owner(),
+            owner=own_owner(),
             idempotency_key=f"cli-{uuid.uuid4()}",
         )
-        status = _await_running(client, status, wait)
-    _show(status, as_json)
-
-
-def restart(
-    pipeline: Pipeline,
-    reason: Reason = "",
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until it runs; 0: do not.")] = 180.0,
-    as_json: Json = False,
-) -> None:
-    """Stop a stream and start it from its checkpoint, with the applied contract; its owner stays."""
-    settings = _settings()
-    contract = _contract(settings, pipeline)
-    with _client(settings) as client:
-        status = client.restart(
-            pipeline,
-            actor=_owner().label,
-            reason=reason,
-            idempotency_key=f"cli-{uuid.uuid4()}",
-            owner=_owner(),
-            contract_hash=contract,
-        )
-        status = _await_running(client, status, wait)
-    _show(status, as_json)
+        status = await_running(client, status, wait)
+    show_status(status, as_json)
 
 
 def stop(
@@ -113,19 +99,19 @@ def stop(
     from headgate.cli.endings import drain_and_stop
     from headgate.streams.model import Desired, Phase
 
-    settings = _settings()
+    settings = read_settings()
     if drain and kill:
         raise UsageError("--drain waits for commits and --kill does not", expected="one of both")
     if drain:
-        with _client(settings) as client:
-            drained = drain_and_stop(client, pipeline, _owner().label, reason, seconds=deadline or 600.0)
-        _show(drained, as_json)
+        with supervisor_client(settings) as client:
+            drained = drain_and_stop(client, pipeline, own_owner().label, reason, seconds=deadline or 600.0)
+        show_status(drained, as_json)
         return
     deadline = 60.0 if deadline is None else deadline
-    with _client(settings) as client:
+    with supervisor_client(settings) as client:
         status = client.stop(
             pipeline,
-            actor=_owner().label,
+            actor=own_owner().label,
             reason=reason,
             mode="kill" if kill else "graceful",
             deadline_seconds=deadline,
@@ -140,7 +126,7 @@ def stop(
                         f"{pipeline} was ordered to run again while it was being stopped",
                         help=f"headgate events {pipeline}",
                     )
-    _show(status, as_json)
+    show_status(status, as_json)
     if status.phase is not Phase.STOPPED:
         raise HeadgateError(
             f"{pipeline} is still {status.phase}: {status.reason}", help=f"headgate stop {pipeline} --kill"
@@ -155,7 +141,7 @@ def events(
     """What happened to a stream: orders, changes of phase, adoptions, conditions."""
     from dataclasses import asdict
 
-    with _client(_settings()) as client:
+    with supervisor_client(read_settings()) as client:
         found = client.events(pipeline, after=-1, limit=limit)
     if as_json:
         print_json([asdict(event) for event in found])
@@ -176,7 +162,7 @@ def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | N
     return status if stands else None
 
 
-def _await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
+def await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
     """Wait for the ordered generation to run; a parked stream is an error with its reason."""
     from headgate.streams.model import Desired, Phase
 
@@ -197,7 +183,7 @@ def _await_running(client: SupervisorClient, status: StreamStatus, seconds: floa
     return status
 
 
-def _show(status: StreamStatus, as_json: bool) -> None:
+def show_status(status: StreamStatus, as_json: bool) -> None:
     if as_json:
         print_json(status.to_json())
         return
@@ -228,24 +214,24 @@ def _event_row(event: Event) -> tuple[object, ...]:
     return at, what, phase, event.generation, event.epoch, event.actor, event.detail
 
 
-def _settings() -> Settings:
+def read_settings() -> Settings:
     return load_settings()[0]
 
 
-def _client(settings: Settings) -> SupervisorClient:
+def supervisor_client(settings: Settings) -> SupervisorClient:
     from headgate.streams.client import client_from
 
     return client_from(settings)
 
 
-def _contract(settings: Settings, pipeline: str) -> str:
+def applied_hash(settings: Settings, pipeline: str) -> str:
     """The hash of the applied contract. Raises NotFoundError."""
     from headgate.contract.frozen import ContractStore
 
     return ContractStore(settings.state).current(pipeline).hash
 
 
-def _owner() -> Owner:
+def own_owner() -> Owner:
     from headgate.streams.model import Owner
 
     return Owner(kind="cli", user=getpass.getuser())

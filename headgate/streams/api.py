@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from headgate import __version__
+from headgate.checkpoints.origin import Origin
 from headgate.errors import HeadgateError, NotFoundError, RefusedError, UnavailableError, UsageError
 from headgate.streams.journal import Journal
 from headgate.streams.model import Owner, StreamStatus
@@ -69,12 +70,28 @@ class EnsureBody(_Body):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=250)]
 
 
+class OriginBody(_Body):
+    """Offsets are those that were looked up for the order: nothing is looked up again later."""
+
+    kind: Literal["checkpoint", "snapshot", "earliest", "latest", "timestamp", "offsets"]
+    offsets: dict[str, dict[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]] = {}
+    snapshot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,80}$")] = ""
+    way: Literal["", "same batches", "new lineage"] = ""
+    note: Annotated[str, Field(max_length=200)] = ""
+    keep: Literal[""] = ""  # the supervisor's own
+    contract: Literal[""] = ""
+
+    def origin(self) -> Origin:
+        return Origin(**self.model_dump())
+
+
 class RestartBody(_Body):
     actor: _Text
     reason: Annotated[str, Field(max_length=2000)] = ""
     idempotency_key: Annotated[str, Field(min_length=1, max_length=250)]
     owner: OwnerBody | None = None
     contract_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    origin: OriginBody | None = None
 
 
 class StopBody(_Body):
@@ -172,6 +189,7 @@ def _add_starts(app: FastAPI, service: StreamService, guarded: list[Any]) -> Non
             owner=owner,
             contract_hash=body.contract_hash,
             key=body.idempotency_key,
+            origin=body.origin.origin() if body.origin else None,
         )
         return answer.to_json()
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 
+from headgate.checkpoints.origin import Origin
 from headgate.errors import (
     HeadgateError,
     NotFoundError,
@@ -97,6 +98,7 @@ def restart_call(
     idempotency_key: str,
     owner: Owner | None,
     contract_hash: str | None,
+    origin: Origin | None = None,
 ) -> Call:
     body = {
         "actor": actor,
@@ -105,6 +107,8 @@ def restart_call(
         "owner": asdict(owner) if owner else None,
         "contract_hash": contract_hash,
     }
+    if origin is not None:
+        body["origin"] = origin.to_json()
     return Call("POST", f"/v1/streams/{quote(stream, safe='')}/restart", body=body)
 
 

@@ -96,11 +96,15 @@ def ask_preflight(settings: Settings) -> Ask:
 
     def ask(record: StreamRecord) -> Clearance:
         # Kafka's and Delta's clients are heavy: a supervisor of streams at rest does without them.
+        from headgate.checkpoints.layout import CheckpointLayout
+        from headgate.checkpoints.origin import unsettled
         from headgate.checkpoints.preflight import preflight, refusal
         from headgate.contract.frozen import ContractStore
 
         frozen = ContractStore(settings.state).get(record.contract_hash)
-        findings = preflight(settings, frozen)
+        layout = CheckpointLayout(settings.checkpoints, record.pipeline)
+        begins = record.origin if unsettled(layout, record.origin, record.generation) else None
+        findings = preflight(settings, frozen, begins)
         refused = refusal(findings)
         if refused is not None:
             return Clearance(refused.failure, refused.text)

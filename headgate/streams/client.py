@@ -28,6 +28,7 @@ from headgate.streams.calls import (
 from headgate.streams.model import Event, Owner, StreamStatus
 
 if TYPE_CHECKING:
+    from headgate.checkpoints.origin import Origin
     from headgate.settings import Settings
 
 __all__ = ["AsyncSupervisorClient", "SupervisorClient", "client_from"]
@@ -118,6 +119,7 @@ class SupervisorClient:
         reason: str = "",
         owner: Owner | None = None,
         contract_hash: str | None = None,
+        origin: Origin | None = None,
     ) -> StreamStatus:
         """`owner` takes the stream only if nobody waits for it any more."""
         call = restart_call(
@@ -127,6 +129,7 @@ class SupervisorClient:
             idempotency_key=idempotency_key,
             owner=owner,
             contract_hash=contract_hash,
+            origin=origin,
         )
         return StreamStatus.from_json(self._send(call))
 
@@ -249,6 +252,7 @@ class AsyncSupervisorClient:
         reason: str = "",
         owner: Owner | None = None,
         contract_hash: str | None = None,
+        origin: Origin | None = None,
     ) -> StreamStatus:
         call = restart_call(
             stream,
@@ -257,6 +261,7 @@ class AsyncSupervisorClient:
             idempotency_key=idempotency_key,
             owner=owner,
             contract_hash=contract_hash,
+            origin=origin,
         )
         return StreamStatus.from_json(await self._send(call))
 

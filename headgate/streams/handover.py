@@ -3,6 +3,7 @@
 <state>/streams/<stream>/runner-<epoch>.lock    made by the one runner of an epoch, exclusively
 <state>/streams/<stream>/runner-<epoch>.json    who runs: process ids, start times, nonce
 <state>/streams/<stream>/exit-<epoch>.json      how it ended
+<state>/streams/<stream>/origin-<epoch>.json    where its generation begins, if not at its checkpoint
 <state>/streams/<stream>/status.json            the driver's own report
 <state>/streams/<stream>/driver.lock            locked (flock) while a driver or its runner lives
 """
@@ -155,7 +156,7 @@ def read_report(folder: Path) -> DriverStatus | None:
 def drop_old(folder: Path, epoch: int, keep: int = 20) -> None:
     """Remove the notes of epochs long past."""
     for path in folder.glob("*-*.*"):
-        match = re.fullmatch(r"(?:runner|exit)-(\d+)\.(?:json|lock)", path.name)
+        match = re.fullmatch(r"(?:runner|exit|origin)-(\d+)\.(?:json|lock)", path.name)
         if match and int(match[1]) <= epoch - keep:
             path.unlink(missing_ok=True)
 

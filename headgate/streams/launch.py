@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from headgate.checkpoints.origin import write_origin
 from headgate.settings import Settings
 from headgate.streams import handover, processes
 from headgate.streams.record import Incarnation, StreamRecord
@@ -53,13 +54,18 @@ class Launcher:
         folder = self.folder(record.stream)
         folder.mkdir(parents=True, exist_ok=True)
         handover.drop_old(folder, intent.epoch)
+        command = [*self._command(intent, record.pipeline)]
+        if record.origin is not None:
+            note = folder / f"origin-{intent.epoch}.json"
+            write_origin(note, record.origin)
+            command += ["--origin", str(note)]
         return processes.spawn(
             processes.Launch(
                 incarnation=intent,
                 folder=folder,
                 log=self.log(record.stream),
                 home=self._settings.home,
-                command=self._command(intent, record.pipeline),
+                command=command,
                 environment={
                     **os.environ,
                     "HEADGATE_HOME": str(self._settings.home),

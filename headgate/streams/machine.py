@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from headgate.streams import upgrade
 from headgate.streams.leaves import back_from_retirement, drained, out_of_sight, retired
 from headgate.streams.model import Desired, FailureClass, Phase
 from headgate.streams.policy import Policy
@@ -110,6 +111,13 @@ def _follow(case: Case) -> Step | None:
             record, Phase.RUNNING, cause=Cause.UP, actor="driver", now=case.now, reason="queries run"
         )
         return Step(moved, told)
+    why = upgrade.proven(record, batches=seen.batches, healthy=seen.healthy, now=case.now, policy=policy)
+    if why is not None:
+        proven = upgrade.stable(record)
+        return Step(proven, event(proven, "stable", case.now, "supervisor", why))
+    unready = upgrade.unready(record, healthy=seen.healthy, now=case.now, policy=policy)
+    if unready is not None:
+        return unhealthy(case, unready)
     if seen.stalled is not None and policy.stall_restart is not None:
         since = seen.stalled_since if seen.stalled_since is not None else case.now
         if case.now - since >= policy.stall_restart:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from headgate.checkpoints.origin import Origin
 from headgate.contract.model import PIPELINE
 from headgate.errors import NotFoundError, RefusedError, UsageError
+from headgate.streams import upgrade
 from headgate.streams.model import Desired, Event, Owner, Phase
 from headgate.streams.record import Drain, StopCause, StopOrder, StreamRecord, event
 
@@ -34,6 +36,7 @@ def ensure(
     before = record or StreamRecord(stream, pipeline, contract_hash)
     _not_retired(before, applied)
     ordered = replace(_run(before, owner.label), pipeline=pipeline, contract_hash=contract_hash, owner=owner)
+    ordered = upgrade.ordered_contract(before, ordered, now)
     return ordered, event(ordered, "order", now, owner.label, "start")
 
 
@@ -47,6 +50,7 @@ def restart(
     contract_hash: str | None,
     now: float,
     applied: bool = False,
+    origin: Origin | None = None,
 ) -> tuple[StreamRecord, Event]:
     """A new generation; the owner stays, unless nobody waits for the stream any more.
 
@@ -57,8 +61,12 @@ def restart(
     _not_retired(known, applied)
     waits = known.desired is Desired.RUNNING and known.phase is not Phase.PARKED
     kept = known.owner if known.owner is not None and waits else owner
-    ordered = replace(_run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash)
-    return ordered, event(ordered, "order", now, actor, f"restart: {reason}" if reason else "restart")
+    ordered = replace(
+        _run(known, actor), owner=kept, contract_hash=contract_hash or known.contract_hash, origin=origin
+    )
+    ordered = upgrade.ordered_contract(known, ordered, now)
+    what = f"restart from {origin.told}" if origin else "restart"
+    return ordered, event(ordered, "order", now, actor, f"{what}: {reason}" if reason else what)
 
 
 def stop(
@@ -171,6 +179,7 @@ def _run(record: StreamRecord, by: str) -> StreamRecord:
         stopped_how=None,
         next_attempt_at=None,
         drain=None,
+        origin=None,  # it goes with its own generation, and only with that
     )
 
 

@@ -43,6 +43,7 @@ class Policy:
     stall_restart: float | None = 600.0  # after so long a stall; the contract's job has the last word
     stable_batches: int = 3  # a new epoch is stable after so many batches of each query,
     ready_seconds: float = 60.0  # or when a query has had nothing to do for so long
+    trial_seconds: float = 300.0  # a changed contract is given up when it has shown no sign for so long
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from headgate.contract.frozen import Applied, ContractStore
 from headgate.contract.model import Job, seconds
 from headgate.errors import HeadgateError, NotFoundError
 from headgate.settings import Settings
-from headgate.streams import processes
+from headgate.streams import operations, processes, upgrade
 from headgate.streams.clearance import Ask, Preflights, ask_preflight
 from headgate.streams.drain import left_of
 from headgate.streams.exits import ExitWatch
@@ -186,6 +186,7 @@ class Reconciler:
             self._applied.pop(record.pipeline, None)
         elif step.effect is not None:
             self._act(record, look, step.effect)
+        before = record
         if step.record is not record or step.event is not None:
             record = self._store.save(
                 record,
@@ -198,9 +199,19 @@ class Reconciler:
             )
             if step.event is not None:
                 self._write(step.event)
+        self._note_upgrade(before, record)
         if step.effect is Effect.SPAWN:
             self._spawn(record)
         return record
+
+    def _note_upgrade(self, before: StreamRecord, after: StreamRecord) -> None:
+        moved = upgrade.told(before, after)
+        if moved is not None:
+            name, state, detail = moved
+            actor, at = after.ordered_by, self._wall()
+            operations.note(
+                self._store, after.stream, "upgrade", name, state, actor=actor, at=at, detail=detail
+            )
 
     def _spawn(self, record: StreamRecord) -> None:
         intent = self._store.incarnation(record.stream, record.epoch)

@@ -7,9 +7,20 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from headgate.checkpoints.origin import Origin
 from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
 
-__all__ = ["Drain", "Ending", "Failure", "Incarnation", "StopCause", "StopOrder", "StreamRecord", "event"]
+__all__ = [
+    "Drain",
+    "Ending",
+    "Failure",
+    "Incarnation",
+    "StopCause",
+    "StopOrder",
+    "StreamRecord",
+    "Upgrade",
+    "event",
+]
 
 
 class StopCause(StrEnum):
@@ -83,6 +94,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A contract that has yet to show that it is stable, or the way back from one that was not.
+
+    `snapshot` holds the checkpoint as it was before `contract_hash` ran. `undone` says that the stream
+    went back to `stable_hash`; that happens once.
+    """
+
+    contract_hash: str
+    stable_hash: str
+    snapshot: str
+    begun_at: float
+    undone: bool = False
+    text: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Upgrade:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamRecord:
     """One stream as it is wanted and as it stands.
 
@@ -113,6 +147,9 @@ class StreamRecord:
     conditions: tuple[str, ...] = ()
     drain: Drain | None = None
     version: int = 0
+    origin: Origin | None = None  # where the newest generation begins; None: at its checkpoint
+    stable_hash: str = ""  # the last contract under which the stream was stable
+    upgrade: Upgrade | None = None
 
     @property
     def draining(self) -> bool:

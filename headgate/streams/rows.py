@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from headgate.checkpoints.origin import Origin
 from headgate.streams.model import Desired, Event, FailureClass, Owner, Phase
-from headgate.streams.record import Drain, Ending, Failure, Incarnation, StopOrder, StreamRecord
+from headgate.streams.record import Drain, Ending, Failure, Incarnation, StopOrder, StreamRecord, Upgrade
 
 __all__ = [
     "event_from",
@@ -49,6 +50,9 @@ def record_row(record: StreamRecord) -> dict[str, Any]:
         "conditions": json.dumps(record.conditions),
         "drain": json.dumps(record.drain.to_json()) if record.drain else None,
         "version": record.version,
+        "origin": json.dumps(record.origin.to_json()) if record.origin else None,
+        "stable_hash": record.stable_hash,
+        "upgrade": json.dumps(record.upgrade.to_json()) if record.upgrade else None,
     }
 
 
@@ -76,6 +80,9 @@ def record_from(row: Row) -> StreamRecord:
         conditions=tuple(json.loads(row["conditions"])),
         drain=Drain.from_json(json.loads(row["drain"])) if row["drain"] else None,
         version=row["version"],
+        origin=Origin.from_json(json.loads(row["origin"])) if row["origin"] else None,
+        stable_hash=row["stable_hash"],
+        upgrade=Upgrade.from_json(json.loads(row["upgrade"])) if row["upgrade"] else None,
     )
 
 

@@ -25,6 +25,7 @@ from headgate.streams.journal import Journal
 from headgate.streams.launch import Command, Launcher, driver_command
 from headgate.streams.lease import SupervisorLease, holder_name
 from headgate.streams.policy import Policy
+from headgate.streams.schedule import SnapshotSchedule
 from headgate.streams.service import StreamService
 from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
@@ -53,6 +54,7 @@ def serve(
     supervisor = Supervisor(
         settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
     )
+    SnapshotSchedule(settings, store, lambda: supervisor.lease_epoch is not None, journal).start()
     service = StreamService(
         store,
         supervisor,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.checkpoints.origin import Origin
 from headgate.errors import NotFoundError, UnavailableError, UsageError
 from headgate.streams import orders
 from headgate.streams.drain import EndsOf
@@ -93,7 +94,15 @@ class StreamService:
         return self._order(stream, Order("ensure", change, key, owner))
 
     def restart(
-        self, stream: str, *, actor: str, reason: str, owner: Owner, contract_hash: str | None, key: str
+        self,
+        stream: str,
+        *,
+        actor: str,
+        reason: str,
+        owner: Owner,
+        contract_hash: str | None,
+        key: str,
+        origin: Origin | None = None,
     ) -> StreamStatus:
         _check_actor(actor)
 
@@ -107,6 +116,7 @@ class StreamService:
                 contract_hash=contract_hash,
                 now=self._wall(),
                 applied=record is not None and record.pipeline in self._applied(),
+                origin=origin,
             )
 
         return self._order(stream, Order("restart", change, key))

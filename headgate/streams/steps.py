@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from headgate.streams import upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.model import Desired, Event, FailureClass, Phase
 from headgate.streams.policy import Policy, judge
@@ -82,6 +83,7 @@ class Seen:
     diagnosis: Diagnosis | None = None
     up: bool = False
     progressed: bool = False  # a batch was committed by this incarnation
+    batches: int = 0  # that the best of its queries has committed
     healthy: bool = False  # a commit or an idle report since it came up
     pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
@@ -195,6 +197,7 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
     newest = case.seen.claimed_epoch <= record.epoch
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
+    record, verdict = upgrade.judged(record, death, verdict, given_up=cause is Cause.UNHEALTHY)
     retry = verdict.delay is not None
     moved, told = move(
         record,

@@ -22,6 +22,7 @@ __all__ = [
     "lease",
     "metadata",
     "migrate",
+    "operations",
     "orders",
     "schema_version",
     "streams",
@@ -58,6 +59,9 @@ streams = sa.Table(
     sa.Column("conditions", sa.Text, nullable=False),
     sa.Column("drain", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("origin", sa.Text),
+    sa.Column("upgrade", sa.Text),
+    sa.Column("stable_hash", sa.String(64), nullable=False, server_default=""),
 )
 
 incarnations = sa.Table(
@@ -137,6 +141,19 @@ topics = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
 )
 
+operations = sa.Table(
+    "operations",
+    metadata,
+    sa.Column("stream", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("requested_at", sa.Double, nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
 lease = sa.Table(
     "supervisor_lease",
     metadata,
@@ -158,9 +175,16 @@ def _add_drain(connection: sa.Connection) -> None:
     connection.execute(sa.text("ALTER TABLE streams ADD COLUMN drain TEXT"))
 
 
+def _add_lineages(connection: sa.Connection) -> None:
+    """Where an order begins, what an upgrade goes back to, and operations."""
+    for column in ("origin TEXT", "upgrade TEXT", "stable_hash VARCHAR(64) DEFAULT '' NOT NULL"):
+        connection.execute(sa.text(f"ALTER TABLE streams ADD COLUMN {column}"))
+    operations.create(connection)
+
+
 # Version 1 is the first; the step that leads to version n is MIGRATIONS[n].
-MIGRATIONS: Mapping[int, Migration] = {2: _add_host, 3: _add_drain}
-SCHEMA_VERSION = 3
+MIGRATIONS: Mapping[int, Migration] = {2: _add_host, 3: _add_drain, 4: _add_lineages}
+SCHEMA_VERSION = 4
 
 
 def migrate(

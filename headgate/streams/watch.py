@@ -110,6 +110,8 @@ def conditions(
         )
     if record.draining and record.drain is not None:
         found["draining"] = f"ordered by {record.drain.by}: it stops when what the topics held is committed"
+    if record.upgrade is not None and record.upgrade.undone:
+        found["rolled_back"] = record.upgrade.text
     if record.phase is Phase.RUNNING:
         found.update(_of_the_driver(record, report, now))
         settled = stable(record, report, policy=policy, now=now) if stalled is None else None

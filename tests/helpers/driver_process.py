@@ -21,6 +21,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from headgate.checkpoints.books import Page, last_page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout, quarantine_table, table_path
 from headgate.checkpoints.logs import committed_offsets, newest
+from headgate.checkpoints.origin import Origin, write_origin
 from headgate.contract.frozen import FrozenContract
 from headgate.settings import Settings, load_settings
 from headgate.topics.kafka import client_options
@@ -112,7 +113,13 @@ class Stream:
     def query(self, name: str) -> Path:
         return self.layout.query(self.lineage, name)
 
-    def start(self, epoch: int | None = None, contract_hash: str | None = None) -> Driver:
+    def start(
+        self,
+        epoch: int | None = None,
+        contract_hash: str | None = None,
+        generation: int = 1,
+        origin: Origin | None = None,
+    ) -> Driver:
         assert not any(driver.running for driver in self.drivers), "one driver at a time"
         if epoch is None:
             self.epoch += 1
@@ -122,9 +129,13 @@ class Stream:
         order = {
             "--pipeline": self.pipeline,
             "--contract": contract_hash or self.frozen.hash,
-            "--generation": "1",
+            "--generation": str(generation),
             "--epoch": str(number),
         }
+        if origin is not None:
+            note = log.with_suffix(".origin.json")
+            write_origin(note, origin)
+            order["--origin"] = str(note)
         command = [sys.executable, "-m", "spark", *(word for pair in order.items() for word in pair)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
         self.started_at = time.time()

@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--contract", required=True)
     parser.add_argument("--generation", required=True, type=int)
     parser.add_argument("--epoch", required=True, type=int)
+    parser.add_argument("--origin")
     order = parser.parse_args()
     folder = load_settings()[0].state / "streams" / order.pipeline
     asked: list[int] = []

@@ -27,6 +27,7 @@ def main() -> int:
         parser.add_argument(name, required=True)
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--generation", type=int, required=True)
+    parser.add_argument("--origin")
     options = parser.parse_args()
     return Driver(options).run()
 

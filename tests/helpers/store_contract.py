@@ -198,7 +198,9 @@ class StoreContract:
         with engine.begin() as connection:
             tables.metadata.create_all(connection)
             connection.execute(sa.text("ALTER TABLE incarnations DROP COLUMN host"))
-            connection.execute(sa.text("ALTER TABLE streams DROP COLUMN drain"))
+            for column in ("drain", "origin", "upgrade", "stable_hash"):
+                connection.execute(sa.text(f"ALTER TABLE streams DROP COLUMN {column}"))
+            tables.operations.drop(connection)
             connection.execute(tables.schema_version.insert().values(version=1))
             connection.execute(
                 sa.text(
@@ -211,8 +213,9 @@ class StoreContract:
         old = store.incarnation("s", 1)
         assert old is not None
         assert old.host == ""
-        for table in (tables.incarnations, tables.streams):
-            columns = {column["name"] for column in sa.inspect(store.engine).get_columns(table.name)}
+        inspector = sa.inspect(store.engine)
+        for table in tables.metadata.sorted_tables:
+            columns = {column["name"] for column in inspector.get_columns(table.name)}
             assert columns == set(table.c.keys())
         store.close()
 

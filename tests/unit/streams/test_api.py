@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from stream_world import AIRFLOW, ALICE, HASH
 
+from headgate.checkpoints.origin import Origin
 from headgate.errors import (
     KafkaUnavailable,
     NotFoundError,
@@ -183,6 +184,24 @@ def test_a_restart_keeps_the_owner_that_waits(site: Site) -> None:
         )
     )
     assert (status.owner, status.generation, status.contract_hash) == (AIRFLOW, 2, "d" * 64)
+
+
+def test_a_restart_carries_where_it_begins_and_nothing_that_is_the_supervisors_own(site: Site) -> None:
+    site.call(start)
+    origin = Origin("offsets", offsets={"t": {0: 4, 11: 5}}, note="why")
+    site.call(lambda client: client.restart("s", actor="cli:bob", idempotency_key="r", origin=origin))
+    record = site.store.stream("s")
+    assert record is not None
+    assert record.origin == origin
+    body = {"actor": "cli:bob", "idempotency_key": "r2"}
+    for wrong in (
+        {"kind": "nowhere"},
+        {"kind": "offsets", "offsets": {"t": {"0": -1}}},
+        {"kind": "snapshot", "snapshot": "../../etc"},
+        {"kind": "checkpoint", "keep": "mine"},
+    ):
+        answer = site.post("/v1/streams/s/restart", json={**body, "origin": wrong}, headers=bearer())
+        assert answer.status_code == 400
 
 
 def test_a_restart_of_a_stopped_stream_is_the_restarters_own(site: Site) -> None:

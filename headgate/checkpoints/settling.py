@@ -1,0 +1,99 @@
+"""What a driver does about its checkpoint once it holds the claim, before anything of Spark runs."""
+
+from __future__ import annotations
+
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.lineage import Lineage, open_lineage
+from headgate.checkpoints.origin import Origin, settle
+from headgate.checkpoints.restore import Restore, finish_swap
+from headgate.checkpoints.sinks import sinks_of
+from headgate.checkpoints.snapshots import read_snapshot, take_snapshot
+from headgate.contract.frozen import ContractStore, FrozenContract
+from headgate.errors import NotFoundError
+from headgate.settings import Settings
+from headgate.topics.kafka import admin_client
+from headgate.topics.live import topic_partitions
+
+__all__ = ["settle_generation"]
+
+
+def settle_generation(
+    settings: Settings,
+    frozen: FrozenContract,
+    origin: Origin | None,
+    *,
+    generation: int,
+    spark_version: str,
+    at: float,
+) -> Lineage:
+    """The lineage that this generation runs on. Done again, by a later epoch of it, it changes nothing.
+
+    Raises RefusedError, and KafkaUnavailable where an upgrade needs a snapshot.
+    """
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    finish_swap(layout)
+    if origin is not None and origin.keep:
+        _keep(settings, layout, origin, at)
+    if origin is not None and origin.kind == "snapshot":
+        restored = _restored(settings, layout, origin, generation, at)
+        if restored is not None:
+            return restored
+        origin = None
+    tables = [sink.path(settings.tables, frozen.pipeline) for sink in sinks_of(frozen)]
+    if origin is None:
+        return open_lineage(
+            layout, contract_hash=frozen.hash, spark_version=spark_version, at=at, tables=tables
+        )
+    return settle(
+        layout,
+        origin,
+        generation=generation,
+        queries=(RECORDS, *frozen.stateful_outputs),
+        contract_hash=frozen.hash,
+        spark_version=spark_version,
+        at=at,
+        tables=tables,
+    )
+
+
+def _keep(settings: Settings, layout: CheckpointLayout, origin: Origin, at: float) -> None:
+    """The snapshot before an upgrade: nothing of the new contract has run, nothing else runs."""
+    if layout.current_lineage() is None:
+        return
+    before = ContractStore(settings.state).get(origin.contract)
+    with admin_client(settings) as admin:
+        topics = {name: id for name, (id, _) in topic_partitions(admin, before.topics.values()).items()}
+    take_snapshot(
+        settings.snapshots_root,
+        layout,
+        before,
+        settings.tables,
+        id=origin.keep,
+        topics=topics,
+        reason="upgrade",
+        at=at,
+    )
+
+
+def _restored(
+    settings: Settings, layout: CheckpointLayout, origin: Origin, generation: int, at: float
+) -> Lineage | None:
+    """None for a way back whose snapshot was never taken: then nothing has run since either."""
+    try:
+        snapshot = read_snapshot(settings.snapshots_root, layout.pipeline, origin.snapshot)
+    except NotFoundError:
+        if origin.way == "":
+            return None
+        raise
+    sinks = sinks_of(ContractStore(settings.state).get(snapshot.contract_hash))
+    restore = Restore(
+        layout,
+        snapshot,
+        settings.snapshots_root,
+        settings.tables,
+        sinks,
+        generation,
+        origin.to_json(),
+        at,
+    )
+    return restore.run(origin.way)

@@ -1,0 +1,206 @@
+"""A changed contract on trial: what begins one, what ends it well, and what takes it back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stream_world import ALICE, POLICY
+
+from headgate.checkpoints.origin import Origin
+from headgate.streams import orders, upgrade
+from headgate.streams.failures import Diagnosis
+from headgate.streams.machine import decide
+from headgate.streams.model import FailureClass, Phase
+from headgate.streams.record import StreamRecord
+from headgate.streams.steps import Life, Seen, Step
+
+OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
+NOTHING = Seen(Life.NONE)
+
+
+def ordered(before: StreamRecord | None, contract: str, now: float = 0.0) -> StreamRecord:
+    record, _ = orders.ensure(before, stream="s", pipeline="s", contract_hash=contract, owner=ALICE, now=now)
+    return record
+
+
+def step(record: StreamRecord, seen: Seen, now: float = 100.0) -> Step:
+    found = decide(record, seen, now=now, policy=POLICY, jitter=0.5)
+    assert found is not None
+    return found
+
+
+def died(failure: FailureClass, *, progressed: bool = False) -> Seen:
+    return Seen(
+        Life.DEAD, returncode=10, diagnosis=Diagnosis(failure, "told", "evidence"), progressed=progressed
+    )
+
+
+def running(record: StreamRecord, now: float = 100.0) -> StreamRecord:
+    started = step(record, NOTHING, now).record
+    return step(started, Seen(Life.ALIVE, up=True), now).record
+
+
+STABLE = replace(ordered(None, OLD), stable_hash=OLD)
+TRIAL = replace(running(ordered(STABLE, NEW)), phase_since=100.0)
+
+
+def test_the_first_contract_is_no_upgrade_and_becomes_the_stable_one():
+    record = running(ordered(None, OLD))
+    assert record.upgrade is None
+    proven = step(record, Seen(Life.ALIVE, up=True, batches=POLICY.stable_batches))
+    assert proven.record.stable_hash == OLD
+    assert proven.event is not None
+    assert proven.event.kind == "stable"
+
+
+def test_another_contract_than_the_stable_one_keeps_a_snapshot_before_it_runs():
+    record = ordered(STABLE, NEW)
+    assert record.upgrade is not None
+    assert (record.upgrade.stable_hash, record.upgrade.undone) == (OLD, False)
+    assert record.origin == Origin("checkpoint", keep=record.upgrade.snapshot, contract=OLD)
+
+
+def test_a_restart_in_the_middle_of_the_trial_keeps_the_first_snapshot():
+    again = ordered(TRIAL, NEW, now=200.0)
+    assert again.generation == TRIAL.generation + 1
+    assert again.upgrade == replace(TRIAL.upgrade, begun_at=200.0)
+    third = ordered(TRIAL, OTHER)
+    assert third.upgrade is not None
+    assert (third.upgrade.snapshot, third.upgrade.stable_hash) == (TRIAL.upgrade.snapshot, OLD)
+
+
+def test_an_order_for_the_stable_contract_is_no_upgrade():
+    back = ordered(TRIAL, OLD)
+    assert (back.upgrade, back.origin) == (None, None)
+
+
+def test_an_origin_goes_with_its_own_generation_only():
+    record, _ = orders.restart(
+        STABLE,
+        stream="s",
+        actor="cli:bob",
+        reason="",
+        owner=ALICE,
+        contract_hash=NEW,
+        now=0.0,
+        origin=Origin("earliest", offsets={"t": {0: 0}}),
+    )
+    assert record.origin is not None
+    assert (record.origin.kind, record.origin.contract) == ("earliest", OLD)
+    assert ordered(replace(record, stable_hash=NEW), NEW).origin is None
+
+
+def test_batches_or_a_quiet_readiness_time_make_it_stable():
+    few = Seen(Life.ALIVE, up=True, healthy=True, batches=POLICY.stable_batches - 1)
+    assert decide(TRIAL, few, now=101.0, policy=POLICY, jitter=0.5) is None
+    enough = step(TRIAL, replace(few, batches=POLICY.stable_batches), 101.0).record
+    quiet = step(TRIAL, replace(few, batches=0), 100.0 + POLICY.ready_seconds).record
+    for proven in (enough, quiet):
+        assert (proven.stable_hash, proven.upgrade, proven.origin) == (NEW, None, None)
+
+
+def test_a_driver_that_is_up_and_shows_nothing_is_given_up_and_taken_back():
+    late = 100.0 + POLICY.trial_seconds
+    given_up = step(TRIAL, Seen(Life.ALIVE, up=True), late).record
+    assert given_up.phase is Phase.STOPPING
+    back = step(given_up, Seen(Life.DEAD, signal=9), late + 1).record
+    assert (back.phase, back.contract_hash) == (Phase.BACKOFF, OLD)
+
+
+@pytest.mark.parametrize("failure", [FailureClass.DETERMINISTIC, FailureClass.CHECKPOINT])
+def test_a_contract_that_cannot_start_is_taken_back_at_once_and_only_once(failure):
+    back = step(TRIAL, died(failure))
+    record = back.record
+    assert (record.phase, record.contract_hash, record.generation) == (
+        Phase.BACKOFF,
+        OLD,
+        TRIAL.generation + 1,
+    )
+    assert record.origin == Origin("snapshot", snapshot=TRIAL.upgrade.snapshot)
+    assert record.owner == TRIAL.owner
+    assert back.event is not None
+    assert "rolled back" in back.event.detail
+    restarted = step(record, NOTHING, 100.0).record
+    assert (restarted.phase, restarted.attempted) == (Phase.STARTING, record.generation)
+    seen, parked = restarted, Phase.STARTING
+    for _ in range(4):
+        after = step(seen, died(failure)).record
+        assert after.contract_hash == OLD
+        parked = after.phase
+        if parked is Phase.PARKED:
+            break
+        seen = step(after, NOTHING, 10_000.0).record
+    assert parked is Phase.PARKED
+
+
+def test_one_crash_of_a_kind_that_passes_is_retried_and_the_second_takes_it_back():
+    first = step(TRIAL, died(FailureClass.TRANSIENT)).record
+    assert (first.phase, first.contract_hash) == (Phase.BACKOFF, NEW)
+    again = step(first, NOTHING, 10_000.0).record
+    assert step(again, died(FailureClass.TRANSIENT)).record.contract_hash == OLD
+
+
+@pytest.mark.parametrize("failure", [FailureClass.DEPENDENCY, FailureClass.DATA_LOSS, FailureClass.FENCED])
+def test_what_no_contract_brings_about_takes_nothing_back(failure):
+    assert step(TRIAL, died(failure)).record.contract_hash == NEW
+
+
+def test_a_crash_after_progress_takes_nothing_back():
+    assert step(TRIAL, died(FailureClass.DETERMINISTIC, progressed=True)).record.contract_hash == NEW
+
+
+def test_the_upgrade_is_told_as_an_operation():
+    asked = ordered(STABLE, NEW)
+    started = step(asked, NOTHING).record
+    assert upgrade.told(asked, started)[1] == "running"  # type: ignore[index]
+    taken_back = step(TRIAL, died(FailureClass.DETERMINISTIC)).record
+    assert upgrade.told(TRIAL, taken_back)[1] == "failed"  # type: ignore[index]
+    proven = upgrade.stable(TRIAL)
+    assert upgrade.told(TRIAL, proven)[1] == "done"  # type: ignore[index]
+    assert upgrade.told(STABLE, STABLE) is None
+
+
+_DEATHS = st.sampled_from([*FailureClass])
+_MOVES = st.one_of(
+    st.tuples(st.just("order"), st.sampled_from([OLD, NEW, OTHER])),
+    st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans())),
+    st.tuples(st.just("live"), st.tuples(st.integers(0, 4), st.booleans())),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_MOVES, max_size=40), st.integers(0, 99))
+def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per_order(script, seed):
+    chance, now = random.Random(seed), 1000.0
+    record, ever_stable, backs = ordered(None, OLD), {""}, 0
+    for what, how in script:
+        now += chance.uniform(1, 400)
+        before = record
+        if what == "order":
+            record, backs = ordered(record, how, now), 0
+        else:
+            seen = NOTHING
+            if record.phase in (Phase.STARTING, Phase.RUNNING):
+                seen = (
+                    died(how[0], progressed=how[1])
+                    if what == "die"
+                    else Seen(Life.ALIVE, up=True, batches=how[0], healthy=how[1])
+                )
+            elif record.phase is Phase.STOPPING:
+                seen = Seen(Life.DEAD, returncode=0)
+            found = decide(record, seen, now=now, policy=POLICY, jitter=0.5)
+            record = found.record if found is not None else record
+        if record.stable_hash != before.stable_hash:
+            assert record.stable_hash == record.contract_hash
+            ever_stable.add(record.stable_hash)
+        if what != "order" and record.contract_hash != before.contract_hash:
+            backs += 1
+            assert record.contract_hash in ever_stable
+            assert record.contract_hash == before.stable_hash
+            assert record.generation == before.generation + 1
+        assert backs <= 1
+        assert record.upgrade is None or record.upgrade.stable_hash in ever_stable
