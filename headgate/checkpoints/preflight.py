@@ -156,8 +156,9 @@ def _query(
                 "checkpoint_unreadable",
                 f"the checkpoint of query {query} cannot be read: {told}",
                 f"restore {folder} from a backup",
-                "if only the newest file in offsets/ is damaged, and commits/ has none of its name: "
-                "remove it, and the batch runs again",
+                "if only the newest file in offsets/ is damaged, commits/ has none of its name, and no table "
+                "holds its batch: remove it, and the batch is planned anew (where a table holds it, its records "
+                "would be other ones, and lost)",
             )
         ]
     if committed is None:

@@ -28,6 +28,7 @@ COMMAND_MODULES = (
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter
+    "headgate.cli.torture",  # torture
 )
 USAGE = 64
 # Typer brings its own copy of Click and exports only the leaves of its error tree.

@@ -112,8 +112,11 @@ class Stream:
     def query(self, name: str) -> Path:
         return self.layout.query(self.lineage, name)
 
-    def start(self, epoch: int | None = None, contract_hash: str | None = None) -> Driver:
-        assert not any(driver.running for driver in self.drivers), "one driver at a time"
+    def start(
+        self, epoch: int | None = None, contract_hash: str | None = None, *, beside: bool = False
+    ) -> Driver:
+        """`beside` an older one that runs or is frozen: what a supervisor never does."""
+        assert beside or not any(driver.running for driver in self.drivers), "one driver at a time"
         if epoch is None:
             self.epoch += 1
         number = self.epoch if epoch is None else epoch
