@@ -157,8 +157,8 @@ def _query(
                 f"the checkpoint of query {query} cannot be read: {told}",
                 f"restore {folder} from a backup",
                 "if only the newest file in offsets/ is damaged, commits/ has none of its name, and no table "
-                "holds its batch: remove it, and the batch is planned anew (where a table holds it, its records "
-                "would be other ones, and lost)",
+                "holds its batch: remove it, and the batch is planned anew (a table that holds it would skip "
+                "the other records that it then stands for)",
             )
         ]
     if committed is None:
