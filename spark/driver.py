@@ -226,6 +226,8 @@ class _Driver:
             self._check_claim()
         except FencedError as error:
             return failure_of(error)
+        except OSError:
+            _log.exception("the claims cannot be looked at")
         return None
 
     def _check_claim(self) -> None:
