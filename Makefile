@@ -2,9 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
+PIPELINE := realtime-data
+SEEDS := 50
 SOURCES := headgate spark producers serving monitoring dags bench tools tests
 
-.PHONY: help setup up down check lint format types unit e2e test bench lock schema docs jars clean
+.PHONY: help setup up down check lint format types unit e2e test torture bench lock schema docs jars clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +43,9 @@ test: ## set up, then all checks and all tests
 	@tools/setup.sh --tests
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory e2e
+
+torture: setup ## kill a private copy of PIPELINE (realtime-data) by SEEDS (50) seeds, five faults each
+	@for seed in $$(seq 1 $(SEEDS)); do $(BIN)/headgate torture $(PIPELINE) --seed $$seed --kills 5 || exit 1; done
 
 bench: setup ## the benchmark against the embedded broker; results in bench/RESULTS.md
 	@$(BIN)/python -m bench

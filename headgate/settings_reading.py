@@ -21,6 +21,8 @@ FILE_NAME = "headgate.toml"
 # Variables that choose a place rather than set a value of a section; a driver and its children carry the
 # nonce by which the supervisor knows them.
 _SPECIAL = {"HEADGATE_HOME", "HEADGATE_ENV", "HEADGATE_PIPELINES", "HEADGATE_DEBUG", "HEADGATE_NONCE"}
+# Environments that need no table of their own: one machine, and the private copy of `headgate torture`.
+BUILT_IN = frozenset(("local", "torture"))
 # Keys of the whole that only the place of the file and the choice of an environment decide.
 _CHOSEN = {
     "home": "the folder of this file is the home; HEADGATE_HOME chooses another",
@@ -125,7 +127,7 @@ class _Layers:
         if environ.get("HEADGATE_ENV"):
             name, place = environ["HEADGATE_ENV"], "HEADGATE_ENV"
         self.found.places["env"] = place
-        if environments and name not in environments and name != "local":
+        if environments and name not in environments and name not in BUILT_IN:
             known = ", ".join(sorted({"local", *environments}))
             self.found.wrong("env", place, f"there is no environment {name!r} in {self.file}: {known}")
         return name

@@ -14,7 +14,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate import __version__
+from headgate import __version__, failpoints
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import note_contract
@@ -91,7 +91,7 @@ def run_driver(settings: Settings, order: Order) -> int:
         return _end(status, driver, EXIT_REFUSED, failure_of(error))
     except Exception as error:  # noqa: BLE001 - the one place that catches: every way out is classified
         _log.exception("the driver failed")
-        return _end(status, driver, EXIT_FAILED, driver.first_failure or failure_of(error))
+        return _end(status, driver, EXIT_FAILED, driver.fenced() or driver.first_failure or failure_of(error))
     return _end(status, driver, 0, None)
 
 
@@ -122,16 +122,19 @@ class _Driver:
         self._queries: dict[str, StreamingQuery] = {}
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
+        self._claim: OwnerClaim | None = None
         self.first_failure: Failure | None = None
 
     def start(self) -> None:
         import pyspark
 
         order, settings = self._order, self._settings
+        failpoints.arm(settings, order.epoch)
         self._status.change()
         frozen = ContractStore(settings.state).get(order.contract_hash)
         layout = CheckpointLayout(settings.checkpoints, order.pipeline)
         claim = OwnerClaim(layout.owners, order.epoch)
+        self._claim = claim
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
         self._status.take_over()
         lineage = settle_generation(
@@ -238,13 +241,31 @@ class _Driver:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
         assert self._tasks is not None, "the queries have been started"
         while not self._gate.wait(0.5):
+            failpoints.hit(failpoints.WATCH)
             self._raise_if_ended()
+            self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
         self._status.change(phase="stopping")
         self._drain()
+
+    def fenced(self) -> Failure | None:
+        """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
+        Delta above all, follows from that, and must not be read as a failure of the stream."""
+        try:
+            self._check_claim()
+        except FencedError as error:
+            return failure_of(error)
+        except OSError:
+            _log.exception("the claims cannot be looked at")
+        return None
+
+    def _check_claim(self) -> None:
+        """Also between batches: a driver without input would never learn that it was replaced."""
+        if self._claim is not None:
+            self._claim.check()
 
     def _raise_if_ended(self) -> None:
         for name, query in self._queries.items():

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from headgate.errors import HeadgateError
+from headgate.failpoints import hit
 from spark.context import DriverContext
+from spark.delta import DeltaSink
 from spark.screen import Screened
 
 if TYPE_CHECKING:
@@ -68,25 +70,34 @@ class Quarantine:
         sink = self._context.quarantine_sink(source)
         if sink.has(batch_id):
             return
+        self._append(sink, one, source, counts, batch_id)
+        hit("records.after_quarantine")
+        self._context.before_write()
+        sink.upkeep(batch_id)
+
+    def _append(self, sink: DeltaSink, one: Screened, source: str, counts: Counted, batch_id: int) -> None:
         number = counts.numbers[BAD]
         if len(counts.carried) == number:
             rows = self._rows(one, source, counts.carried, batch_id)
-            self._context.before_write()
+            self._before_write()
             sink.append_rows(rows, batch_id)
-            sink.upkeep(batch_id)
             return
         frame = one.frame.where(one.bad).select(*self._columns(one, source, batch_id))
-        self._context.before_write()
         if number <= COLLECT_ROWS and counts.numbers[BAD_BYTES] <= COLLECT_BYTES:
             rows = frame.toArrow()
             if rows.num_rows != number:
                 raise HeadgateError(
                     f"batch {batch_id}: {number} bad records counted, {rows.num_rows} read back"
                 )
+            self._before_write()
             sink.append_rows(rows, batch_id)
         else:
+            self._before_write()
             sink.append_frame(frame, batch_id)
-        sink.upkeep(batch_id)
+
+    def _before_write(self) -> None:
+        self._context.before_write()
+        hit("records.before_quarantine")
 
     def _columns(self, one: Screened, source: str, batch_id: int) -> list[Column]:
         reasons = one.reasons()

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from headgate.checkpoints.books import Page, Totals, write_page
 from headgate.errors import HeadgateError
+from headgate.failpoints import hit
 from spark.context import DriverContext
 from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried
 from spark.rows import result_rows
@@ -54,6 +55,7 @@ class RecordQuery:
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         self._context.before_batch()
+        hit("records.gate")
         frozen = self._context.frozen
         sources = {name: self._of_source(batch, name) for name in frozen.contract.sources}
         screened = {name: screen(frame, frozen.contract, name) for name, frame in sources.items()}
@@ -64,8 +66,12 @@ class RecordQuery:
             if one.numbers[BAD]:
                 self._quarantine.write(screened[name], name, one, batch_id)
             total = total.plus(_totals(screened[name], one.numbers))
+        self._context.before_write()
+        hit("records.before_books")
         page = write_page(self._context.books, batch_id, total)
+        hit("records.after_books")
         self._counted(page)
+        hit("records.before_commit")
 
     def _of_source(self, batch: DataFrame, name: str) -> DataFrame:
         if len(self._context.frozen.contract.sources) == 1:
@@ -121,13 +127,19 @@ class RecordQuery:
         self._context.before_write()
         if sink is not None and not sink.has(batch_id):
             partitions = next((t.partition_by for t in spec.to if t.delta), ())
+            hit("records.before_delta")
             sink.append_frame(frame, batch_id, partitions)
+            hit("records.after_delta")
+            self._context.before_write()
             sink.upkeep(batch_id)
         if any(target.redis for target in spec.to):
             event_time = self._context.frozen.outputs[output].event_time
             newest = frame.orderBy(F.col(event_time).desc()) if event_time else frame
             rows: pa.Table = newest.limit(REDIS_ROWS).toArrow()
-            self._context.publish(output, result_rows(rows, spec.key, event_time), batch_id, None)
+            found = result_rows(rows, spec.key, event_time)
+            hit("records.before_redis")
+            self._context.publish(output, found, batch_id, None)
+            hit("records.after_redis")
 
     def _refuse(self, counts: Mapping[str, Counted]) -> None:
         for name, source in self._context.frozen.contract.sources.items():

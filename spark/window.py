@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headgate.errors import HeadgateError
+from headgate.failpoints import hit
 from spark.context import DriverContext
 from spark.rows import result_rows
 from spark.screen import screen
@@ -59,20 +60,27 @@ class StatefulQuery:
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         self._context.before_batch()
+        hit("stateful.gate")
         rows: pa.Table = batch.toArrow()
         sink = self._sink
         # Without rows there is nothing to note: run again, the batch is as empty.
         if sink is not None and rows.num_rows and not sink.has(batch_id):
-            self._context.before_write()
             self._check_key(rows)
+            self._context.before_write()
+            hit("stateful.before_delta")
             if self._spec.mode == "update":
                 sink.merge_rows(rows, self._spec.key, batch_id, self._resolved.event_time)
             else:
                 sink.append_rows(rows, batch_id)
+            hit("stateful.after_delta")
+            self._context.before_write()
             sink.upkeep(batch_id)
-        self._context.before_write()
         found = result_rows(rows, self._spec.key, self._resolved.event_time)
+        self._context.before_write()
+        hit("stateful.before_redis")
         self._context.publish(self._output, found, batch_id, self._watermark(batch_id))
+        hit("stateful.after_redis")
+        hit("stateful.before_commit")
 
     def _check_key(self, rows: pa.Table) -> None:
         """An upsert needs one row per key; two would leave it to chance which one stays."""

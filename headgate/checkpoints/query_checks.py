@@ -69,8 +69,9 @@ def _unreadable(ground: Ground, query: str, folder: Path, error: Exception) -> F
         "checkpoint_unreadable",
         f"the checkpoint of query {query} cannot be read: {told}",
         f"restore {folder} from a backup",
-        "if only the newest file in offsets/ is damaged, and commits/ has none of its name: "
-        "remove it, and the batch runs again",
+        "if only the newest file in offsets/ is damaged, commits/ has none of its name, and no table "
+        "holds its batch: remove it, and the batch is planned anew (a table that holds it would skip "
+        "the other records that it then stands for)",
         *lineage_choices(ground.frozen.pipeline),
     )
 

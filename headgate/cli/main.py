@@ -35,6 +35,7 @@ COMMAND_MODULES = (
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit
     "headgate.cli.monitoring",  # exporter
+    "headgate.cli.torture",  # torture
 )
 # What runs for days: `headgate up` starts them, with a log as their stderr.
 SERVICES = frozenset({"supervisor", "exporter", "serve", "produce"})

@@ -9,22 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from headgate.local import health
 from headgate.local.jars import jar_sets, missing
-from headgate.local.kafka import Broker, broker_of, format_storage
-from headgate.local.ports import accepts, free_port
-from headgate.local.redis import RedisServer, prepare, redis_of
 from headgate.settings import Settings, load_settings
+from headgate.torture import services
+from headgate.torture.services import BrokerService, RedisService
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
 UP_SECONDS = 1500.0
 
 T = TypeVar("T")
@@ -73,119 +69,13 @@ def poll_until() -> Callable[[Callable[[], T], float, str], T]:
     return _poll_until
 
 
-@dataclass
-class Service:
-    """One process under test; `kill` and `start` let a test take it away and bring it back."""
-
-    name: str
-    command: list[str]
-    host: str
-    port: int
-    log: Path
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None, f"{self.name} does not run"
-        return self.process.pid
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-        _poll_until(self._ready, START_SECONDS, f"{self.name} takes connections on {self.address}")
-
-    def _ready(self) -> bool:
-        code = self.process.poll() if self.process else None
-        assert code is None, f"{self.name} ended with {code}:\n{self.tail()}"
-        return accepts(self.host, self.port)
-
-    def stop(self) -> None:
-        """Ask it to end, and make it end; nothing to do when it has."""
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
-        self.process = None
-
-    def kill(self) -> None:
-        """kill -9, as a machine that runs out of memory would."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-        self.process = None
-
-    def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
-@dataclass
-class BrokerService(Service):
-    """A real Kafka broker; `bootstrap` is what clients connect to."""
-
-    @property
-    def bootstrap(self) -> str:
-        return self.address
-
-
-@dataclass
-class RedisService(Service):
-    @property
-    def url(self) -> str:
-        return f"redis://{self.address}/0"
-
-    def _ready(self) -> bool:
-        # It takes connections before it has loaded its file.
-        return super()._ready() and health.Redis(self.host, self.port)().ok
-
-
-def _private_environ(name: str) -> dict[str, str]:
-    """HEADGATE_* variables of an installation of its own: state below var/, every port free."""
-    ports = {
-        "KAFKA_BROKERS": None,
-        "LOCAL_KAFKA_CONTROLLER_PORT": None,
-        "LOCAL_REDIS_PORT": None,
-        "LOCAL_PROMETHEUS_PORT": None,
-        "LOCAL_ALERTMANAGER_PORT": None,
-        "LOCAL_AIRFLOW_LOG_PORT": None,
-        "LOCAL_AIRFLOW_TRIGGER_LOG_PORT": None,
-        "SUPERVISOR_PORT": None,
-        "SERVING_PORT": None,
-        "EXPORTER_PORT": None,
-        "AIRFLOW_PORT": None,
-    }
-    taken: set[int] = set()
-    values = {}
-    for key in ports:
-        port = free_port()
-        while port in taken:
-            port = free_port()
-        taken.add(port)
-        values[f"HEADGATE_{key}"] = str(port)
-    values["HEADGATE_KAFKA_BROKERS"] = f"127.0.0.1:{values['HEADGATE_KAFKA_BROKERS']}"
-    values["HEADGATE_REDIS_URL"] = f"redis://127.0.0.1:{values['HEADGATE_LOCAL_REDIS_PORT']}/0"
-    values["HEADGATE_HOME"] = str(CHECKOUT)
-    values["HEADGATE_ROOTS_STATE"] = f"var/test-{name}"
-    return values
-
-
 @pytest.fixture(scope="session")
 def private_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, str]]]:
     """`private_environ(name)`: HEADGATE_* of an installation of its own; its state is removed at the end."""
     made: list[Path] = []
 
     def make(name: str) -> dict[str, str]:
-        environ = _private_environ(f"{name}-{os.getpid()}")
+        environ = services.private_environ(CHECKOUT, f"var/test-{name}-{os.getpid()}")
         made.append(CHECKOUT / environ["HEADGATE_ROOTS_STATE"])
         made[-1].mkdir(parents=True)
         return environ
@@ -216,10 +106,7 @@ def broker(service_settings: Settings) -> Iterator[BrokerService]:
     """A real Kafka broker, shared by the session: give topics names of your own."""
     lacking = [jar.coordinates for jar_set in jar_sets(service_settings) for jar in missing(jar_set)]
     assert not lacking, f"jars are missing, run `make jars`: {lacking[:3]}"
-    local: Broker = broker_of(service_settings)
-    format_storage(local)
-    log = service_settings.state / "kafka.log"
-    service = BrokerService("kafka", local.command(), local.host, local.port, log)
+    service = BrokerService.of(service_settings)
     try:
         service.start()
         yield service
@@ -230,10 +117,7 @@ def broker(service_settings: Settings) -> Iterator[BrokerService]:
 @pytest.fixture(scope="session")
 def redis_server(service_settings: Settings) -> Iterator[RedisService]:
     """A real Redis server, shared by the session: use an environment or pipeline name of your own."""
-    local: RedisServer = redis_of(service_settings)
-    prepare(local)
-    log = service_settings.state / "redis.log"
-    service = RedisService("redis", local.command(), local.host, local.port, log)
+    service = RedisService.of(service_settings)
     try:
         service.start()
         yield service

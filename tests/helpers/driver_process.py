@@ -119,8 +119,11 @@ class Stream:
         contract_hash: str | None = None,
         generation: int = 1,
         origin: Origin | None = None,
+        *,
+        beside: bool = False,
     ) -> Driver:
-        assert not any(driver.running for driver in self.drivers), "one driver at a time"
+        """`beside` an older one that runs or is frozen: what a supervisor never does."""
+        assert beside or not any(driver.running for driver in self.drivers), "one driver at a time"
         if epoch is None:
             self.epoch += 1
         number = self.epoch if epoch is None else epoch
