@@ -228,6 +228,7 @@ def test_a_rule_that_is_not_one_boolean_over_the_record_is_refused(sql, says, tm
     "sql",
     [
         "SELECT * FROM orders WHERE shop = 'today'",
+        "SELECT * FROM orders WHERE shop LIKE 'today%' OR startswith(shop, 'now')",
         "SELECT * FROM orders WHERE shop IN ('now', 'later')",
         "SELECT CASE WHEN amount > 1 THEN 'tomorrow' ELSE shop END AS s FROM orders",
         "WITH big AS (SELECT * FROM orders WHERE amount > 9) SELECT at, shop FROM big",
