@@ -45,7 +45,7 @@ def source_problems(spark: SparkSession, contract: Contract, name: str) -> list[
         place = (*at, "rules", i, "expect")
         checked = list(_tried([(place, lambda rule=rule: _check_rule(spark, frames[0], source, rule))]))  # type: ignore[misc]
         found.extend(checked)
-    found.extend(_condition_problems(frames[0], contract, name))
+    found = found or list(_condition_problems(frames[0], contract, name))
     if not found:
         found.extend(_tried([((*at, "event_time"), lambda: good_records(spark, contract, name))]))
     return found

@@ -68,7 +68,7 @@ def _problem(cast: Any) -> Iterator[str]:
 
 def _from_text(cast: Any) -> bool:
     before, after = cast.child().dataType().simpleString(), cast.dataType().simpleString()
-    return before.count("string") > after.count("string")
+    return bool(before.count("string") > after.count("string"))
 
 
 def _all(sequence: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from headgate.contract.safe import TRY
 
 __all__ = ["constant_parts"]
 
-_CAN_FAIL = (
+_CAN_FAIL: tuple[type[exp.Expr], ...] = (
     exp.Cast,
     *TRY,
     exp.IntDiv,

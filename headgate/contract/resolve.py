@@ -59,8 +59,7 @@ def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[Frozen
             _cache_file(item.contract, settings).read_text(encoding="utf-8")
         )
         for problem in result["problems"]:
-            more = {key: problem.get(key) for key in ("expected", "help")}
-            problems.append(item.document.problem(tuple(problem["at"]), problem["message"], **more))
+            problems.append(item.document.problem(tuple(problem["at"]), problem["message"]))
         if not result["problems"]:
             outputs, more = _outputs(item.contract, item.document, result["outputs"])
             problems.extend(more)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
 
 from headgate.contract.kinds import is_aggregate
 

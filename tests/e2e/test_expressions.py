@@ -236,6 +236,10 @@ def check(oracle: Oracle, texts: Sequence[str]) -> None:
         "CAST(s AS INT) <=> CAST(t AS INT)",
         "IF(b, CAST(s AS INT), i + 1)",
         "NOT (CAST(s AS INT) IS NULL)",
+        "CAST(l AS STRING) = s",
+        "transform(array(s, t), x -> CAST(x AS INT)) IS NULL",
+        "transform(array(i, CAST(s AS INT)), x -> x + j) IS NULL",
+        "b AND size(filter(array(i, j), x -> x * 2 > 1)) > 0",
     ],
 )
 def test_chosen_expressions_fail_where_spark_raises(oracle, text):
