@@ -128,10 +128,11 @@ def _output(text: str, sources: Sequence[str]) -> exp.Select:
 
 
 def _uncovered(node: exp.Expr) -> SqlProblem:
-    wish = to_sql(safe(node)).lower() if len(list(node.walk())) < 20 else "try_cast, try_divide, …"
+    plain, wish = to_sql(node), to_sql(safe(node)).lower()
+    if wish == plain.lower() or len(wish) > 100:
+        wish = "its try_ form (try_cast, try_divide, try_to_timestamp, …)"
     return SqlProblem(
-        f"`{to_sql(node)[:200]}` can fail here without a record of one source to blame: it would be NULL in "
-        "silence",
+        f"`{plain[:200]}` can fail here without a record of one source to blame: it would be NULL in silence",
         "an operation over the columns of one source, in a SELECT that reads that source alone",
         f"write {wish} where NULL is what you want, or compute it in a subquery over its source",
     )
