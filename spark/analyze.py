@@ -1,7 +1,8 @@
 """Asks Spark itself what contracts mean: `python -m spark.analyze < contracts.json > results.json`.
 
 In:  {"contracts": [contract, …]}. Out: {"results": [{"outputs": {name: {…}}, "problems": [{"at": […],
-"message": …}]}, …]}. Nothing is read and nothing runs: only analysis, and the check of what a stream can do.
+"message": …}]}, …]}. No record is read and no query runs: it is analysis, the check of what a stream can do,
+and the constants of the contract (literals, patterns, formats), which Spark computes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.contract.model import Contract, Job
 from headgate.settings import load_settings
+from spark.analyze_source import (
+    Problem,
+    failing_constants,
+    first_line,
+    good_records,
+    problem,
+    source_problems,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["analyze", "main"]
+__all__ = ["analyze", "analyzed", "main"]
 
 _STATEFUL_NODES = {
     "Aggregate",
@@ -40,20 +49,29 @@ def main() -> None:
         update={"spark": settings.spark.model_copy(update={"ui": False, "master": "local"})}
     )
     spark = build_session(quiet, Job(cores=1), "headgate analysis")
-    results = [analyze(spark, Contract.model_validate(item)) for item in request["contracts"]]
+    results = [analyzed(spark, item) for item in request["contracts"]]
     json.dump({"results": results}, sys.stdout)
     sys.stdout.flush()
     spark.stop()
 
 
+def analyzed(spark: SparkSession, item: dict[str, Any]) -> dict[str, Any]:
+    """One contract that Spark or the analysis itself trips over must not take the others with it."""
+    try:
+        return analyze(spark, Contract.model_validate(item))
+    except Exception as error:  # noqa: BLE001 - reported as the contract's problem
+        return {"outputs": {}, "problems": [problem((), error)]}
+
+
 def analyze(spark: SparkSession, contract: Contract) -> dict[str, Any]:
     """Schemas of the outputs and what is wrong with rules and SQL."""
-    problems: list[dict[str, Any]] = []
+    problems: list[Problem] = []
     frames: dict[str, DataFrame] = {}
     for name in contract.sources:
-        frame = _source_frame(spark, contract, name, problems)
-        if frame is not None:
-            frames[name] = frame
+        found = source_problems(spark, contract, name)
+        problems.extend(found)
+        if not found:
+            frames[name] = good_records(spark, contract, name)
     outputs: dict[str, Any] = {}
     if not problems:
         for name in contract.outputs:
@@ -65,74 +83,11 @@ def analyze(spark: SparkSession, contract: Contract) -> dict[str, Any]:
     return {"outputs": outputs, "problems": problems}
 
 
-def _source_frame(
-    spark: SparkSession, contract: Contract, name: str, problems: list[dict[str, Any]]
-) -> DataFrame | None:
-    from pyspark.errors import PySparkException
-    from pyspark.sql import functions as F
-
-    from headgate.contract.compile import failure_conditions, source_columns
-    from headgate.contract.sql import parse_rule
-    from spark.screen import screen
-    from spark.stateful import with_watermark
-
-    source = contract.sources[name]
-    raw = _empty_stream(spark, name)
-    base = contract.model_copy(
-        update={"outputs": {}, "sources": {**contract.sources, name: source.model_copy(update={"rules": ()})}}
-    )
-    try:
-        screened = screen(raw, base, name)
-    except PySparkException as error:
-        problems.append({"at": ["sources", name, "columns"], "message": _first_line(error)})
-        return None
-    for i, each in enumerate(source.rules):
-        for message in _failing_constants(spark, parse_rule(each.expect, source_columns(source))):
-            problems.append({"at": ["sources", name, "rules", i, "expect"], "message": message})
-    with_rules = contract.model_copy(update={"outputs": {}})
-    numbers = {rule.name: i for i, rule in enumerate(source.rules)}
-    for broken, sql in failure_conditions(with_rules, name):
-        try:
-            screened.frame.select(F.expr(sql))
-            _must_be_boolean(screened.frame, source.rules[numbers[broken]].expect)
-        except (PySparkException, TypeError) as error:
-            at = ["sources", name, "rules", numbers[broken], "expect"]
-            problems.append({"at": at, "message": _first_line(error)})
-    return with_watermark(screened.good(), source)
-
-
-def _must_be_boolean(frame: DataFrame, text: str) -> None:
-    from pyspark.sql import functions as F
-
-    kind = frame.select(F.expr(text)).schema.fields[0].dataType.simpleString()
-    if kind != "boolean":
-        raise TypeError(f"the rule is of type {kind}, not a boolean")
-
-
-def _empty_stream(spark: SparkSession, name: str) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    from spark.decode import raw_columns
-
-    rate = spark.readStream.format("rate").name(name).load()
-    return raw_columns(
-        rate.select(
-            F.lit(None).cast("binary").alias("key"),
-            F.lit(None).cast("binary").alias("value"),
-            F.lit("").alias("topic"),
-            F.lit(0).alias("partition"),
-            F.col("value").alias("offset"),
-            F.col("timestamp"),
-        )
-    )
-
-
 def _output(
     spark: SparkSession, contract: Contract, name: str, frames: dict[str, DataFrame]
 ) -> dict[str, Any]:
-    from pyspark.errors import PySparkException
-
     from headgate.contract.sql import parse_output
+    from spark.implicit import casts_of_query
     from spark.stateful import output_frame
 
     spec = contract.outputs[name]
@@ -141,40 +96,17 @@ def _output(
         frame = output_frame(spark, contract, name, frames)
         if spec.sql is not None:
             spark.sql(spec.sql)  # as it is written, too: what runs was read by another parser in between
-            for message in _failing_constants(spark, parse_output(spec.sql, contract.sources)):
+            constants = failing_constants(spark, parse_output(spec.sql, contract.sources))
+            for message in [*constants, *casts_of_query(frame)]:
                 return {"key": key, "message": message}
         stateful = _is_stateful(frame)
         _check_streaming(spark, frame, spec.mode if stateful else "append")
         schema = _plain_schema(json.loads(frame.schema.json()))
-    except PySparkException as error:
-        return {"key": key, "message": _first_line(error)}
     except (ImportError, AttributeError) as error:
         return {"key": key, "message": f"the function cannot be loaded: {error}"}
     except Exception as error:  # noqa: BLE001 - py4j and the user's own function raise anything
-        return {"key": key, "message": _first_line(error)}
+        return {"key": key, "message": first_line(error)}
     return {"stateful": stateful, "schema": schema}
-
-
-def _failing_constants(spark: SparkSession, parsed: Any) -> list[str]:
-    """What Spark says of constants that it cannot compute. `parsed` is sqlglot's tree; one that was refused
-    when the contract was read does not come here."""
-    from pyspark.errors import PySparkException
-
-    from headgate.contract.constant import constant_parts
-    from headgate.contract.sql import to_sql
-
-    messages = []
-    spark.conf.set("spark.sql.ansi.enabled", "true")
-    try:
-        for part in constant_parts(parsed):
-            text = to_sql(part)
-            try:
-                spark.sql(f"SELECT {text}").collect()
-            except PySparkException as error:
-                messages.append(f"`{text}` is the same for every record and fails: {_first_line(error)}")
-    finally:
-        spark.conf.set("spark.sql.ansi.enabled", "false")
-    return messages
 
 
 def _plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -202,13 +134,6 @@ def _check_streaming(spark: SparkSession, frame: DataFrame, mode: str) -> None:
     modes = jvm.org.apache.spark.sql.streaming.OutputMode
     chosen = modes.Update() if mode == "update" else modes.Append()
     checker.checkForStreaming(frame._jdf.queryExecution().analyzed(), chosen)
-
-
-def _first_line(error: BaseException) -> str:
-    """Spark's own words without its plan dump and stack."""
-    text = str(getattr(error, "desc", None) or error).strip()
-    text = text.split("\n\tat ")[0].split(";\n")[0].splitlines()[0] if text else type(error).__name__
-    return text.removesuffix(";")[:600]
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from headgate.contract.facts import event_time_name
 from headgate.contract.model import Column as ContractColumn
 from headgate.contract.model import Source, seconds
-from headgate.contract.text import group_numbers
+from headgate.contract.text import group_numbers, java_pattern
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ARRIVAL", "Decoded", "decode", "event_time_column", "raw_columns"]
+__all__ = ["ARRIVAL", "Decoded", "decode", "raw_columns", "time_format"]
 
 ARRIVAL = "_arrival"
 NOW = "_now"
@@ -64,12 +65,6 @@ def raw_columns(frame: DataFrame) -> DataFrame:
         F.col("timestamp").alias(ARRIVAL),
         F.current_timestamp().alias(NOW),
     )
-
-
-def event_time_column(source: Source) -> str | None:
-    if source.event_time is None:
-        return None
-    return ARRIVAL if source.event_time.arrival else source.event_time.column
 
 
 def decode(raw: DataFrame, source: Source) -> Decoded:
@@ -130,10 +125,11 @@ def _text_fields(
 ) -> tuple[DataFrame, dict[str, Column], list[tuple[str, Column]]]:
     frame = raw.withColumn("_line", F.make_valid_utf8(F.col("_value").cast("string")))
     numbers = group_numbers(source.pattern) if source.pattern else {}
+    pattern = java_pattern(source.pattern or "")
     texts: dict[str, Column] = {}
     for column in source.columns:
         if column.name in numbers:
-            found = F.regexp_extract(F.col("_line"), str(source.pattern), numbers[column.name])
+            found = F.regexp_extract(F.col("_line"), pattern, numbers[column.name])
             texts[column.name] = F.nullif(found, F.lit(""))
         else:
             texts[column.name] = F.col("_line")
@@ -176,8 +172,18 @@ def _convert(text: Column, column: ContractColumn, *, parsed: bool) -> Column:
 
 def _date(text: Column, column: ContractColumn) -> Column:
     if column.format:
-        return F.try_to_timestamp(text, F.lit(column.format)).cast("date")
+        return F.try_to_timestamp(text, F.lit(time_format(column))).cast("date")
     return F.when(text.rlike(_DATED), text.try_cast("date"))
+
+
+def time_format(column: ContractColumn) -> str:
+    """The pattern that Spark gets for a column's `format`."""
+    pattern = str(column.format)
+    if column.type == "date":
+        return pattern
+    if column.default_year is not None:
+        pattern = f"yyyy {pattern}"
+    return " ".join(pattern.split())
 
 
 def _timestamp(text: Column, column: ContractColumn) -> Column:
@@ -187,12 +193,10 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
         number = text.try_cast("decimal(20,6)")
         return F.timestamp_micros((number * F.lit(scale)).try_cast("bigint"))
     if column.format:
-        pattern = column.format
         value = F.regexp_replace(F.trim(text), r"\s+", " ")
         if column.default_year is not None:
-            pattern = f"yyyy {pattern}"
             value = F.concat(F.lit(f"{column.default_year} "), value)
-        moment = F.try_to_timestamp(value, F.lit(" ".join(pattern.split())))
+        moment = F.try_to_timestamp(value, F.lit(time_format(column)))
         zoned = any(letter in _without_quotes(column.format) for letter in "XxZzVO")
         return moment if zoned or zone == "UTC" else F.to_utc_timestamp(moment, zone)
     # Without a date at the front, a cast would take today's.
@@ -209,7 +213,7 @@ def _without_quotes(pattern: str) -> str:
 def _reasons(source: Source, decoding: list[str]) -> list[tuple[str, Column]]:
     reasons = [(name, F.col(name)) for name in decoding]
     whole = ~F.col("_parse")
-    event_time = event_time_column(source)
+    event_time = event_time_name(source)
     for column in source.columns:
         absent = F.col(column.name).isNull()
         if column.name == event_time:

@@ -149,8 +149,8 @@ class RecordQuery:
                     raise RuleFailedError(
                         f"{broken} records of source {name} broke the rule {rule.name}: {rule.expect}",
                         expected="no such record: the rule says `otherwise: fail`",
-                        help=f"fix the producer, or say `otherwise: quarantine`; then `headgate restart "
-                        f"{self._context.frozen.pipeline}`",
+                        help="fix the producer, or say `otherwise: quarantine` and `headgate plan` and "
+                        f"`headgate apply`; then `headgate restart {self._context.frozen.pipeline}`",
                     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from headgate.contract.compile import safe_output
-from spark.decode import event_time_column
+from headgate.contract.facts import event_time_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +19,7 @@ __all__ = ["output_frame", "with_watermark"]
 
 def with_watermark(frame: DataFrame, source: Source) -> DataFrame:
     """The source's watermark on its event time; a source without event time has none."""
-    column = event_time_column(source)
+    column = event_time_name(source)
     if column is None or source.event_time is None:
         return frame
     return frame.withWatermark(column, source.event_time.watermark)

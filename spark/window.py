@@ -92,5 +92,6 @@ class StatefulQuery:
             raise KeyNotUniqueError(
                 f"output {self._output}: {rows.num_rows} rows and {distinct} different ({', '.join(key)})",
                 expected="a key that tells all rows of the output apart, such as all of its GROUP BY columns",
-                help="correct `key`, raise `version`, then `headgate plan` and `headgate apply`",
+                help="correct `key`, give the output another name and table, then `headgate plan` and "
+                "`headgate apply`",
             )

@@ -72,7 +72,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "config": "topic configs that headgate keeps as written",
         "start": "where a *new* checkpoint begins; an existing one goes on from its offsets",
         "format": "how a record's bytes are read",
-        "pattern": "for text: a Java regular expression with named groups, one for each column",
+        "pattern": "for text: a regular expression (Java's and Python's) with a named group for each column",
         "columns": "what a record is decoded into",
         "event_time": "when a record happened; needed for windows and for `_future`",
         "rules": "what each record must satisfy",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from headgate.contract.compile import source_columns
+from headgate.contract.compile import output_problems, rule_problems, source_columns
 from headgate.contract.document import Document, Key
 from headgate.contract.model import (
     SOURCE_OPTIONS,
@@ -24,6 +24,7 @@ from headgate.errors import Problem
 
 __all__ = ["check_contract"]
 
+OWN_KEYS = "headgate:"  # what serving keeps in Redis starts with it
 RESERVED_OUTPUTS = {"records", "quarantine", "history"}  # the record query's name, and words of the API
 
 
@@ -77,8 +78,8 @@ class _Check:
                 )
             seen.add(rule.name)
             parsed = parse_rule(rule.expect, columns)
-            if isinstance(parsed, list):
-                self.add_sql((*at, "rules", i, "expect"), parsed)
+            problems = parsed if isinstance(parsed, list) else rule_problems(rule.expect, source)
+            self.add_sql((*at, "rules", i, "expect"), problems)
 
     def _columns(self, at: Key, source: Source) -> None:
         seen: set[str] = set()
@@ -146,8 +147,8 @@ class _Check:
             self.add(at, f"an output cannot be named `{name}`", expected="another name", on_key=True)
         if output.sql is not None:
             parsed = parse_output(output.sql, self.contract.sources)
-            if isinstance(parsed, list):
-                self.add_sql((*at, "sql"), parsed)
+            problems = parsed if isinstance(parsed, list) else output_problems(output.sql, self.contract)
+            self.add_sql((*at, "sql"), problems)
         if output.mode == "update" and not output.key:
             self.add(at, "`mode: update` upserts, and on what is not said", expected="`key: [column, …]`")
         if len(set(output.key)) != len(output.key):
@@ -159,6 +160,8 @@ class _Check:
         at: Key = ("outputs", name, "to")
         for kind in ("delta", "redis"):
             mine = [getattr(target, kind) for target in output.to if getattr(target, kind)]
+            if kind == "redis" and mine and mine[0].startswith(OWN_KEYS):
+                self.add(at, f"the Redis keys `{OWN_KEYS}…` are headgate's own", expected="another name")
             if len(mine) > 1:
                 self.add(at, f"an output goes to one `{kind}` at most", expected="an output for each")
             for other, spec in self.contract.outputs.items():

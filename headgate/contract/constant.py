@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from headgate.contract.kinds import is_aggregate
 from headgate.contract.safe import TRY
 
 __all__ = ["constant_parts"]
@@ -26,14 +27,25 @@ _CAN_FAIL: tuple[type[exp.Expr], ...] = (
     exp.StrToUnix,
     exp.ToNumber,
 )
+# A bare identifier is the parameter of a lambda. What makes much of little, such as `repeat('x', 999999999)`,
+# is not computed for the sake of a check.
 _NOT_CONSTANT: tuple[type[exp.Expr], ...] = (
     exp.Column,
+    exp.Identifier,
     exp.Star,
-    exp.AggFunc,
     exp.Window,
     exp.Query,
     exp.Lambda,
+    exp.UDTF,
+    exp.Explode,
+    exp.Inline,
+    exp.Stack,
+    exp.GenerateSeries,
+    exp.Repeat,
+    exp.Space,
+    exp.Pad,
 )
+_GROWS = frozenset({"sequence", "array_repeat", "stack", "inline", "format_string", "printf", "reduce"})
 
 
 def constant_parts(node: exp.Expr) -> list[exp.Expr]:
@@ -42,13 +54,18 @@ def constant_parts(node: exp.Expr) -> list[exp.Expr]:
 
 
 def _parts(node: exp.Expr) -> Iterator[exp.Expr]:
-    if _is_value(node) and node.find(*_NOT_CONSTANT) is None:
+    if _is_value(node) and all(_is_constant(part) for part in node.walk()):
         if node.find(*_CAN_FAIL) is not None:
             yield node
         return
     for child in node.iter_expressions():
         if not isinstance(child, exp.DataType):
             yield from _parts(child)
+
+
+def _is_constant(node: exp.Expr) -> bool:
+    grows = isinstance(node, exp.Anonymous) and node.name.lower() in _GROWS
+    return not (grows or isinstance(node, _NOT_CONSTANT) or is_aggregate(node))
 
 
 def _is_value(node: exp.Expr) -> bool:

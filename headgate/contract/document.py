@@ -102,13 +102,6 @@ def _parse(text: str, name: str) -> Document | Problem:
     return Document(name, data, builder.places, builder.key_places, lines)
 
 
-def _first_alias(text: str) -> Place | None:
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
-            return (event.start_mark.line + 1, event.start_mark.column + 1)
-    return None
-
-
 class _Refused(Exception):
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -125,13 +118,20 @@ class _Builder:
         self._constructor = YAML(typ="safe", pure=True).constructor
 
     def read(self, text: str) -> Any:
-        alias = _first_alias(text)
-        if alias is not None:
-            self._refuse(alias, "YAML anchors and aliases are not accepted", "the value written out")
+        self._only_plain(text)
         node = YAML(typ="safe", pure=True).compose(text)
         if node is None:
             self._refuse((1, 1), "the file is empty", "a contract, which starts with `headgate: 1`")
         return self.build(node, (), 0)
+
+    def _only_plain(self, text: str) -> None:
+        """Refuse anchors, aliases and tags: `!!bool maybe` is read by nobody."""
+        for event in YAML(typ="safe", pure=True).parse(text):
+            place = (event.start_mark.line + 1, event.start_mark.column + 1)
+            if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+                self._refuse(place, "YAML anchors and aliases are not accepted", "the value written out")
+            if getattr(event, "tag", None) is not None:
+                self._refuse(place, f"YAML tag `{event.tag}` is not accepted", "a plain value")
 
     def problem(self, place: Place, message: str, expected: str | None = None) -> Problem:
         line = self.lines[place[0] - 1] if place[0] <= len(self.lines) else None
@@ -177,7 +177,7 @@ class _Builder:
             self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
         try:
             return self._constructor.construct_object(node)
-        except ValueError:
+        except (ValueError, LookupError, OverflowError):
             self._refuse(place, f"not a number that can be read ({len(node.value)} characters)")
 
     def _plain_tag(self, node: Node, tag: str, place: Place) -> None:

@@ -28,8 +28,8 @@ class ResolvedOutput:
     """What analysis found out about an output.
 
     `schema` is Spark's JSON form of a StructType. `window_seconds` is how long one event time stays
-    open (0 when the event time is a point), None when the output has no event time. `count_column`
-    holds a count(*) of the records behind a row, for `audit`.
+    open (0 when the event time is a point), None when the output has no event time or its SQL does not
+    tell. `count_column` holds a count(*) of the records behind a row, for `audit`.
     """
 
     stateful: bool

@@ -97,10 +97,13 @@ _NESTED = re.compile(r"^(array|map|struct)<[A-Za-z0-9_:,<>() ]{1,2000}>$")
 
 
 def seconds(duration: str) -> float:
-    """`10 minutes` as seconds. Raises ValueError for anything that is not a number and a unit."""
+    """`10 minutes` as seconds. Raises ValueError for anything that is not a number and a unit; of seconds
+    alone there are fractions, for Spark knows no others."""
     match = _DURATION.match(duration.strip())
     if match is None:
         raise ValueError("expected a number and a unit, such as `10 minutes` or `500 milliseconds`")
+    if "." in match[1] and match[2] != "second":
+        raise ValueError(f"expected a whole number of {match[2]}s: only seconds have fractions")
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -264,10 +267,13 @@ class Slo(_Model):
 
 
 class Job(_Model):
-    """How the Spark job runs. A stream that has been stalled for `stall_restart` is restarted."""
+    """How the Spark job runs: its rhythm, its size, and tuning. Where it runs is the environment's.
+
+    A stream that has been stalled for `stall_restart` is restarted.
+    """
 
     trigger: PositiveDuration = "2 seconds"
-    max_records_per_batch: int = Field(default=500_000, strict=True, ge=1)
+    max_records_per_batch: int = Field(default=500_000, strict=True, ge=1, le=1_000_000_000)
     cores: int = Field(default=2, strict=True, ge=1, le=256)
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
@@ -280,7 +286,7 @@ class Contract(_Model):
 
     headgate: Literal[1]
     pipeline: str = Field(pattern=PIPELINE)
-    version: int = Field(strict=True, ge=1)
+    version: int = Field(strict=True, ge=1, le=2_147_483_647)
     description: str = ""
     owner: str = Field(min_length=1)
     sources: dict[Name, Source] = Field(min_length=1)

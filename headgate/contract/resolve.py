@@ -18,14 +18,19 @@ from typing import Any
 
 from headgate import __version__
 from headgate.contract.document import Document
+from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.loader import LoadedContract
 from headgate.contract.model import COLUMN, Contract, Output
-from headgate.contract.sql import output_facts, parse_output
+from headgate.contract.sql import parse_output
 from headgate.errors import ContractError, Problem, ServiceError
 from headgate.settings import Settings
+from headgate.topics.schemas import unportable_types
 
 __all__ = ["needs_analysis", "resolve"]
+
+ANALYSIS = 2  # raised when the analysis learns to see more: what an older one let pass is asked again
+ANALYSIS_SECONDS = 600  # it takes some ten seconds; a machine that has to swap takes long, none takes this
 
 
 def needs_analysis(loaded: Sequence[LoadedContract], settings: Settings) -> bool:
@@ -92,12 +97,13 @@ def _outputs(
             query = parse_output(spec.sql, contract.sources)
             if not isinstance(query, list):
                 facts = output_facts(query, contract.sources)
-                window, count = facts.window_seconds, facts.count_column
+                count = facts.count_column
+                window = open_seconds(query, event_time, contract.sources) if event_time else None
         outputs[name] = ResolvedOutput(
             stateful=result["stateful"],
             schema=result["schema"],
             event_time=event_time,
-            window_seconds=window if event_time else None,
+            window_seconds=window,
             count_column=count if result["stateful"] else None,
         )
     return outputs, problems
@@ -130,6 +136,16 @@ def _output_problems(name: str, spec: Output, result: dict[str, Any], document: 
             problems.append(
                 document.problem(at, f"the output has no column `{column}`", expected=f"one of {known}")
             )
+        elif not isinstance(types[column], str):
+            at = ("outputs", name, "key", i)
+            problems.append(
+                document.problem(
+                    at,
+                    f"`{column}` is a {types[column].get('type', 'nested value')} and cannot be a key",
+                    expected="a column with a single value",
+                    help="write `window.start AS …` in the SQL, or one field of the struct",
+                )
+            )
     if spec.event_time is not None and types.get(spec.event_time) != "timestamp":
         problems.append(
             document.problem(
@@ -146,6 +162,7 @@ def _output_problems(name: str, spec: Output, result: dict[str, Any], document: 
                 expected="`mode: append`",
             )
         )
+    problems.extend(_json_problems(name, spec, types, document))
     for i, target in enumerate(spec.to):
         for column in target.partition_by:
             if column not in types:
@@ -156,8 +173,24 @@ def _output_problems(name: str, spec: Output, result: dict[str, Any], document: 
     return problems
 
 
+def _json_problems(name: str, spec: Output, types: dict[str, Any], document: Document) -> list[Problem]:
+    """Redis keeps JSON. What also goes to a table is held to the table's types when the plan is made."""
+    if any(target.delta for target in spec.to):
+        return []
+    at = ("outputs", name, "sql" if spec.sql is not None else "python")
+    return [
+        document.problem(
+            at, f"the column `{column}` is of type {kind}, which JSON does not have", help="CAST(… AS STRING)"
+        )
+        for column, type_ in types.items()
+        for kind in unportable_types(type_)
+        if kind not in {"timestamp_ntz", "void"}
+    ]
+
+
 def _cache_file(contract: Contract, settings: Settings) -> Path:
     seed = {
+        "rules": ANALYSIS,
         "contract": contract.model_dump(mode="json", exclude_defaults=True),
         "versions": [__version__, version("pyspark"), version("sqlglot")],
     }
@@ -172,14 +205,23 @@ def _ask_spark(contracts: Sequence[Contract], settings: Settings) -> list[dict[s
     log = settings.state / "log" / "analysis.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stderr:
-        done = subprocess.run(
-            [sys.executable, "-m", "spark.analyze"],
-            input=json.dumps(request),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "spark.analyze"],
+                input=json.dumps(request),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                check=False,
+                timeout=ANALYSIS_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            names = ", ".join(contract.pipeline for contract in contracts)
+            raise ServiceError(
+                f"Spark did not finish the analysis of {names} within {ANALYSIS_SECONDS} s and was stopped",
+                expected="an analysis of some seconds",
+                help=f"read {log}; `headgate plan PIPELINE` for each tells which contract it is",
+            ) from error
     try:
         results: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])["results"]
     except (ValueError, IndexError, KeyError) as error:

@@ -19,9 +19,8 @@ def safe(node: exp.Expr) -> exp.Expr:
     """The same expression with every operation that can fail in its `try_` form."""
     copy = node.copy()
     root = exp.paren(copy, copy=False)
-    for part in reversed(
-        list(copy.walk(bfs=False))
-    ):  # leaves first: a replaced node takes its children along
+    # Leaves first: a replaced node takes its children along.
+    for part in reversed(list(copy.walk(bfs=False))):
         replacement = _safe_part(part)
         if replacement is not None:
             part.replace(replacement)
@@ -46,4 +45,6 @@ def plain_cast(node: exp.Expr) -> bool:
 
 
 def literal_only(node: exp.Expr) -> bool:
-    return node.find(exp.Column) is None
+    """Whether no record takes part in it: it has no column, and no parameter of a lambda, which is a bare
+    identifier."""
+    return node.find(exp.Column, exp.Identifier) is None

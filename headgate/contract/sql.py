@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 
-__all__ = ["SPARK", "OutputFacts", "SqlProblem", "output_facts", "parse_output", "parse_rule", "to_sql"]
+from headgate.contract.kinds import is_aggregate
+
+__all__ = ["MAX_DEPTH", "SPARK", "SqlProblem", "parse_output", "parse_rule", "to_sql"]
+
+# Every step over an expression goes down by calls, in Python as in Spark. A chain `a + b + c` is as deep as
+# it has terms.
+MAX_DEPTH = 60
+MAX_NESTING = 25  # of parentheses and CASE, for each of which the parser itself goes down by twenty calls
 
 
 class _Spark(Spark):
@@ -71,7 +78,17 @@ _NOT_DETERMINISTIC: tuple[type[exp.Expr], ...] = (
 )
 # Spark reads these words as times where it turns text into one: `CAST('now' AS TIMESTAMP)`.
 _MOVING_TIME = re.compile(r"^\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
-_KEEPS_TEXT: tuple[type[exp.Expr], ...] = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.In, exp.Case, exp.If)
+# Where that happens by the text alone. Where a column's type decides, Spark's analysis refuses such a word.
+_READS_TIMES: tuple[type[exp.Expr], ...] = (
+    exp.Cast,
+    exp.GT,
+    exp.GTE,
+    exp.LT,
+    exp.LTE,
+    exp.Between,
+    *(kind for kind in exp.ALL_FUNCTIONS if re.search("Date|Time|Unix|Trunc|TsOrDs", kind.__name__)),
+)
+_TIME_WORDS = re.compile("date|time|unix|timestamp")
 _DETERMINISM_HELP = (
     "use a column, such as the event time or `_arrival`; a repeated batch must give the same rows"
 )
@@ -97,15 +114,6 @@ class SqlProblem:
     help: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFacts:
-    """What the text of a query tells: its sources, and its window and record count where it has them."""
-
-    sources: tuple[str, ...]
-    window_seconds: float | None
-    count_column: str | None
-
-
 def to_sql(node: exp.Expr) -> str:
     return node.sql(dialect=SPARK)
 
@@ -118,7 +126,7 @@ def parse_rule(text: str, columns: Iterable[str]) -> exp.Expr | list[SqlProblem]
     if isinstance(node, exp.Query | exp.Alias) or not isinstance(node, exp.Condition):
         return [SqlProblem("this is not a condition", "a Spark SQL boolean, such as `value > 0`")]
     problems = list(_forbidden(node))
-    if node.find(exp.AggFunc):
+    if any(is_aggregate(part) for part in node.walk()):
         problems.append(SqlProblem("a rule looks at one record: aggregates are not possible", "a boolean"))
     if node.find(exp.Query):
         problems.append(SqlProblem("a rule cannot hold a subquery", "a boolean over the record's columns"))
@@ -149,17 +157,15 @@ def parse_output(text: str, sources: Iterable[str]) -> exp.Select | list[SqlProb
     return problems or node
 
 
-def output_facts(query: exp.Select, sources: Iterable[str]) -> OutputFacts:
-    used = {table.name for table in query.find_all(exp.Table)}
-    return OutputFacts(
-        sources=tuple(name for name in sources if name in used),
-        window_seconds=_window_seconds(query),
-        count_column=_count_column(query),
-    )
-
-
 def _parse_one(text: str) -> exp.Expr | list[SqlProblem]:
     try:
+        if _nesting(text) > MAX_NESTING:
+            return [
+                SqlProblem(
+                    "not readable as Spark SQL: nested too deeply",
+                    f"at most {MAX_NESTING} levels of parentheses and CASE",
+                )
+            ]
         statements = [node for node in sqlglot.parse(text, read=SPARK) if node is not None]
     except SqlglotError as error:
         details = getattr(error, "errors", None) or [{}]
@@ -171,7 +177,34 @@ def _parse_one(text: str) -> exp.Expr | list[SqlProblem]:
         return [SqlProblem("not readable as Spark SQL: nested too deeply")]
     if len(statements) != 1:
         return [SqlProblem(f"found {len(statements)} statements", "exactly one")]
+    if (depth := _depth(statements[0])) > MAX_DEPTH:
+        return [
+            SqlProblem(
+                f"the expression is nested {depth} levels deep; a chain such as `a + b + c` has one per term",
+                f"at most {MAX_DEPTH}",
+                "`IN (…)` for a chain of OR, concat_ws for a chain of ||",
+            )
+        ]
     return statements[0]
+
+
+def _nesting(text: str) -> int:
+    deepest = level = 0
+    for token in sqlglot.tokenize(text, read=SPARK):
+        if token.token_type in {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}:
+            level += 1
+        elif token.token_type in {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}:
+            level = max(level - 1, 0)  # `window.end` closes nothing
+        deepest = max(deepest, level)
+    return deepest
+
+
+def _depth(root: exp.Expr) -> int:
+    deepest, level = 0, [root]
+    while level:
+        deepest += 1
+        level = [child for node in level for child in node.iter_expressions()]
+    return deepest
 
 
 def _forbidden(node: exp.Expr) -> Iterator[SqlProblem]:
@@ -204,8 +237,11 @@ def _moving(part: exp.Expr) -> str | None:
     """What a part that depends on the moment, the session or chance is called."""
     if isinstance(part, _NOT_DETERMINISTIC):
         return to_sql(part).lower()
-    text = isinstance(part, exp.Literal) and part.is_string and _MOVING_TIME.match(part.name)
-    return f"'{part.name}'" if text and not isinstance(part.parent, _KEEPS_TEXT) else None
+    if not isinstance(part, exp.Literal) or not part.is_string or not _MOVING_TIME.match(part.name):
+        return None
+    reader = part.parent
+    by_name = isinstance(reader, exp.Anonymous) and _TIME_WORDS.search(reader.name.lower())
+    return f"'{part.name}'" if by_name or isinstance(reader, _READS_TIMES) else None
 
 
 def _unknown_columns(node: exp.Expr, columns: Sequence[str]) -> Iterator[SqlProblem]:
@@ -227,38 +263,3 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> SqlProblem:
 
 def _a_kind(node: exp.Expr) -> str:
     return "a set operation" if isinstance(node, exp.SetOperation) else f"`{node.key.upper()}`"
-
-
-def _window_seconds(query: exp.Select) -> float | None:
-    """The length of the one fixed window a query groups by, 0 for none, None when it cannot be told."""
-    from headgate.contract.model import seconds
-
-    windows = [f for f in query.find_all(exp.Anonymous) if f.name.lower() in {"window", "session_window"}]
-    texts = {to_sql(f): f for f in windows}
-    if not texts:
-        return 0.0
-    if len(texts) > 1 or next(iter(texts.values())).name.lower() == "session_window":
-        return None
-    arguments = next(iter(texts.values())).expressions
-    if len(arguments) < 2 or not isinstance(arguments[1], exp.Literal):
-        return None
-    try:
-        return seconds(arguments[1].name)
-    except ValueError:
-        return None
-
-
-def _count_column(query: exp.Select) -> str | None:
-    """The column that counts every record of the only source exactly once, where there is one."""
-    if query.args.get("where") or query.args.get("having") or query.args.get("joins"):
-        return None
-    if query.args.get("distinct") or query.args.get("with_") or query.find(exp.Subquery, exp.Lateral):
-        return None
-    arguments = [f.expressions for f in query.find_all(exp.Anonymous) if f.name.lower() == "window"]
-    if any(len(found) != 2 for found in arguments):
-        return None  # sliding windows count a record more than once
-    for column in query.expressions:
-        inner = column.this if isinstance(column, exp.Alias) else column
-        if isinstance(inner, exp.Count) and isinstance(inner.this, exp.Star):
-            return str(column.alias_or_name)
-    return None

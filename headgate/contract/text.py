@@ -1,12 +1,15 @@
-"""Patterns of text sources: Java regular expressions with named groups, as the driver runs them."""
+"""Patterns of text sources: regular expressions with named groups that Python and Java both read."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["PatternProblem", "group_numbers", "python_pattern"]
+__all__ = ["PatternProblem", "group_count", "group_numbers", "java_pattern", "python_pattern"]
 
-_GROUP_NAME = re.compile(r"\(\?P?<([A-Za-z][A-Za-z0-9_]*)>")
+# An escaped character and a class are passed over as a whole: what looks like a group in them is none.
+_PARTS = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?P?<(?P<group>[A-Za-z]\w*)>|\(\?P=(?P<again>\w+)\)", re.DOTALL
+)
 
 
 class PatternProblem(ValueError):
@@ -15,7 +18,19 @@ class PatternProblem(ValueError):
 
 def python_pattern(pattern: str) -> str:
     """The same pattern for Python's `re`: `(?<name>…)` becomes `(?P<name>…)`."""
-    return _GROUP_NAME.sub(r"(?P<\1>", pattern)
+    return _PARTS.sub(lambda part: f"(?P<{part['group']}>" if part["group"] else part[0], pattern)
+
+
+def java_pattern(pattern: str) -> str:
+    """The same pattern for Java, whose names take no `_` and whose groups have the same numbers."""
+    numbers = _compiled(pattern).groupindex
+
+    def without_name(part: re.Match[str]) -> str:
+        if part["again"]:
+            return f"(?:\\{numbers[part['again']]})"
+        return "(" if part["group"] else part[0]
+
+    return _PARTS.sub(without_name, pattern)
 
 
 def group_numbers(pattern: str) -> dict[str, int]:
@@ -23,10 +38,20 @@ def group_numbers(pattern: str) -> dict[str, int]:
 
     Raises PatternProblem when the pattern is no regular expression or names no group.
     """
-    try:
-        compiled = re.compile(python_pattern(pattern))
-    except re.error as error:
-        raise PatternProblem(f"not a regular expression: {error}") from error
+    compiled = _compiled(pattern)
     if not compiled.groupindex:
         raise PatternProblem("the pattern names no group")
     return dict(compiled.groupindex)
+
+
+def group_count(pattern: str) -> int:
+    return _compiled(pattern).groups
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(python_pattern(pattern))
+    except RecursionError as error:
+        raise PatternProblem("not a regular expression: nested too deeply") from error
+    except (re.error, OverflowError) as error:
+        raise PatternProblem(f"not a regular expression: {error}") from error

@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.kinds import is_aggregate
 from headgate.contract.model import Output
 from headgate.contract.sql import parse_output, to_sql
 from headgate.topics.differences import Action, Note, Refusal
@@ -22,8 +23,6 @@ from headgate.topics.schemas import nullable_schema, type_text
 
 __all__ = ["ContractChange", "breaking_changes", "change_of", "compare_contract", "state_changes"]
 
-# Aggregates that the SQL parser has no class for.
-_MORE_AGGREGATES = frozenset(("try_sum", "try_avg", "every", "some", "histogram_numeric"))
 # Parts of a state's signature that change what a row of the output stands for.
 _MEANING = ("grouping", "function")
 
@@ -202,9 +201,7 @@ def _state_signature(contract: FrozenContract, name: str) -> Mapping[str, object
 
 
 def _aggregates(query: exp.Select) -> Iterable[exp.Expr]:
-    for node in query.find_all(exp.AggFunc, exp.Anonymous, bfs=False):
-        if isinstance(node, exp.AggFunc) or node.name.lower() in _MORE_AGGREGATES:
-            yield node
+    return (node for node in query.walk(bfs=False) if is_aggregate(node))
 
 
 def _text(node: exp.Expr) -> str:

@@ -19,9 +19,10 @@ from kafka.protocol.consumer import OffsetSpec
 
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.logs import CommittedOffsets, committed_offsets
+from headgate.contract.facts import output_facts
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source, StartAt
-from headgate.contract.sql import output_facts, parse_output
+from headgate.contract.sql import parse_output
 from headgate.errors import RefusedError
 from headgate.settings import Settings
 from headgate.topics.kafka import admin_client, consumer_client

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from contract_examples import contract_of
 
-from headgate.contract.compile import failure_conditions, failure_of, safe, safe_output, source_columns
+from headgate.contract import compile as compile_module
+from headgate.contract.compile import (
+    failure_conditions,
+    failure_of,
+    output_problems,
+    rule_problems,
+    safe,
+    safe_output,
+    source_columns,
+)
+from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.model import Source
-from headgate.contract.sql import output_facts, parse_output, parse_rule, to_sql
+from headgate.contract.sql import parse_output, parse_rule, to_sql
 
 COLUMNS = ["a", "b", "s", "t", "flag", "xs"]
 
@@ -59,7 +71,9 @@ def test_making_an_expression_safe_leaves_it_as_it_was():
         "try_divide(a, b) > 0",
         "try_add(a, b) > 0",
         "1 / 0 > 0",
-        "exists(xs, x -> x / 0 > 1)",
+        "exists(xs, x -> x > 1)",
+        "exists(xs, x -> try_divide(x, 0) > 1)",
+        "CAST(a AS STRING) = s",
         "coalesce(s, 'x') = t",
         "CASE WHEN flag THEN 1 ELSE 2 END = 1",
         "-1 < a",
@@ -71,7 +85,8 @@ def test_what_cannot_fail_or_says_that_null_is_wanted_has_no_failure(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["a / b", "a + 1", "CAST(s AS INT)", "a DIV b", "-a", "abs(a)", "to_timestamp(s, 'yyyy')"],
+    ["a / b", "a + 1", "CAST(s AS INT)", "a DIV b", "-a", "abs(a)", "to_timestamp(s, 'yyyy')"]
+    + [f"{name}(xs, x -> x + 1 > 5)" for name in ("exists", "forall", "filter", "transform")],
 )
 def test_what_can_fail_has_a_failure(text):
     assert failure_of(parsed(text)) is not None
@@ -150,20 +165,187 @@ def test_the_sql_that_runs_is_the_safe_form():
 
 
 @pytest.mark.parametrize(
-    ("sql", "sources", "window", "count"),
+    ("sql", "sources", "count"),
     [
-        ("SELECT a FROM x", ("x",), 0.0, None),
-        ("SELECT count(*) AS n FROM x GROUP BY window(t, '1 minute')", ("x",), 60.0, "n"),
-        ("SELECT count(*) n FROM x GROUP BY window(t, '1 hour', '5 minutes')", ("x",), 3600.0, None),
-        ("SELECT count(*) n FROM x GROUP BY session_window(t, '5 minutes')", ("x",), None, "n"),
-        ("SELECT count(*) AS n FROM x WHERE a > 1 GROUP BY b", ("x",), 0.0, None),
-        ("SELECT count(a) AS n FROM x GROUP BY b", ("x",), 0.0, None),
-        ("SELECT x.a FROM y JOIN x ON x.a = y.a", ("x", "y"), 0.0, None),
-        ("SELECT count(*) AS n FROM (SELECT DISTINCT a FROM x) GROUP BY a", ("x",), 0.0, None),
+        ("SELECT a FROM x", ("x",), None),
+        ("SELECT count(*) AS n FROM x GROUP BY window(t, '1 minute')", ("x",), "n"),
+        ("SELECT count(*) n FROM x GROUP BY window(t, '1 hour', '5 minutes')", ("x",), None),
+        ("SELECT count(*) AS n FROM x WHERE a > 1 GROUP BY b", ("x",), None),
+        ("SELECT count(a) AS n FROM x GROUP BY b", ("x",), None),
+        ("SELECT x.a FROM y JOIN x ON x.a = y.a", ("x", "y"), None),
+        ("SELECT count(*) AS n FROM (SELECT DISTINCT a FROM x) GROUP BY a", ("x",), None),
     ],
 )
-def test_what_the_text_of_a_query_tells(sql, sources, window, count):
+def test_what_the_text_of_a_query_tells(sql, sources, count):
     query = parse_output(sql, ["x", "y"])
     assert not isinstance(query, list), query
     facts = output_facts(query, ["x", "y"])
-    assert (facts.sources, facts.window_seconds, facts.count_column) == (sources, window, count)
+    assert (facts.sources, facts.count_column) == (sources, count)
+
+
+@pytest.mark.parametrize(
+    ("sql", "window"),
+    [
+        ("SELECT t FROM x", 0.0),
+        ("SELECT y.t FROM x AS y", 0.0),
+        ("SELECT T AS t, count(*) AS n FROM x GROUP BY t", 0.0),
+        ("SELECT other AS t FROM x", None),
+        ("SELECT t + INTERVAL 1 HOUR AS t FROM x", None),
+        ("SELECT x.t FROM x JOIN y ON x.t = y.t", None),
+        ("SELECT window.start AS t FROM x GROUP BY window(t, '1 minute')", 60.0),
+        ("SELECT window(t, '1 minute').start AS t FROM x GROUP BY window(t, '1 minute')", 60.0),
+        ("SELECT window.start AS t FROM x GROUP BY window(t, '1 hour', '5 minutes')", 3600.0),
+        ("SELECT session_window.start AS t FROM x GROUP BY session_window(t, '5 minutes')", None),
+        ("SELECT other AS t, window.start AS w FROM x GROUP BY window(t, '1 hour'), other", None),
+        ("SELECT date_trunc('hour', t) AS t, count(*) AS n FROM x GROUP BY 1", 3600.0),
+        ("SELECT date_trunc('month', t) AS t, count(*) AS n FROM x GROUP BY 1", None),
+        ("SELECT date_trunc('hour', other) AS t, count(*) AS n FROM x GROUP BY 1", None),
+    ],
+)
+def test_how_long_an_event_time_stays_open_is_known_for_plain_queries_alone(sql, window):
+    query = parse_output(sql, ["x", "y"])
+    assert not isinstance(query, list), query
+    columns = [{"name": name, "type": "timestamp"} for name in ("t", "other")]
+    source = Source.model_validate({"topic": "t", "columns": columns, "event_time": {"column": "t"}})
+    assert open_seconds(query, "t", {"x": source, "y": source}) == window
+
+
+COVERED = [
+    "WITH c AS (SELECT CAST(s AS INT) AS i FROM in) SELECT i FROM c",
+    "SELECT q.i FROM (SELECT CAST(s AS INT) AS i FROM in) q",
+    "SELECT q.i FROM (SELECT a, CAST(s AS INT) AS i FROM in) q JOIN (SELECT b FROM in) p ON q.a = p.b",
+    "SELECT max_by(a, CAST(s AS INT)) AS x FROM in",
+    "SELECT corr(a, CAST(s AS INT)) AS x FROM in",
+    "SELECT any(CAST(s AS INT) > 1) AS x, some(a > 1) AS y FROM in",
+    "SELECT sum(a) FILTER (WHERE CAST(s AS INT) > 1) AS x FROM in",
+    "SELECT CAST(s AS INT) + count(*) AS x FROM in GROUP BY s",
+    "SELECT s FROM in GROUP BY s HAVING CAST(s AS INT) > 1",
+    "SELECT a FROM in GROUP BY a, CAST(s AS INT)",
+    "SELECT s AS t, CAST(t AS INT) AS i FROM in",
+    "SELECT i.a FROM in AS i WHERE CAST(i.s AS INT) > 1",
+]
+
+
+@pytest.mark.parametrize("sql", COVERED)
+def test_what_is_computed_of_one_record_has_a_condition_wherever_it_stands(sql):
+    ((name, condition),) = conditions(outputs=to("o", sql))
+    assert name == "_compute_o"
+    assert "NOT (s) IS NULL AND (TRY_CAST(s AS INT)) IS NULL" in condition.replace("((s))", "(s)").replace(
+        "((s) AS", "(s AS"
+    )
+    assert refusals(sql) == []
+
+
+def test_a_filter_says_which_records_an_aggregate_computes():
+    ((_, sql),) = conditions(outputs=to("o", "SELECT sum(a * 2) FILTER (WHERE b > 1) AS x FROM in"))
+    assert sql.startswith("coalesce((b > 1) AND (")
+
+
+def test_fields_of_a_struct_keep_their_struct():
+    ((_, sql),) = conditions(outputs=to("o", "SELECT i.a.n + 1 AS x FROM in AS i"))
+    assert "TRY_ADD(a.n, 1)" in sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "operation"),
+    [
+        ("WITH c AS (SELECT s FROM in) SELECT CAST(s AS INT) AS i FROM c", "CAST(s AS INT)"),
+        ("SELECT CAST(q.s AS INT) AS i FROM (SELECT s FROM in) q", "CAST(q.s AS INT)"),
+        ("SELECT x.a + 1 AS i FROM in x JOIN in y ON x.a = y.a", "x.a + 1"),
+        ("SELECT x.a FROM in x JOIN in y ON x.a = CAST(y.s AS INT)", "CAST(y.s AS INT)"),
+        ("SELECT CAST(x AS INT) AS i FROM in LATERAL VIEW explode(a) t AS x", "CAST(x AS INT)"),
+        ("SELECT a FROM in LATERAL VIEW explode(array(a / b)) t AS x", "a / b"),
+        ("SELECT CAST(explode(a) AS INT) AS i FROM in", "CAST(EXPLODE(a) AS INT)"),
+        ("SELECT x.a DIV x.b AS d FROM in x JOIN in y ON x.a = y.a", "x.a DIV x.b"),
+        ("SELECT x.a FROM in x JOIN in y ON x.a < y.a + INTERVAL 99999 YEARS", "y.a + INTERVAL"),
+        ("SELECT aggregate(a, 0, (x, y) -> x + y) AS i FROM in", "x + y"),
+        ("SELECT transform(a, (x, i) -> x * i) AS i FROM in", "x * i"),
+        ("SELECT CAST((SELECT max(a) FROM in) AS INT) AS i FROM in", "CAST((SELECT MAX(a) FROM in) AS INT)"),
+        ("SELECT CAST(window.start AS INT) AS i FROM in GROUP BY window(a, '1 hour')", "CAST(window.start"),
+        ("SELECT CASE WHEN count(*) > 1 THEN a / b END AS x FROM in GROUP BY a, b", "a / b"),
+    ],
+)
+def test_what_can_fail_and_has_no_record_to_blame_is_refused_with_a_way_out(sql, operation):
+    (problem,) = refusals(sql)
+    assert problem.message.startswith(f"`{operation}")
+    assert problem.help.startswith(("write try_", "write its try_ form"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT sum(a) / count(*) AS mean, CAST(try_sum(a) AS INT) AS t, try_avg(a) * 2 AS m FROM in",
+        "SELECT CAST(window.start AS STRING) AS w, window.end - INTERVAL 1 MINUTE AS e FROM in "
+        "GROUP BY window(a, '1 hour')",
+        "SELECT CAST(window(a, '1 hour').start AS DATE) AS w FROM in GROUP BY window(a, '1 hour')",
+        "SELECT b, count(*) AS n FROM in GROUP BY b HAVING n / 2 > 1",
+        "SELECT x.a FROM in x JOIN in y ON x.b = y.b AND y.a BETWEEN x.a AND x.a + INTERVAL 1 HOUR",
+        "SELECT try_cast(x.s AS INT) AS i FROM in x JOIN in y ON x.a = y.a",
+    ],
+)
+def test_what_is_a_groups_or_says_that_null_is_wanted_has_no_condition_and_is_taken(sql):
+    assert conditions(outputs=to("o", sql)) == []
+    assert refusals(sql) == []
+
+
+def refusals(sql):
+    columns = [{"name": n, "type": "string" if n == "s" else "int"} for n in ("a", "b", "s")]
+    return output_problems(sql, contract_of({"in": {"topic": "t", "columns": columns}}, to("o", sql)))
+
+
+def rule_refusals(text):
+    columns = [{"name": n, "type": "int"} for n in COLUMNS]
+    return rule_problems(text, Source.model_validate({"topic": "t", "columns": columns}))
+
+
+def test_a_rule_with_an_operation_in_a_lambda_of_which_no_element_can_be_named_is_refused():
+    (problem,) = rule_refusals("aggregate(xs, 0, (acc, x) -> acc + x) > 5")
+    assert problem.help.startswith("write try_add(acc, x)")
+    assert rule_refusals("aggregate(xs, 0, (acc, x) -> try_add(acc, x)) > 5") == []
+    assert rule_refusals("exists(xs, x -> x + 1 > 5)") == []
+
+
+def test_an_operation_over_the_element_of_an_array_has_its_safe_form():
+    assert to_sql(safe(parsed("exists(xs, x -> x + 1 > 5)"))) == "EXISTS(xs, x -> TRY_ADD(x, 1) > 5)"
+
+
+def test_a_condition_that_grows_too_large_is_refused():
+    product = " * ".join(["abcdefghij_abcdefghij_abcdefghij_abcdefghij"] * 55)
+    columns = [{"name": "abcdefghij_abcdefghij_abcdefghij_abcdefghij", "type": "int"}]
+    source = Source.model_validate({"topic": "t", "columns": columns})
+    (problem,) = rule_problems(f"{product} > 1", source)
+    assert "characters" in problem.message
+
+
+def test_conditions_are_compiled_once(monkeypatch):
+    rules = [{"name": "once", "expect": "a * 17 + b > 3"}]
+    outputs = to("o", "SELECT a / (b + 17) AS x FROM in")
+    first = conditions(rules, outputs)
+    safe_output("SELECT a / (b + 17) AS x FROM in", ["in"])
+
+    def never(*_):
+        raise AssertionError("compiled again")
+
+    for name in ("parse_rule", "parse_output"):
+        monkeypatch.setattr(compile_module, name, never)
+    assert conditions(rules, outputs) == first
+    assert safe_output("SELECT a / (b + 17) AS x FROM in", ["in"])
+
+
+@pytest.mark.parametrize(
+    "shape", ["({} + a)", "coalesce({}, a / b)", "IF(flag, a / b, {})", "({} AND a / b > 1)", "abs({})",
+              "CASE WHEN a / b > 1 THEN 1 ELSE {} END", "exists(xs, x -> {} > x + 1)"],
+)  # fmt: skip
+def test_what_the_limit_of_depth_lets_through_compiles_with_room_to_spare(shape):
+    text = "a"
+    while not isinstance(parse_rule(shape.format(text) + " IS NULL", COLUMNS), list):
+        text = shape.format(text)
+    assert text != "a"
+    (problem,) = parse_rule(shape.format(text) + " IS NULL", COLUMNS)
+    assert "deep" in problem.message
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before - 150)
+    try:
+        rule_refusals(f"{text} IS NULL")
+    finally:
+        sys.setrecursionlimit(before)

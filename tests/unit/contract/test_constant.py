@@ -5,7 +5,7 @@ import pytest
 from headgate.contract.constant import constant_parts
 from headgate.contract.sql import parse_output, parse_rule, to_sql
 
-COLUMNS = ["value", "at"]
+COLUMNS = ["value", "at", "xs"]
 
 
 def _rule(text: str) -> list[str]:
@@ -24,6 +24,11 @@ def _rule(text: str) -> list[str]:
         ("at < DATE '2026-01-01'", ["CAST('2026-01-01' AS DATE)"]),
         ("value BETWEEN 1 + 1 AND 2 * 3", ["1 + 1", "2 * 3"]),
         ("CAST(value AS INT) > 1", []),
+        ("exists(xs, x -> x + 1 > 5)", []),
+        ("exists(xs, x -> x > CAST('a' AS INT))", ["CAST('a' AS INT)"]),
+        ("aggregate(xs, 0, (acc, x) -> acc + x) > 5", []),
+        ("size(sequence(1, 1000000000 * 2)) > value", ["1000000000 * 2"]),
+        ("length(repeat('x', 999999999)) + 1 > value", []),
         ("value > coalesce(CAST('a' AS INT), 1)", ["COALESCE(CAST('a' AS INT), 1)"]),
     ],
 )

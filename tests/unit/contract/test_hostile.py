@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contract_examples import ORDERS
+import pytest
+from contract_examples import ORDERS, changed, place_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 WORDS = """
     { } [ ] : - ? & * ! | > ' " % @ ` # , ~ null true .inf .nan 0x1f 1e999 -1 0 '' "" [] {} - --- ...
+    !!bool !!int !!float !!null !!str !!timestamp !!binary !
     &a *a <<: !!map !!python/name:os.system !<tag:x> \x00 \ufeff \ud7ff 😀 ä
     9999999999999999999999 2026-13-45 12:30:45 \\u0000 *orders
 """.split()
@@ -93,3 +95,31 @@ def test_random_words_as_sql_never_raise(output, rule):
     text = ORDERS.replace("SELECT at, shop, amount FROM orders", output.replace('"', '\\"'))
     text = text.replace("amount > 0", rule.replace('"', '\\"'))
     check(text.replace("\\\\", "").encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("pipeline: orders", "pipeline: !!bool maybe"),
+        ("version: 1", 'version: !!int ""'),
+        ("version: 1", "version: !!float x"),
+        ("version: 1", "version: !!int 1"),
+        ("owner: shop", "owner: ! shop"),
+        ("owner: shop", "owner: !!str shop"),
+    ],
+)
+def test_a_tag_is_refused_in_its_place(old, new):
+    text = changed(old, new)
+    (problem,) = outcome(text.encode())
+    assert (problem.line, problem.column) == place_of(new.partition(": ")[2], text)
+    assert "is not accepted" in problem.message
+
+
+@pytest.mark.parametrize("depth", [70, 1900, 20_000])
+@pytest.mark.parametrize("shape", ["({}amount{}) > 0", "amount > {}1{}", "{}NOT {}amount > 0"])
+def test_rules_that_are_nested_too_deeply_say_so(depth, shape):
+    opened, closed = ("NOT " * depth, "") if "NOT" in shape else ("(" * depth, ")" * depth)
+    (problem, *_) = outcome(changed("amount > 0", shape.format(opened, closed)).encode())
+    assert problem.message
+    deep = outcome(changed("amount > 0", "amount" + " + amount" * 70 + " > 0").encode())
+    assert "levels deep" in deep[0].message

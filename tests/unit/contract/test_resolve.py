@@ -18,7 +18,7 @@ from headgate.errors import ContractError, ServiceError
 from headgate.settings import Settings
 
 
-def schema(**columns: str) -> dict[str, Any]:
+def schema(**columns: Any) -> dict[str, Any]:
     fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in columns.items()]
     return {"type": "struct", "fields": fields}
 
@@ -157,3 +157,35 @@ def test_what_is_kept_of_an_analysis_is_json_that_a_later_run_reads(spark, setti
     resolve(loaded(tmp_path), settings)
     (file,) = (settings.state / "cache" / "analysis").iterdir()
     assert json.loads(file.read_text())["problems"] == []
+
+
+def test_a_key_of_several_values_is_refused_with_what_to_write(spark, settings, tmp_path):
+    nested = {"type": "struct", "fields": []}
+    spark.outputs["per_minute"] = {**PER_MINUTE, "schema": schema(minute=nested, total="double")}
+    with pytest.raises(ContractError) as caught:
+        resolve(loaded(tmp_path), settings)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == place_of("minute]", ORDERS)
+    assert problem.message == "`minute` is a struct and cannot be a key"
+    assert "window.start AS" in problem.help
+
+
+def test_an_output_for_redis_alone_has_types_of_json(spark, settings, tmp_path):
+    text = changed("to: [{delta: copies, partition_by: [shop]}]", "to: [{redis: copies}]")
+    spark.outputs["copy"] = {
+        "stateful": False,
+        "schema": schema(at="timestamp", took="interval day to second"),
+    }
+    ((line, column, message),) = refused(tmp_path, settings, text)
+    assert (line, column) == place_of('"SELECT at', text)
+    assert message == "the column `took` is of type interval day to second, which JSON does not have"
+
+
+def test_an_analysis_that_does_not_end_is_stopped(settings, tmp_path, monkeypatch):
+    def run(*_: Any, timeout: float, **__: Any) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired("python", timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(ServiceError, match="did not finish the analysis of orders") as caught:
+        resolve(loaded(tmp_path), settings)
+    assert "analysis.log" in str(caught.value.help)
