@@ -7,11 +7,19 @@ read and the commit made on one handle, which a commit from elsewhere would make
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaSink"]
 
-# One file per batch would make a table slow to read within a day; every so many commits they are merged.
-COMPACT_EVERY = 100
+_log = logging.getLogger("headgate.driver")
+
 CHECKPOINT_EVERY = 10
+# One file per batch would make a table slow to read within a day: every so many commits of this process
+# they are merged. The first time comes early, so that it comes at all where a driver seldom writes.
+TIDY_EVERY, TIDY_FIRST = 100, 10
+# With fewer small files there is nothing to win: merging them would rewrite the same rows each time.
+WORTH_FILES = 10
+# What is larger is left alone, which bounds how often a row is rewritten. A table may say another size.
+SMALL_BYTES = 8 * 1024 * 1024
+# Left on, each commit would look for a checkpoint to make and for old files of the log.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class DeltaSink:
@@ -31,6 +48,7 @@ class DeltaSink:
         self.path = path
         self.transaction = transaction
         self._table = DeltaTable(str(path))
+        self._commits = 0
 
     def has(self, batch_id: int) -> bool:
         """Whether this batch, or a later one, is committed."""
@@ -39,12 +57,22 @@ class DeltaSink:
         return done is not None and done >= batch_id
 
     def append_rows(self, rows: pa.Table, batch_id: int) -> None:
-        """Append collected rows. Call `has` first: both use the same handle."""
-        write_deltalake(self._table, rows, mode="append", commit_properties=self._commit(batch_id))
+        """Append collected rows. Call `has` first: both use the same handle.
+
+        A table that `apply` has widened since this driver started gets NULL in what it does not write.
+        """
+        write_deltalake(
+            self._table,
+            self._widened(rows),
+            mode="append",
+            commit_properties=self._commit(batch_id),
+            post_commithook_properties=_NO_HOOKS,
+        )
 
     def merge_rows(self, rows: pa.Table, key: Sequence[str], batch_id: int, bound: str | None) -> None:
         """Upsert collected rows on `key`, null-safely. `bound` is a column of timestamps, whose range in
-        `rows` limits which files are looked at where it is one of `key`."""
+        `rows` limits which files are looked at where it is one of `key`. Columns that `apply` has added
+        meanwhile are NULL in a new row and stay as they are in an old one."""
         predicate = " AND ".join(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' for name in key)
         # What is not part of the key may have changed: a bound on it would miss the row and insert a second.
         if bound is not None and bound in key and rows.num_rows and rows.column(bound).null_count == 0:
@@ -55,6 +83,7 @@ class DeltaSink:
             source_alias="s",
             target_alias="t",
             commit_properties=self._commit(batch_id),
+            post_commithook_properties=_NO_HOOKS,
         )
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
@@ -67,12 +96,43 @@ class DeltaSink:
         writer.save(str(self.path))
 
     def upkeep(self, batch_id: int) -> None:
-        """Keep the log and the files small. Between batches, in the process that writes."""
-        if batch_id and batch_id % COMPACT_EVERY == 0:
-            self._table.update_incremental()
-            self._table.optimize.compact()
-        if batch_id and batch_id % CHECKPOINT_EVERY == 0:
+        """Keep log and files small. Call it after each commit: between batches, in the process that writes.
+
+        Merging, vacuum and the log's clean-up follow the table's own properties. A commit from elsewhere
+        in between is no reason to stop: the next time does it.
+        """
+        self._commits += 1
+        tidy = self._commits % TIDY_EVERY == TIDY_FIRST
+        if not tidy and self._commits % CHECKPOINT_EVERY:
+            return
+        self._table.update_incremental()
+        try:
+            if tidy:
+                self._tidy()
             self._table.create_checkpoint()
+            if tidy:
+                self._table.cleanup_metadata()
+        except CommitFailedError as error:
+            _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, error)
+
+    def _tidy(self) -> None:
+        target = int(self._table.metadata().configuration.get("delta.targetFileSize") or SMALL_BYTES)
+        sizes = self._table.get_add_actions(flatten=True).column("size_bytes").to_pylist()
+        if sum(size < target for size in sizes) >= WORTH_FILES:
+            self._table.optimize.compact(target_size=target, post_commithook_properties=_NO_HOOKS)
+        # Only what the log says was removed, and long enough ago: a reader may still be at it.
+        self._table.vacuum(dry_run=False, post_commithook_properties=_NO_HOOKS)
+
+    def _widened(self, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        fields = self._table.schema().fields
+        if all(field.name in rows.column_names for field in fields):
+            return rows
+        for field in pa.schema(self._table.schema().to_arrow()):
+            if field.name not in rows.column_names:
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows
 
     def _commit(self, batch_id: int) -> CommitProperties:
         transaction = Transaction(self.transaction, batch_id)
