@@ -127,7 +127,8 @@ class RecordQuery:
             event_time = self._context.frozen.outputs[output].event_time
             newest = frame.orderBy(F.col(event_time).desc()) if event_time else frame
             rows: pa.Table = newest.limit(REDIS_ROWS).toArrow()
-            self._context.publish(output, result_rows(rows, spec.key, event_time), batch_id, None)
+            found = result_rows(rows, spec.key, event_time, batch_id)
+            self._context.publish(output, found, batch_id, None)
 
     def _refuse(self, counts: Mapping[str, Counted]) -> None:
         for name, source in self._context.frozen.contract.sources.items():

@@ -65,7 +65,7 @@ class StatefulQuery:
                 sink.append_rows(rows, batch_id)
             sink.upkeep(batch_id)
         self._context.before_write()
-        found = result_rows(rows, self._spec.key, self._resolved.event_time)
+        found = result_rows(rows, self._spec.key, self._resolved.event_time, batch_id)
         self._context.publish(self._output, found, batch_id, self._watermark(batch_id))
 
     def _check_key(self, rows: pa.Table) -> None:
