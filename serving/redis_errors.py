@@ -1,4 +1,4 @@
-"""Which of Redis' error replies pass by themselves: a replica that was promoted, a full memory, a failed save.
+"""Which of Redis' error replies pass by themselves: a replica made primary, a full memory, a failed save.
 
 A caller waits for those as it waits for a server that does not answer. The rest are the caller's or the
 operator's mistake, and waiting would hide it.

@@ -31,7 +31,9 @@ __all__ = [
     "PartitionLag",
     "QueryLag",
     "StreamLag",
+    "initial_offsets",
     "offset_range",
+    "oldest",
     "queries_of",
     "stream_lag",
     "stream_lags",
@@ -79,8 +81,16 @@ class QueryLag:
 
     @property
     def seconds(self) -> float | None:
-        known = [each.seconds for each in self.partitions if each.seconds is not None]
-        return max(known) if known else None
+        return oldest(self.partitions)
+
+
+def oldest(parts: Iterable[PartitionLag | QueryLag]) -> float | None:
+    """The greatest age of what is unread. None where one is not known: the others would be too good a
+    number, 0.0 where they have nothing unread."""
+    parts = list(parts)
+    if any(each.records and each.seconds is None for each in parts):
+        return None
+    return max((each.seconds for each in parts if each.seconds is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +108,7 @@ class StreamLag:
 
     @property
     def seconds(self) -> float | None:
-        known = [each.seconds for each in self.queries.values() if each.seconds is not None]
-        return max(known) if known else None
+        return oldest(self.queries.values())
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "records": self.records, "seconds": self.seconds}
@@ -173,14 +182,14 @@ def _read_checkpoint(settings: Settings, contract: FrozenContract) -> _Draft:
         try:
             draft.committed[query] = committed_offsets(folder)
             for source in sources:
-                draft.begun[query, source] = _initial_offsets(folder, source)
+                draft.begun[query, source] = initial_offsets(folder, source)
         except RefusedError as error:
             del draft.committed[query]  # nothing is known: no number is better than a wrong one
             draft.problems.append(f"query {query}: {error.message}")
     return draft
 
 
-def _initial_offsets(query: Path, source: str) -> dict[int, int]:
+def initial_offsets(query: Path, source: str) -> dict[int, int]:
     """Where a source began, as Spark noted it at the first start; empty before that."""
     try:
         _, _, text = (query / "sources" / source / "0").read_text(encoding="utf-8").partition("\n")

@@ -30,10 +30,11 @@ def read_lags(
 
 
 def _query(lag: topics_lag.QueryLag) -> QueryLag:
-    ages: dict[str, float] = {}
-    for each in lag.partitions:
-        if each.seconds is not None:
-            ages[each.topic] = max(each.seconds, ages.get(each.topic, 0.0))
+    found = {
+        topic: topics_lag.oldest(each for each in lag.partitions if each.topic == topic)
+        for topic in dict.fromkeys(each.topic for each in lag.partitions)
+    }
+    ages = {topic: age for topic, age in found.items() if age is not None}
     partitions = tuple(
         PartitionLag(each.topic, each.partition, each.position, each.end, each.records)
         for each in lag.partitions
