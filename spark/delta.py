@@ -37,6 +37,7 @@ TIDY_EVERY, TIDY_FIRST = 100, 10
 WORTH_FILES = 10
 # What is larger is left alone, which bounds how often a row is rewritten. A table may say another size.
 SMALL_BYTES = 8 * 1024 * 1024
+_TRANSACTION = "spark.databricks.delta.write"
 # Left on, each commit would look for a checkpoint to make and for old files of the log.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -86,6 +87,27 @@ class DeltaSink:
             post_commithook_properties=_NO_HOOKS,
         )
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
+
+    def merge_frame(self, frame: DataFrame, key: Sequence[str], batch_id: int, bound: str | None) -> None:
+        """Upsert a whole frame by Spark, which skips a batch that the table already has. As `merge_rows`;
+        the frame is read several times, so it is a cached one."""
+        from delta.tables import DeltaTable as SparkTable
+
+        conditions = [f"t.`{name}` <=> s.`{name}`" for name in key]
+        if bound is not None and bound in key and (within := _range_of(frame, bound)):
+            conditions.append(within)
+        # Named one by one: `*` asks for every column of the table, and it may be wider by now.
+        values = {f"`{name}`": f"s.`{name}`" for name in frame.columns}
+        spark = frame.sparkSession  # the query's own session: no other query sees these settings
+        spark.conf.set(f"{_TRANSACTION}.txnAppId", self.transaction)
+        spark.conf.set(f"{_TRANSACTION}.txnVersion", str(batch_id))
+        try:
+            target = SparkTable.forPath(spark, str(self.path)).alias("t")
+            merge = target.merge(frame.alias("s"), " AND ".join(conditions))
+            merge.whenMatchedUpdate(set=values).whenNotMatchedInsert(values=values).execute()
+        finally:
+            spark.conf.unset(f"{_TRANSACTION}.txnAppId")
+            spark.conf.unset(f"{_TRANSACTION}.txnVersion")
 
     def append_frame(self, frame: DataFrame, batch_id: int, partition_by: Sequence[str] = ()) -> None:
         """Append a whole frame by Spark, which skips a batch that the table already has."""
@@ -150,3 +172,16 @@ def _range(rows: pa.Table, column: str) -> str:
         for end in ("min", "max")
     )
     return f't."{column}" >= {low} AND t."{column}" <= {high}'
+
+
+def _range_of(frame: DataFrame, column: str) -> str | None:
+    """The same of a frame; None where a row has no time."""
+    from pyspark.sql import functions as F
+
+    micros = F.unix_micros(column)
+    low, high, missing = frame.agg(
+        F.min(micros), F.max(micros), F.count_if(F.col(column).isNull())
+    ).collect()[0]
+    if missing or low is None:
+        return None
+    return f"t.`{column}` BETWEEN timestamp_micros({low}L) AND timestamp_micros({high}L)"

@@ -14,8 +14,12 @@ from serving.results import ResultRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame
 
-__all__ = ["result_rows"]
+__all__ = ["newest_rows", "result_rows"]
+
+# What Redis is given of a result that is too large to collect: it serves the newest, it is not a table.
+REDIS_ROWS = 10_000
 
 
 def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None, batch_id: int) -> list[ResultRow]:
@@ -34,6 +38,12 @@ def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None, batc
             )
         )
     return found
+
+
+def newest_rows(frame: DataFrame, event_time: str | None) -> pa.Table:
+    """The rows of a frame that Redis gets: those of the newest event times, where there are any."""
+    ordered = frame.orderBy(frame[event_time].desc()) if event_time else frame
+    return ordered.limit(REDIS_ROWS).toArrow()
 
 
 def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
