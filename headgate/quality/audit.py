@@ -175,8 +175,8 @@ def _begun_apart(frozen: FrozenContract, name: str, read: _Read) -> str:
         records, own = (offsets.get(number, 0) for offsets in begun)
         if records != own:
             return (
-                f"query {name} began at offset {own} of partition {number}, and the record query, whose books "
-                f"are compared, at {records}"
+                f"query {name} began at offset {own} of partition {number}, and the record query, "
+                f"whose books are compared, at {records}"
             )
     return ""
 

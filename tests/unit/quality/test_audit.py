@@ -23,9 +23,8 @@ from headgate.topics.lake import carry_out_table
 from headgate.topics.tables import compare_table, desired_tables
 
 COLUMNS = {"minute": "timestamp", "level": "string", "lines": "long"}
-COUNTS = (
-    "SELECT window.start AS minute, level, count(*) AS lines FROM a GROUP BY window(ts, '1 minute'), level"
-)
+SELECTED = "level, count(*) AS lines FROM a GROUP BY"
+COUNTS = f"SELECT window.start AS minute, {SELECTED} window(ts, '1 minute'), level"
 CUBE = f"SELECT ts AS minute, {SELECTED} CUBE (ts, level)"
 
 
