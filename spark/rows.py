@@ -54,9 +54,10 @@ def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
     try:
-        return column.to_pylist()
+        values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError):
-        return [_known(value) for value in column]
+        values = [_known(value) for value in column]
+    return values
 
 
 def _known(value: pa.Scalar) -> Any:
