@@ -85,6 +85,10 @@ deriv(sum by (pipeline, query) (headgate_lag_records)[10m:1m]) > 0
 and on (pipeline, query) (
   max by (pipeline, query) (headgate_lag_seconds)
   > on (pipeline) group_left () max by (pipeline) (headgate_slo_freshness_seconds)
+  or sum by (pipeline, query) (
+    sum by (pipeline, query, topic) (headgate_lag_records) > 0
+    unless on (pipeline, query, topic) headgate_lag_seconds
+  )
 )""",
         hold="15m",
         severity="warn",

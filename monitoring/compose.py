@@ -214,13 +214,20 @@ def _progress(
         "queries": queries,
         "rows": checkpoint.rows,
         "lag_records": max((q.lag_records for q in queries if q.lag_records is not None), default=None),
-        "lag_seconds": max((q.lag_seconds for q in queries if q.lag_seconds is not None), default=None),
+        "lag_seconds": _oldest(queries),
         # The oldest of the queries' newest commits: a stream is as healthy as its worst query.
         "last_commit_at": min(commits, default=None),
         "batch_id": records.batch_id if records else None,
         "verdicts": verdicts,
         "verdict": _worst(verdicts),
     }
+
+
+def _oldest(queries: Sequence[QuerySnapshot]) -> float | None:
+    """None where a query lags and nobody knows for how long: the others' number would be too good."""
+    if any(query.lag_records and query.lag_seconds is None for query in queries):
+        return None
+    return max((query.lag_seconds for query in queries if query.lag_seconds is not None), default=None)
 
 
 def _records_first(query: str) -> tuple[bool, str]:

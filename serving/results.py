@@ -23,9 +23,7 @@ from typing import Any, Self, cast
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from headgate.errors import ServiceError, StoreUnavailable
@@ -33,12 +31,12 @@ from headgate.settings import Settings
 from serving.batches import Batch, HoldChange, PublishOutcome, ResultRow, as_json, prepare
 from serving.moments import iso
 from serving.reading import Published, StreamEntries, TailRow, tail_row
+from serving.redis_errors import TRANSIENT, passes
 
 __all__ = ["PublishOutcome", "Published", "ResultRow", "ResultStore", "TailRow"]
 
 TAIL_LENGTH = 2_000  # rows that `headgate tail` can still show after it starts
 ROWS_IN_ONE_CALL = 5_000  # above this a batch is staged first: Redis bounds the arguments of a call
-_TRANSIENT = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
 
 
 class ResultStore:
@@ -62,7 +60,7 @@ class ResultStore:
             socket_timeout=timeout_seconds,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
-            retry_on_error=list(_TRANSIENT),
+            retry_on_error=list(TRANSIENT),
         )
         return cls(client, settings.env)
 
@@ -264,12 +262,14 @@ class ResultStore:
             raise ServiceError(
                 f"Redis at {where} refused the password", help="check redis.password in the settings"
             ) from error
-        except _TRANSIENT as error:
-            raise StoreUnavailable(
-                f"Redis at {where} does not answer: {error}", help="headgate doctor"
-            ) from error
         except RedisError as error:
-            raise ServiceError(f"Redis at {where} answered with an error: {error}") from error
+            if not passes(error):
+                raise ServiceError(f"Redis at {where} answered with an error: {error}") from error
+            if isinstance(error, ReadOnlyError):
+                # A primary that became a replica keeps its connections; the name may lead to another now.
+                self._redis.connection_pool.disconnect(inuse_connections=False)
+            what = "does not answer" if isinstance(error, TRANSIENT) else "cannot serve now"
+            raise StoreUnavailable(f"Redis at {where} {what}: {error}", help="headgate doctor") from error
 
 
 def _head(pipeline: str, output: str) -> str:

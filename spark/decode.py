@@ -35,8 +35,9 @@ _DATED = r"^\d{4}-\d\d-\d\d"
 # Everything that a cast reads as a time and that says no zone: after `+02:00`, `Z` or `Europe/Paris` the
 # contract's zone has no say.
 _UNZONED = r"^\d{4}-\d\d-\d\d(?:[T ](?:\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)?)?\s*$"
-# Microseconds of the years 1 to 9999, which every reader of a table knows; a number can say more.
+# The years 1 to 9999, which every reader of a table knows, in microseconds and in days; a cast reads more.
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+_DAYS = (-719_162, 2_932_896)
 _JSON_SPACE = " \t\r\n"
 # Spark reads more than JSON by default. What is not JSON goes to the quarantine, whichever lane reads it.
 _STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
@@ -159,7 +160,8 @@ def _convert(text: Column, column: ContractColumn, *, parsed: bool) -> Column:
         moment = _timestamp(text, column)
         return F.when(F.unix_micros(moment).between(*_YEARS), moment)
     if column.type == "date":
-        return _date(text, column)
+        day = _date(text, column)
+        return F.when(F.unix_date(day).between(*_DAYS), day)
     if column.type == "binary":
         return F.try_to_binary(text, F.lit("base64"))
     if parsed and column.type in {"float", "double"}:

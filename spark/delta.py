@@ -7,11 +7,19 @@ read and the commit made on one handle, which a commit from elsewhere would make
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaSink"]
 
-# One file per batch would make a table slow to read within a day; every so many commits they are merged.
-COMPACT_EVERY = 100
+_log = logging.getLogger("headgate.driver")
+
 CHECKPOINT_EVERY = 10
+# One file per batch would make a table slow to read within a day: every so many commits of this process
+# they are merged. The first time comes early, so that it comes at all where a driver seldom writes.
+TIDY_EVERY, TIDY_FIRST = 100, 10
+# With fewer small files there is nothing to win: merging them would rewrite the same rows each time.
+WORTH_FILES = 10
+# What is larger is left alone, which bounds how often a row is rewritten. A table may say another size.
+SMALL_BYTES = 8 * 1024 * 1024
+_TRANSACTION = "spark.databricks.delta.write"
+# Left on, each commit would look for a checkpoint to make and for old files of the log.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class DeltaSink:
@@ -31,6 +49,7 @@ class DeltaSink:
         self.path = path
         self.transaction = transaction
         self._table = DeltaTable(str(path))
+        self._commits = 0
 
     def has(self, batch_id: int) -> bool:
         """Whether this batch, or a later one, is committed."""
@@ -39,12 +58,22 @@ class DeltaSink:
         return done is not None and done >= batch_id
 
     def append_rows(self, rows: pa.Table, batch_id: int) -> None:
-        """Append collected rows. Call `has` first: both use the same handle."""
-        write_deltalake(self._table, rows, mode="append", commit_properties=self._commit(batch_id))
+        """Append collected rows. Call `has` first: both use the same handle.
+
+        A table that `apply` has widened since this driver started gets NULL in what it does not write.
+        """
+        write_deltalake(
+            self._table,
+            self._widened(rows),
+            mode="append",
+            commit_properties=self._commit(batch_id),
+            post_commithook_properties=_NO_HOOKS,
+        )
 
     def merge_rows(self, rows: pa.Table, key: Sequence[str], batch_id: int, bound: str | None) -> None:
         """Upsert collected rows on `key`, null-safely. `bound` is a column of timestamps, whose range in
-        `rows` limits which files are looked at where it is one of `key`."""
+        `rows` limits which files are looked at where it is one of `key`. Columns that `apply` has added
+        meanwhile are NULL in a new row and stay as they are in an old one."""
         predicate = " AND ".join(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' for name in key)
         # What is not part of the key may have changed: a bound on it would miss the row and insert a second.
         if bound is not None and bound in key and rows.num_rows and rows.column(bound).null_count == 0:
@@ -55,8 +84,30 @@ class DeltaSink:
             source_alias="s",
             target_alias="t",
             commit_properties=self._commit(batch_id),
+            post_commithook_properties=_NO_HOOKS,
         )
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
+
+    def merge_frame(self, frame: DataFrame, key: Sequence[str], batch_id: int, bound: str | None) -> None:
+        """Upsert a whole frame by Spark, which skips a batch that the table already has. As `merge_rows`;
+        the frame is read several times, so it is a cached one."""
+        from delta.tables import DeltaTable as SparkTable
+
+        conditions = [f"t.`{name}` <=> s.`{name}`" for name in key]
+        if bound is not None and bound in key and (within := _range_of(frame, bound)):
+            conditions.append(within)
+        # Named one by one: `*` asks for every column of the table, and it may be wider by now.
+        values = {f"`{name}`": f"s.`{name}`" for name in frame.columns}
+        spark = frame.sparkSession  # the query's own session: no other query sees these settings
+        spark.conf.set(f"{_TRANSACTION}.txnAppId", self.transaction)
+        spark.conf.set(f"{_TRANSACTION}.txnVersion", str(batch_id))
+        try:
+            target = SparkTable.forPath(spark, str(self.path)).alias("t")
+            merge = target.merge(frame.alias("s"), " AND ".join(conditions))
+            merge.whenMatchedUpdate(set=values).whenNotMatchedInsert(values=values).execute()
+        finally:
+            spark.conf.unset(f"{_TRANSACTION}.txnAppId")
+            spark.conf.unset(f"{_TRANSACTION}.txnVersion")
 
     def append_frame(self, frame: DataFrame, batch_id: int, partition_by: Sequence[str] = ()) -> None:
         """Append a whole frame by Spark, which skips a batch that the table already has."""
@@ -67,12 +118,43 @@ class DeltaSink:
         writer.save(str(self.path))
 
     def upkeep(self, batch_id: int) -> None:
-        """Keep the log and the files small. Between batches, in the process that writes."""
-        if batch_id and batch_id % COMPACT_EVERY == 0:
-            self._table.update_incremental()
-            self._table.optimize.compact()
-        if batch_id and batch_id % CHECKPOINT_EVERY == 0:
+        """Keep log and files small. Call it after each commit: between batches, in the process that writes.
+
+        Merging, vacuum and the log's clean-up follow the table's own properties. A commit from elsewhere
+        in between is no reason to stop: the next time does it.
+        """
+        self._commits += 1
+        tidy = self._commits % TIDY_EVERY == TIDY_FIRST
+        if not tidy and self._commits % CHECKPOINT_EVERY:
+            return
+        self._table.update_incremental()
+        try:
+            if tidy:
+                self._tidy()
             self._table.create_checkpoint()
+            if tidy:
+                self._table.cleanup_metadata()
+        except CommitFailedError as error:
+            _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, error)
+
+    def _tidy(self) -> None:
+        target = int(self._table.metadata().configuration.get("delta.targetFileSize") or SMALL_BYTES)
+        sizes = self._table.get_add_actions(flatten=True).column("size_bytes").to_pylist()
+        if sum(size < target for size in sizes) >= WORTH_FILES:
+            self._table.optimize.compact(target_size=target, post_commithook_properties=_NO_HOOKS)
+        # Only what the log says was removed, and long enough ago: a reader may still be at it.
+        self._table.vacuum(dry_run=False, post_commithook_properties=_NO_HOOKS)
+
+    def _widened(self, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        fields = self._table.schema().fields
+        if all(field.name in rows.column_names for field in fields):
+            return rows
+        for field in pa.schema(self._table.schema().to_arrow()):
+            if field.name not in rows.column_names:
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows
 
     def _commit(self, batch_id: int) -> CommitProperties:
         transaction = Transaction(self.transaction, batch_id)
@@ -90,3 +172,16 @@ def _range(rows: pa.Table, column: str) -> str:
         for end in ("min", "max")
     )
     return f't."{column}" >= {low} AND t."{column}" <= {high}'
+
+
+def _range_of(frame: DataFrame, column: str) -> str | None:
+    """The same of a frame; None where a row has no time."""
+    from pyspark.sql import functions as F
+
+    micros = F.unix_micros(column)
+    low, high, missing = frame.agg(
+        F.min(micros), F.max(micros), F.count_if(F.col(column).isNull())
+    ).collect()[0]
+    if missing or low is None:
+        return None
+    return f"t.`{column}` BETWEEN timestamp_micros({low}L) AND timestamp_micros({high}L)"

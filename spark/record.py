@@ -24,20 +24,17 @@ from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
 from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried
-from spark.rows import result_rows
+from spark.rows import newest_rows, result_rows
 from spark.screen import Screened, screen
 from spark.stateful import output_frame
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
 __all__ = ["RecordQuery", "RuleFailedError"]
 
 # Counted beside the reasons and rules, none of which can have these names.
-READ, WARNED, CARRIED = "_read", "_warned", "_carried"
-# What Redis is given of a stateless output: it serves the newest, it is not a table.
-REDIS_ROWS = 10_000
+READ, GOOD, WARNED, CARRIED = "_read", "_good", "_warned", "_carried"
 
 
 class RuleFailedError(HeadgateError):
@@ -109,17 +106,21 @@ class RecordQuery:
         sink = self._tables.get(output)
         if sink is None or sink.has(batch_id):
             counts = _count(one)
-            self._write_output(self._output(batch, one, source, output), output, batch_id)
+            self._write_output(self._output(batch, one.good(), source, output), output, batch_id)
             return {source: counts}
-        observation = Observation(f"{self._context.frozen.pipeline}-{batch_id}")
+        name = f"{self._context.frozen.pipeline}-{batch_id}"
+        observation, written = Observation(name), Observation(f"{name}-good")
         columns = [column.alias(name) for name, column in _counters(one).items()]
         watched = replace(one, frame=one.frame.observe(observation, *columns, carried(one).alias(CARRIED)))
-        self._write_output(self._output(batch, watched, source, output), output, batch_id)
-        return {source: _counted(observation.get)}
+        # What is written is counted on its own, behind the filter: a record that is lost between the two
+        # shows as a difference in the books.
+        good = watched.good().observe(written, F.count(F.lit(1)).alias(GOOD))
+        self._write_output(self._output(batch, good, source, output), output, batch_id)
+        return {source: _counted({**observation.get, **written.get})}
 
-    def _output(self, batch: DataFrame, one: Screened, source: str, output: str) -> DataFrame:
+    def _output(self, batch: DataFrame, good: DataFrame, source: str, output: str) -> DataFrame:
         contract = self._context.frozen.contract
-        return output_frame(batch.sparkSession, contract, output, {source: one.good()})
+        return output_frame(batch.sparkSession, contract, output, {source: good})
 
     def _write_output(self, frame: DataFrame, output: str, batch_id: int) -> None:
         spec = self._context.frozen.contract.outputs[output]
@@ -134,9 +135,7 @@ class RecordQuery:
             sink.upkeep(batch_id)
         if any(target.redis for target in spec.to):
             event_time = self._context.frozen.outputs[output].event_time
-            newest = frame.orderBy(F.col(event_time).desc()) if event_time else frame
-            rows: pa.Table = newest.limit(REDIS_ROWS).toArrow()
-            found = result_rows(rows, spec.key, event_time)
+            found = result_rows(newest_rows(frame, event_time), spec.key, event_time, batch_id)
             hit("records.before_redis")
             self._context.publish(output, found, batch_id, None)
             hit("records.after_redis")
@@ -159,6 +158,7 @@ def _counters(one: Screened) -> dict[str, Column]:
     bad = one.bad
     columns: dict[str, Column] = {
         READ: F.count(F.lit(1)),
+        GOOD: F.count_if(one.passed),
         BAD: F.count_if(bad),
         BAD_BYTES: F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
         WARNED: F.count_if(one.warned),
@@ -183,7 +183,7 @@ def _totals(one: Screened, counts: Mapping[str, int]) -> Totals:
     names = [name for name, _ in (*one.quarantine, *one.warn, *one.fail)]
     return Totals(
         read=counts[READ],
-        good=counts[READ] - counts[BAD],
+        good=counts[GOOD],
         quarantined=counts[BAD],
         warned=counts[WARNED],
         rules={name: counts[name] for name in names if counts[name]},

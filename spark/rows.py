@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,23 @@ from serving.results import ResultRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame
 
-__all__ = ["result_rows"]
+__all__ = ["newest_rows", "result_rows"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Microseconds of the years 1 to 9999.
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+# What Redis is given of a result that is too large to collect: it serves the newest, it is not a table.
+REDIS_ROWS = 10_000
 
 
-def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None) -> list[ResultRow]:
-    """Rows in their order. Without a `key`, a row's place among the batch's rows tells it apart."""
+def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None, batch_id: int) -> list[ResultRow]:
+    """Rows in their order. Without a `key`, its batch and its place in the batch tell a row apart: rows of
+    one event time come in several batches, and a batch that runs again replaces its own."""
     found = []
-    for number, row in enumerate(_within_python(rows).to_pylist()):
+    for number, row in enumerate(_rows(rows)):
         moment = row.get(event_time) if event_time else None
         body = {name: _plain(value) for name, value in row.items()}
-        own = [body[name] for name in key] if key else [number]
+        own = [body[name] for name in key] if key else [batch_id, number]
         found.append(
             ResultRow(
                 event_time_ms=_milliseconds(moment) if isinstance(moment, datetime) else None,
@@ -39,18 +41,43 @@ def result_rows(rows: pa.Table, key: Sequence[str], event_time: str | None) -> l
     return found
 
 
-def _within_python(rows: pa.Table) -> pa.Table:
-    """Times before the year 1 or after 9999, which SQL can compute and Python does not know, as null:
-    one of them must not stop the stream."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def newest_rows(frame: DataFrame, event_time: str | None) -> pa.Table:
+    """The rows of a frame that Redis gets: those of the newest event times, where there are any."""
+    ordered = frame.orderBy(frame[event_time].desc()) if event_time else frame
+    return ordered.limit(REDIS_ROWS).toArrow()
 
-    for place, field in enumerate(rows.schema):
-        if pa.types.is_timestamp(field.type):
-            micros = rows.column(place).cast(pa.timestamp("us", tz=field.type.tz)).cast(pa.int64())
-            known = pc.and_(pc.greater_equal(micros, _FIRST), pc.less_equal(micros, _LAST))
-            rows = rows.set_column(place, field, pc.if_else(known, rows.column(place), None))
-    return rows
+
+def _rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    names = rows.column_names
+    for values in zip(*(_values(column) for column in rows.columns), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        values = [_known(value) for value in column]
+    return values
+
+
+def _known(value: pa.Scalar) -> Any:
+    """A value of Python. Dates and times before the year 1 or after 9999, which SQL can compute and Python
+    does not know, are null, however deep they lie: one of them must not stop the stream."""
+    import pyarrow as pa
+
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.StructScalar):
+        return {name: _known(value[name]) for name in value.type.names}
+    if isinstance(value, pa.MapScalar):
+        return [(_known(pair["key"]), _known(pair["value"])) for pair in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_known(inner) for inner in value.values]
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return None
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -66,10 +66,13 @@ class Screened:
     def warned(self) -> Column:
         return _any_bit(self._warn.values())
 
+    @property
+    def passed(self) -> Column:
+        return ~_any_bit([*self._quarantine.values(), *self._fail.values()])
+
     def good(self) -> DataFrame:
         """The records that passed, with the columns that SQL may use."""
-        left_out = _any_bit([*self._quarantine.values(), *self._fail.values()])
-        return self.frame.where(~left_out).select(*self.columns)
+        return self.frame.where(self.passed).select(*self.columns)
 
     def reasons(self) -> Column:
         """The names of what a record broke: array<string>."""

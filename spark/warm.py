@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = ["main", "make_archive"]
 
@@ -89,62 +92,61 @@ def make_archive(settings: Settings) -> Path:
 
 def _run(spark: SparkSession, work: Path) -> None:
     """Two batches of the record path and of a window."""
-    from pyspark.sql import functions as F
-
-    from spark.decode import raw_columns
     from spark.screen import screen
     from spark.stateful import output_frame, with_watermark
 
     contract = Contract.model_validate(_CONTRACT)
-    source = contract.sources["readings"]
-    value = F.to_json(
-        F.struct(
-            F.col("timestamp").cast("string").alias("at"),
-            F.col("value").alias("value"),
-            F.lit("a").alias("name"),
-        )
-    )
-    raw = raw_columns(
-        spark.readStream.format("rate")
-        .name("readings")
-        .load()
-        .select(
-            F.lit(None).cast("binary").alias("key"),
-            value.cast("binary").alias("value"),
-            F.lit("none").alias("topic"),
-            F.lit(0).alias("partition"),
-            F.col("value").alias("offset"),
-            F.col("timestamp"),
-        )
-    )
-
-    def records(batch: DataFrame, batch_id: int) -> None:
-        screened = screen(batch, contract, "readings")
-        screened.frame.agg(F.count(F.lit(1)), F.count_if(screened.bad)).collect()
-        good = screened.good().select("at", "value", "name")
-        writer = good.write.format("delta").mode("append")
-        writer.option("txnAppId", "warm-up").option("txnVersion", str(batch_id)).save(str(work / "table"))
-
-    windows = output_frame(
-        spark,
-        contract,
-        "per_second",
-        {"readings": with_watermark(screen(raw, contract, "readings").good(), source)},
-    )
+    raw = _source(spark)
+    good = with_watermark(screen(raw, contract, "readings").good(), contract.sources["readings"])
+    windows = output_frame(spark, contract, "per_second", {"readings": good})
+    records = raw.writeStream.foreachBatch(partial(_records, contract, work / "table"))
+    updates = windows.writeStream.foreachBatch(lambda batch, _: batch.toArrow()).outputMode("update")
     queries = [
-        raw.writeStream.foreachBatch(records).option("checkpointLocation", str(work / "a")).start(),
-        windows.writeStream.foreachBatch(lambda batch, _: batch.toArrow())
-        .outputMode("update")
-        .option("checkpointLocation", str(work / "b"))
-        .start(),
+        records.option("checkpointLocation", str(work / "a")).start(),
+        updates.option("checkpointLocation", str(work / "b")).start(),
     ]
+    _until_two_batches(queries)
+    for query in queries:
+        query.stop()
+
+
+def _source(spark: SparkSession) -> DataFrame:
+    """Records as Kafka hands them over, from Spark's own generator."""
+    from pyspark.sql import functions as F
+
+    from spark.decode import raw_columns
+
+    fields = (F.col("timestamp").cast("string").alias("at"), F.col("value"), F.lit("a").alias("name"))
+    columns = {
+        "key": F.lit(None).cast("binary"),
+        "value": F.to_json(F.struct(*fields)).cast("binary"),
+        "topic": F.lit("none"),
+        "partition": F.lit(0),
+        "offset": F.col("value"),
+        "timestamp": F.col("timestamp"),
+    }
+    made = spark.readStream.format("rate").name("readings").load()
+    return raw_columns(made.select(*(column.alias(name) for name, column in columns.items())))
+
+
+def _records(contract: Contract, table: Path, batch: DataFrame, batch_id: int) -> None:
+    """What the record query does with a batch."""
+    from pyspark.sql import functions as F
+
+    from spark.screen import screen
+
+    screened = screen(batch, contract, "readings")
+    screened.frame.agg(F.count(F.lit(1)), F.count_if(screened.bad)).collect()
+    writer = screened.good().select("at", "value", "name").write.format("delta").mode("append")
+    writer.option("txnAppId", "warm-up").option("txnVersion", str(batch_id)).save(str(table))
+
+
+def _until_two_batches(queries: Sequence[StreamingQuery]) -> None:
     deadline = time.monotonic() + 120
     while any((query.lastProgress or {"batchId": 0})["batchId"] < 2 for query in queries):
         if time.monotonic() > deadline or not all(query.isActive for query in queries):
             raise RuntimeError(f"the warm-up stream did not run: {[q.exception() for q in queries]}")
         time.sleep(0.2)
-    for query in queries:
-        query.stop()
 
 
 def _touch_kafka(spark: SparkSession) -> None:

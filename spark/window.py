@@ -1,19 +1,24 @@
 """The stateful query of one output: its frame before writeStream, and its commit in foreachBatch.
 
-The batch's rows are what changed in the state. They are collected once, which also drains the frame (a
-stateful frame that nobody consumes fails the query), and then go to each target, so that a batch that
-Delta already has is still written to Redis.
+The batch's rows are what changed in the state. They are computed once, into the cache, which also drains the
+frame (a stateful frame that nobody consumes fails the query), and then go to each target, so that a batch
+that Delta already has is still written to Redis. A result that fits is collected and written by the driver
+in some 20 ms; a larger one, such as that of a long window that closes, is written by Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
 
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
-from spark.rows import result_rows
+from spark.quarantine import COLLECT_BYTES
+from spark.rows import newest_rows, result_rows
 from spark.screen import screen
 from spark.source import Starts, read_source
 from spark.stateful import output_frame, with_watermark
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from headgate.settings import Settings
 
 __all__ = ["KeyNotUniqueError", "StatefulQuery", "stateful_frame"]
+
+# Up to here a result goes through the driver's memory, as rows of Arrow and as rows of Python.
+COLLECT_ROWS = 100_000
 
 
 def stateful_frame(
@@ -57,41 +65,81 @@ class StatefulQuery:
         self._spec = context.frozen.contract.outputs[output]
         self._resolved = context.frozen.outputs[output]
         self._sink = context.sink(output, output)
+        self._served = any(target.redis for target in self._spec.to)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         self._context.before_batch()
         hit("stateful.gate")
-        rows: pa.Table = batch.toArrow()
-        sink = self._sink
+        batch.persist()
+        try:
+            rows, size = _size(batch)
+            if rows <= COLLECT_ROWS and size <= COLLECT_BYTES:
+                self._write_collected(batch.toArrow(), batch_id)
+            else:
+                self._write_frame(batch, rows, batch_id)
+        finally:
+            batch.unpersist()
+        hit("stateful.before_commit")
+
+    def _write_collected(self, rows: pa.Table, batch_id: int) -> None:
+        sink, key = self._sink, list(self._spec.key)
         # Without rows there is nothing to note: run again, the batch is as empty.
         if sink is not None and rows.num_rows and not sink.has(batch_id):
-            self._check_key(rows)
+            if key:
+                self._check_key(rows.num_rows, rows.select(key).group_by(key).aggregate([]).num_rows)
             self._context.before_write()
             hit("stateful.before_delta")
             if self._spec.mode == "update":
-                sink.merge_rows(rows, self._spec.key, batch_id, self._resolved.event_time)
+                sink.merge_rows(rows, key, batch_id, self._resolved.event_time)
             else:
                 sink.append_rows(rows, batch_id)
             hit("stateful.after_delta")
             self._context.before_write()
             sink.upkeep(batch_id)
-        found = result_rows(rows, self._spec.key, self._resolved.event_time)
+        self._publish(rows, batch_id)
+
+    def _write_frame(self, frame: DataFrame, rows: int, batch_id: int) -> None:
+        sink, key = self._sink, list(self._spec.key)
+        if sink is not None and not sink.has(batch_id):
+            if key:
+                self._check_key(rows, frame.select(*key).distinct().count())
+            self._context.before_write()
+            hit("stateful.before_delta")
+            if self._spec.mode == "update":
+                sink.merge_frame(frame, key, batch_id, self._resolved.event_time)
+            else:
+                partitions = next((t.partition_by for t in self._spec.to if t.delta), ())
+                sink.append_frame(frame, batch_id, partitions)
+            hit("stateful.after_delta")
+            self._context.before_write()
+            sink.upkeep(batch_id)
+        if self._served:
+            self._publish(newest_rows(frame, self._resolved.event_time), batch_id)
+
+    def _publish(self, rows: pa.Table, batch_id: int) -> None:
+        if not self._served:
+            return
+        found = result_rows(rows, self._spec.key, self._resolved.event_time, batch_id)
         self._context.before_write()
         hit("stateful.before_redis")
         self._context.publish(self._output, found, batch_id, self._watermark(batch_id))
         hit("stateful.after_redis")
-        hit("stateful.before_commit")
 
-    def _check_key(self, rows: pa.Table) -> None:
+    def _check_key(self, rows: int, distinct: int) -> None:
         """An upsert needs one row per key; two would leave it to chance which one stays."""
-        key = list(self._spec.key)
-        if not key:
-            return
-        distinct = rows.select(key).group_by(key).aggregate([]).num_rows
-        if distinct != rows.num_rows:
+        if distinct != rows:
             raise KeyNotUniqueError(
-                f"output {self._output}: {rows.num_rows} rows and {distinct} different ({', '.join(key)})",
+                f"output {self._output}: {rows} rows and {distinct} different ({', '.join(self._spec.key)})",
                 expected="a key that tells all rows of the output apart, such as all of its GROUP BY columns",
                 help="correct `key`, give the output another name and table, then `headgate plan` and "
                 "`headgate apply`",
             )
+
+
+def _size(frame: DataFrame) -> tuple[int, int]:
+    """Rows, and bytes of their texts, which are what makes a row large."""
+    texts = [name for name, kind in frame.dtypes if kind in {"string", "binary"}]
+    lengths = [F.coalesce(F.octet_length(name), F.lit(0)) for name in texts]
+    total = reduce(lambda left, right: left + right, lengths, F.lit(0))
+    row = frame.agg(F.count(F.lit(1)), F.sum(total.cast("bigint"))).collect()[0]
+    return int(row[0]), int(row[1] or 0)

@@ -45,6 +45,7 @@ class _Check:
         self.contract = contract
         self.document = document
         self.problems: list[Problem] = []
+        self.rule_owners: dict[str, str] = {}  # rule to source
 
     def add(
         self,
@@ -69,14 +70,18 @@ class _Check:
         self._start(at, source)
         self._allowed((*at, "config"), list(source.config), TOPIC_CONFIGS, "topic config")
         self._allowed((*at, "options"), list(source.options), SOURCE_OPTIONS, "Kafka source option")
-        seen: set[str] = set()
         columns = source_columns(source)
         for i, rule in enumerate(source.rules):
-            if rule.name in seen:
+            # Books, metrics and the quarantine know a rule by its name alone.
+            if (owner := self.rule_owners.setdefault(rule.name, name)) != name or rule.name in {
+                other.name for other in source.rules[:i]
+            }:
+                where = "there twice" if owner == name else f"in source `{owner}` already"
                 self.add(
-                    (*at, "rules", i, "name"), f"rule `{rule.name}` is there twice", expected="unique names"
+                    (*at, "rules", i, "name"),
+                    f"rule `{rule.name}` is {where}",
+                    expected="names that are unique in the contract",
                 )
-            seen.add(rule.name)
             parsed = parse_rule(rule.expect, columns)
             problems = parsed if isinstance(parsed, list) else rule_problems(rule.expect, source)
             self.add_sql((*at, "rules", i, "expect"), problems)

@@ -95,6 +95,8 @@ def _count_column(query: exp.Select) -> str | None:
         return None
     if query.args.get("distinct") or query.args.get("with_") or query.find(exp.Subquery, exp.Lateral):
         return None
+    if query.find(exp.Rollup, exp.Cube, exp.GroupingSets, exp.Explode, exp.Limit, exp.Qualify):
+        return None  # a record is in several groups, or some groups are left out
     arguments = [f.expressions for f in query.find_all(exp.Anonymous) if f.name.lower() == "window"]
     if any(len(found) != 2 for found in arguments):
         return None  # sliding windows count a record more than once

@@ -30,6 +30,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
+from headgate.topics.lag import initial_offsets
 
 __all__ = ["Audit", "OutputAudit", "audit"]
 
@@ -116,7 +117,7 @@ class _Read:
 
 
 def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) -> OutputAudit:
-    reason = _why_not(frozen, name)
+    reason = _why_not(frozen, name) or _begun_apart(frozen, name, read)
     if reason:
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
     table = _table(settings, frozen, name)
@@ -134,6 +135,10 @@ def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) 
     return OutputAudit(name, counted, pending, read.good - counted - good, exact=True)
 
 
+# Also in contracts that were applied when a count column was found in such queries.
+_NOT_EACH_ONCE = (exp.Where, exp.Having, exp.Join, exp.Distinct, exp.Rollup, exp.Cube, exp.GroupingSets)
+
+
 def _why_not(frozen: FrozenContract, name: str) -> str:
     """Why the output's count cannot be compared with the books, empty if it can."""
     spec = frozen.contract.outputs[name]
@@ -146,7 +151,7 @@ def _why_not(frozen: FrozenContract, name: str) -> str:
             "the books are kept over all sources, and there are several",
         ),
         (
-            query.find(exp.Where, exp.Having, exp.Join, exp.Distinct) is not None,
+            query.find(*_NOT_EACH_ONCE) is not None,
             "its query leaves records out, or counts them more than once",
         ),
         (_slides(query), "its windows overlap: a record is counted in several"),
@@ -157,6 +162,23 @@ def _why_not(frozen: FrozenContract, name: str) -> str:
         (not any(target.delta for target in spec.to), "it has no Delta table"),
     )
     return next((reason for applies, reason in reasons if applies), "")
+
+
+def _begun_apart(frozen: FrozenContract, name: str, read: _Read) -> str:
+    """The books count from where the record query began. An output that a later version has added, or one
+    that starts at `latest`, may have begun elsewhere."""
+    (source,) = frozen.contract.sources
+    begun = [initial_offsets(read.layout.query(read.lineage, query), source) for query in (RECORDS, name)]
+    if not all(begun):
+        return f"where the record query and query {name} began is not known: their checkpoints do not say it"
+    for number in sorted({*begun[0], *begun[1]}):
+        records, own = (offsets.get(number, 0) for offsets in begun)
+        if records != own:
+            return (
+                f"query {name} began at offset {own} of partition {number}, and the record query, "
+                f"whose books are compared, at {records}"
+            )
+    return ""
 
 
 def _slides(query: exp.Select) -> bool:

@@ -34,6 +34,7 @@ __all__ = [
     "StreamLag",
     "initial_offsets",
     "offset_range",
+    "oldest",
     "queries_of",
     "stream_lag",
     "stream_lags",
@@ -81,8 +82,16 @@ class QueryLag:
 
     @property
     def seconds(self) -> float | None:
-        known = [each.seconds for each in self.partitions if each.seconds is not None]
-        return max(known) if known else None
+        return oldest(self.partitions)
+
+
+def oldest(parts: Iterable[PartitionLag | QueryLag]) -> float | None:
+    """The greatest age of what is unread. None where one is not known: the others would be too good a
+    number, 0.0 where they have nothing unread."""
+    parts = list(parts)
+    if any(each.records and each.seconds is None for each in parts):
+        return None
+    return max((each.seconds for each in parts if each.seconds is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +109,7 @@ class StreamLag:
 
     @property
     def seconds(self) -> float | None:
-        known = [each.seconds for each in self.queries.values() if each.seconds is not None]
-        return max(known) if known else None
+        return oldest(self.queries.values())
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "records": self.records, "seconds": self.seconds}

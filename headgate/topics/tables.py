@@ -38,6 +38,22 @@ _INSTEAD = {
 }
 
 
+# A reader that streams from an appended table may be away for a day: the files and the log that it needs are
+# kept so long. `vacuum` and the log's clean-up look here; who needs longer sets the properties of the table.
+_APPENDED = {
+    "delta.logRetentionDuration": "interval 24 hours",
+    "delta.deletedFileRetentionDuration": "interval 24 hours",
+}
+# Nobody streams from a table whose rows change, so only queries that run read a replaced file. And an upsert
+# rewrites every file that it touches, together with the rows that it adds: without a bound each would rewrite
+# the whole table before long.
+_UPSERTED = {
+    "delta.logRetentionDuration": "interval 1 hours",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    "delta.targetFileSize": str(2 * 1024 * 1024),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredTable:
     """A Delta table that a contract asks for. `output` is empty for the quarantine."""
@@ -55,8 +71,10 @@ class DesiredTable:
 
     @property
     def properties(self) -> dict[str, str]:
-        """What the table says of itself, so that a key change is seen without the old contract."""
+        """What the table says of itself: whose it is, so that a key change is seen without the old
+        contract, and how long what was replaced is kept."""
         return {
+            **(_UPSERTED if self.key else _APPENDED),
             "headgate.pipeline": self.pipeline,
             "headgate.output": self.output,
             "headgate.key": ",".join(self.key),

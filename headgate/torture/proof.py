@@ -153,7 +153,7 @@ def _redis(own: Place, name: str, rows: Rows) -> str:
     spec, resolved = own.frozen.contract.outputs[name], own.frozen.outputs[name]
     expected: dict[int | None, list[Mapping[str, Any]]] = {}
     if rows:
-        for row in result_rows(pa.Table.from_pylist(rows), spec.key, resolved.event_time):
+        for row in result_rows(pa.Table.from_pylist(rows), spec.key, resolved.event_time, 0):
             expected.setdefault(row.event_time_ms, []).append(row.body)
     store = ResultStore.from_settings(own.settings)
     try:

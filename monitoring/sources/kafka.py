@@ -30,10 +30,14 @@ def read_lags(
 
 
 def _query(lag: topics_lag.QueryLag) -> QueryLag:
+    # At least so old: a partition whose age is not known may be older, and an alert must not wait for it.
+    # Where no age is known there is none: that of partitions with nothing unread would say 0.
     ages: dict[str, float] = {}
-    for each in lag.partitions:
-        if each.seconds is not None:
-            ages[each.topic] = max(each.seconds, ages.get(each.topic, 0.0))
+    for topic in dict.fromkeys(each.topic for each in lag.partitions):
+        behind = [each.seconds for each in lag.partitions if each.topic == topic and each.records]
+        known = [seconds for seconds in behind if seconds is not None]
+        if known or not behind:
+            ages[topic] = max(known, default=0.0)
     partitions = tuple(
         PartitionLag(each.topic, each.partition, each.position, each.end, each.records)
         for each in lag.partitions

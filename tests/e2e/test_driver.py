@@ -322,6 +322,11 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(shop, seed):
     driver.kill()
     assert stream.status()["epoch"] == driver.epoch
 
+    driver = stream.start()
+    stream.until_drained()
+    shop.check()
+    assert driver.stop() == 0
+
 
 def newest_commit(stream, output):
     """The newest file of a table's log, from its directory alone."""

@@ -325,6 +325,8 @@ def _commit(query: Path, topic: str, offset: int) -> None:
     ):
         (query / name).mkdir(parents=True, exist_ok=True)
         (query / name / "0").write_text("\n".join(lines))
+    (query / "sources" / "a").mkdir(parents=True, exist_ok=True)
+    (query / "sources" / "a" / "0").write_text("v1\n" + json.dumps({topic: {"0": 0}}))
 
 
 def _quarantine(settings: Settings, frozen: FrozenContract, lineage: str, offsets: list[int]) -> None:

@@ -197,6 +197,8 @@ GOOD: list[tuple[Any, dict[str, Any]]] = [
     # JSON leaves open which of two equal keys counts: the last one does
     (obj('"n": 1, "n": 2'), {"n": 2}),
     (obj('"day": "2025-02-28"'), {"day": date(2025, 2, 28)}),
+    (obj('"day": "0001-01-01"'), {"day": date(1, 1, 1)}),
+    (obj('"day": "9999-12-31"'), {"day": date(9999, 12, 31)}),
     (obj('"raw": "aGVsbG8="'), {"raw": bytearray(b"hello")}),
 ]
 
@@ -211,6 +213,7 @@ def test_values_that_cannot_be_converted_name_their_column(judged):
         (obj('"d": -1e400'), ("_unreadable_d",)),
         (obj('"f": 1e39'), ("_unreadable_f",)),
         (obj('"day": "2025-02-30"'), ("_unreadable_day",)),
+        (obj('"day": "0000-01-01"'), ("_unreadable_day",)),
         (obj('"day": "yesterday"'), ("_unreadable_day",)),
         (obj('"day": 20250228'), ("_unreadable_day",)),
         (obj('"raw": "no base64!"'), ("_unreadable_raw",)),

@@ -28,6 +28,12 @@ class Broken:
     expected: str | None = None
 
 
+REFUNDS = """
+  refunds:
+    topic: refunds
+    columns: [{name: at, type: timestamp}]
+    rules: [{name: positive, expect: "at IS NOT NULL"}]
+outputs:"""
 BROKEN = [
     # keys
     Broken("sources:", "source:", "source:", "unknown key `source`", "did you mean `sources`?"),
@@ -79,6 +85,7 @@ BROKEN = [
     Broken("name: shop", "name: At", "At,", "column `At` is there twice"),
     Broken("name: shop", "name: _shop", "_shop, type", "names that start with `_` are headgate's"),
     Broken("name: known_shop", "name: positive", "positive, expect: \"shop", "`positive` is there twice"),
+    Broken("\noutputs:", REFUNDS, "positive, expect: \"at", "`positive` is in source `orders` already"),
     Broken("\n    key: [minute]", "", "sql: SELECT window", "upserts, and on what is not said"),
     Broken("[minute]", "[minute, minute]", "[minute,", "a column is in `key` twice"),
     Broken("{delta: per_minute}", "{delta: a, redis: b}", "{delta: a,", "exactly one of `delta: TABLE`"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field
 from deltalake.exceptions import CommitFailedError
 
-from spark.delta import DeltaSink
+from spark.delta import TIDY_FIRST, DeltaSink
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
 SCHEMA = pa.schema(
@@ -100,12 +102,130 @@ def test_the_bound_may_lie_where_python_has_no_dates(table):
     assert DeltaTable(str(table)).to_pyarrow_table().num_rows == 2
 
 
-def test_upkeep_keeps_the_rows_and_makes_a_checkpoint_of_the_log(table):
+def widen(table: Path) -> None:
+    """As `apply` does while a driver of the old contract runs."""
+    DeltaTable(str(table)).alter.add_columns([Field("note", "string")])
+
+
+def notes(table: Path) -> dict[int, str | None]:
+    return {row["value"]: row["note"] for row in DeltaTable(str(table)).to_pyarrow_table().to_pylist()}
+
+
+def test_rows_of_the_old_contract_go_into_a_table_that_was_widened(table):
     sink = DeltaSink(table, "app")
-    for batch in range(101):
+    widen(table)
+    assert not sink.has(0)
+    sink.append_rows(rows((NOON, "a", 1)), 0)
+    sink.append_rows(rows((NOON, "a", 2)), 1)
+    assert notes(table) == {1: None, 2: None}
+    assert DeltaSink(table, "app").has(1)
+
+
+def test_an_upsert_of_the_old_contract_keeps_what_the_new_column_holds(table):
+    old = DeltaSink(table, "app")
+    widen(table)
+    new = rows((NOON, "a", 1)).append_column("note", pa.array(["kept"]))
+    DeltaSink(table, "other").append_rows(new, 0)
+    assert not old.has(0)
+    old.merge_rows(rows((NOON, "a", 10), (NOON, "b", 20)), ["at", "key"], 0, "at")
+    assert notes(table) == {10: "kept", 20: None}
+
+
+def made_to_forget(path: Path, **more: str) -> Path:
+    """A table that keeps nothing of what was replaced."""
+    kept = {"delta.logRetentionDuration": "interval 0 days"}
+    kept["delta.deletedFileRetentionDuration"] = "interval 0 days"
+    DeltaTable.create(str(path), schema=SCHEMA, configuration={**kept, **more})
+    return path
+
+
+def data_files(table: Path) -> int:
+    return len(list(table.glob("*.parquet")))
+
+
+def test_upserts_do_not_fill_the_disk(tmp_path):
+    table = made_to_forget(tmp_path / "t")
+    sink = DeltaSink(table, "app")
+    for batch in range(TIDY_FIRST):
+        assert not sink.has(batch)
+        sink.merge_rows(rows((NOON, "k", batch)), ["at", "key"], batch, "at")
+        sink.upkeep(batch)
+    assert data_files(table) == 1
+    assert content(table) == [(NOON, "k", TIDY_FIRST - 1)]
+
+
+def test_what_was_replaced_stays_for_its_readers_as_long_as_the_table_says(table):
+    sink = DeltaSink(table, "app")
+    for batch in range(TIDY_FIRST):
+        sink.merge_rows(rows((NOON, "k", batch)), ["at", "key"], batch, "at")
+        sink.upkeep(batch)
+    assert data_files(table) == TIDY_FIRST
+
+
+def test_the_log_is_cut_and_the_table_still_opens(tmp_path):
+    table = made_to_forget(tmp_path / "t")
+    sink = DeltaSink(table, "app")
+    for batch in range(TIDY_FIRST):
+        assert not sink.has(batch)
+        sink.append_rows(rows((NOON, "k", batch)), batch)
+        time.sleep(0.002)
+        sink.upkeep(batch)
+    assert len(list((table / "_delta_log").glob("*.json"))) < TIDY_FIRST // 2
+    assert len(content(table)) == TIDY_FIRST
+    assert DeltaSink(table, "app").has(TIDY_FIRST - 1)
+
+
+def test_a_writer_that_seldom_writes_is_tidied_by_its_own_commits(table):
+    sink = DeltaSink(table, "app")
+    for number in range(TIDY_FIRST):
+        sink.append_rows(rows((NOON, "k", number)), number * 37 + 1)
+        sink.upkeep(number * 37 + 1)
+    assert len(DeltaTable(str(table)).file_uris()) == 1
+
+
+def test_files_are_merged_only_where_it_is_worth_it(table):
+    before = DeltaSink(table, "app")
+    before.append_rows(rows((NOON, "k", 0)), 0)
+    sink = DeltaSink(table, "app")
+    for batch in range(1, TIDY_FIRST + 1):
+        assert not sink.has(batch)
+        sink.merge_rows(rows((NOON, "k", batch)), ["at", "key"], batch, "at")
+        sink.upkeep(batch)
+    operations = [each["operation"] for each in DeltaTable(str(table)).history()]
+    assert "OPTIMIZE" not in operations
+
+
+def test_an_upsert_rewrites_a_bounded_part_of_a_table_that_grows(tmp_path):
+    """Each batch touches the window of the one before, so every file would be carried into the next."""
+    table = made_to_forget(tmp_path / "t", **{"delta.targetFileSize": "20000"})
+    sink, keys = DeltaSink(table, "app"), [f"key {n}" for n in range(1000)]
+    for batch in range(30):
+        assert not sink.has(batch)
+        both = [(NOON + timedelta(minutes=n), key, n) for n in (batch, batch + 1) for key in keys]
+        sink.merge_rows(rows(*both), ["at", "key"], batch, "at")
+    assert len(content(table)) == 31_000
+    (last,) = DeltaTable(str(table)).history(1)
+    assert last["operationMetrics"]["num_target_rows_copied"] < 15_000
+
+
+def test_a_commit_from_elsewhere_puts_the_upkeep_off(table, caplog):
+    sink = DeltaSink(table, "app")
+    for batch in range(TIDY_FIRST - 1):
         sink.append_rows(rows((NOON, "k", batch)), batch)
         sink.upkeep(batch)
-    assert len(content(table)) == 101
+    sink._tidy = Mock(side_effect=CommitFailedError("another was faster"))  # type: ignore[method-assign]
+    sink.append_rows(rows((NOON, "k", 9)), 9)
+    sink.upkeep(9)
+    assert "put off" in caplog.text
+    assert not sink.has(10)
+
+
+def test_upkeep_keeps_the_rows_and_makes_a_checkpoint_of_the_log(table):
+    sink = DeltaSink(table, "app")
+    for batch in range(110):
+        sink.append_rows(rows((NOON, "k", batch)), batch)
+        sink.upkeep(batch)
+    assert len(content(table)) == 110
     assert len(DeltaTable(str(table)).file_uris()) == 1
     assert list((table / "_delta_log").glob("*.checkpoint*.parquet"))
     assert DeltaSink(table, "app").has(100)

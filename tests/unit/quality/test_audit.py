@@ -1,0 +1,102 @@
+"""What audit claims, and what it says it cannot know: real tables and the files that Spark leaves."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from contract_examples import contract_of
+from deltalake import write_deltalake
+
+from headgate.checkpoints.books import Totals, write_page
+from headgate.checkpoints.layout import CheckpointLayout
+from headgate.checkpoints.lineage import begin_lineage
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.quality.audit import OutputAudit, audit
+from headgate.settings import Settings
+from headgate.topics.lake import carry_out_table
+from headgate.topics.tables import compare_table, desired_tables
+
+COLUMNS = {"minute": "timestamp", "level": "string", "lines": "long"}
+SELECTED = "level, count(*) AS lines FROM a GROUP BY"
+COUNTS = f"SELECT window.start AS minute, {SELECTED} window(ts, '1 minute'), level"
+CUBE = f"SELECT ts AS minute, {SELECTED} CUBE (ts, level)"
+
+
+def frozen_contract(sql: str) -> FrozenContract:
+    fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in COLUMNS.items()]
+    columns = [{"name": "ts", "type": "timestamp"}, {"name": "level", "type": "string"}]
+    output = {"sql": sql, "mode": "update", "key": ["minute", "level"], "to": [{"delta": "counts"}]}
+    resolved = ResolvedOutput(True, {"type": "struct", "fields": fields}, "minute", 60.0, "lines")
+    return freeze(
+        contract_of({"a": {"topic": "in", "columns": columns}}, {"counts": output}),
+        topics={"a": "in"},
+        replication=1,
+        outputs={"counts": resolved},
+        env="local",
+        headgate_version="0",
+    )
+
+
+def committed(query: Path, offset: int, begun: dict[str, int] | None) -> None:
+    """A checkpoint whose first batch is committed, and where Spark noted that it began."""
+    metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": {}}
+    files: dict[str, list[Any]] = {
+        "offsets/0": ["v1", metadata, {"in": {"0": offset}}],
+        "commits/0": ["v1", {"nextBatchWatermarkMs": 0}],
+    }
+    if begun is not None:
+        files["sources/a/0"] = ["v1", {"in": begun}]
+    for name, lines in files.items():
+        (query / name).parent.mkdir(parents=True, exist_ok=True)
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        (query / name).write_text("\n".join(texts))
+
+
+def audited(
+    tmp_path: Path, records: dict[str, int] | None, own: dict[str, int] | None, sql: str = COUNTS
+) -> OutputAudit:
+    """20 records read and good, 15 of them counted."""
+    frozen = frozen_contract(sql)
+    settings = Settings.model_validate({"home": tmp_path})
+    for table in desired_tables(frozen):
+        for action in compare_table(table, None)[0]:
+            carry_out_table(settings.tables, action)
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4.2.0", at=time.time()).id
+    write_page(layout.books(lineage), 0, Totals(read=20, good=20))
+    committed(layout.query(lineage, "records"), 20, records)
+    committed(layout.query(lineage, "counts"), 20, own)
+    at = pa.array([datetime(2025, 10, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
+    rows = pa.table({"minute": at, "level": ["INFO"], "lines": pa.array([15], pa.int64())})
+    write_deltalake(settings.tables / frozen.pipeline / "counts", rows, mode="append")
+    (found,) = audit(settings, frozen).outputs
+    return found
+
+
+def test_queries_that_began_together_are_compared_exactly(tmp_path):
+    found = audited(tmp_path, {"0": 0}, {"0": 0})
+    assert (found.counted, found.late, found.exact, found.reason) == (15, 5, True, "")
+
+
+def test_an_output_that_began_later_than_the_books_is_not_compared(tmp_path):
+    found = audited(tmp_path, {"0": 0}, {"0": 5})
+    assert (found.late, found.exact) == (None, False)
+    assert "began at offset 5 of partition 0" in found.reason
+
+
+def test_without_a_note_of_where_they_began_nothing_is_claimed(tmp_path):
+    found = audited(tmp_path, {"0": 0}, None)
+    assert (found.late, found.exact) == (None, False)
+    assert "not known" in found.reason
+
+
+@pytest.mark.parametrize("sql", [CUBE, CUBE.replace("CUBE", "ROLLUP")])
+def test_a_record_that_is_in_several_groups_is_not_compared(tmp_path, sql):
+    found = audited(tmp_path, {"0": 0}, {"0": 0}, sql)
+    assert (found.exact, "more than once" in found.reason) == (False, True)
