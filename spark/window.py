@@ -9,7 +9,7 @@ in some 20 ms; a larger one, such as that of a long window that closes, is writt
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
+    from spark.delta import DeltaSink
 
 __all__ = ["KeyNotUniqueError", "StatefulQuery", "stateful_frame"]
 
@@ -87,15 +88,11 @@ class StatefulQuery:
         if sink is not None and rows.num_rows and not sink.has(batch_id):
             if key:
                 self._check_key(rows.num_rows, rows.select(key).group_by(key).aggregate([]).num_rows)
-            self._context.before_write()
-            hit("stateful.before_delta")
             if self._spec.mode == "update":
-                sink.merge_rows(rows, key, batch_id, self._resolved.event_time)
+                write = partial(sink.merge_rows, rows, key, batch_id, self._resolved.event_time)
             else:
-                sink.append_rows(rows, batch_id)
-            hit("stateful.after_delta")
-            self._context.before_write()
-            sink.upkeep(batch_id)
+                write = partial(sink.append_rows, rows, batch_id)
+            self._commit(sink, write, batch_id)
         self._publish(rows, batch_id)
 
     def _write_frame(self, frame: DataFrame, rows: int, batch_id: int) -> None:
@@ -103,18 +100,22 @@ class StatefulQuery:
         if sink is not None and not sink.has(batch_id):
             if key:
                 self._check_key(rows, frame.select(*key).distinct().count())
-            self._context.before_write()
-            hit("stateful.before_delta")
             if self._spec.mode == "update":
-                sink.merge_frame(frame, key, batch_id, self._resolved.event_time)
+                write = partial(sink.merge_frame, frame, key, batch_id, self._resolved.event_time)
             else:
                 partitions = next((t.partition_by for t in self._spec.to if t.delta), ())
-                sink.append_frame(frame, batch_id, partitions)
-            hit("stateful.after_delta")
-            self._context.before_write()
-            sink.upkeep(batch_id)
+                write = partial(sink.append_frame, frame, batch_id, partitions)
+            self._commit(sink, write, batch_id)
         if self._served:
             self._publish(newest_rows(frame, self._resolved.event_time), batch_id)
+
+    def _commit(self, sink: DeltaSink, write: Callable[[], None], batch_id: int) -> None:
+        self._context.before_write()
+        hit("stateful.before_delta")
+        write()
+        hit("stateful.after_delta")
+        self._context.before_write()
+        sink.upkeep(batch_id)
 
     def _publish(self, rows: pa.Table, batch_id: int) -> None:
         if not self._served:

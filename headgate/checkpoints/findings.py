@@ -49,8 +49,8 @@ def lineage_choices(pipeline: str) -> tuple[str, ...]:
         f"headgate restart {pipeline} --from earliest: a new lineage; reads again what the topics still "
         "hold, and what was committed of it is written again",
         f"headgate restart {pipeline} --from latest: a new lineage; what was not read until now is skipped",
-        f"headgate snapshot list {pipeline}, then headgate restart {pipeline} --from snapshot: goes on from "
-        "a snapshot that fits; what came after it is read again",
+        f"headgate restart {pipeline} --from snapshot: goes on from the newest good snapshot; what came "
+        "after it is read again",
     )
 
 

@@ -189,8 +189,8 @@ def tables_with_history(tables: Iterable[Path], pipeline: str) -> list[Path]:
 
 def _gone_help(layout: CheckpointLayout) -> str:
     return (
-        f"headgate snapshot list {layout.pipeline} shows what can be restored: headgate restart "
-        f"{layout.pipeline} --from snapshot; without one: headgate restart {layout.pipeline} "
+        f"headgate restart {layout.pipeline} --from snapshot, where there is one; "
+        f"headgate restart {layout.pipeline} "
         "--from earliest|latest|timestamp|offsets begins a new lineage and first says what that repeats or "
         f"loses; or restore {layout.folder} from a backup"
     )

@@ -143,14 +143,18 @@ def _row(span: Span) -> tuple[object, ...]:
     return span.topic, span.partition, span.query, committed, span.begin, span.end, again, skipped
 
 
+def _adopt(settings: Settings, pipeline: str) -> None:
+    from headgate.contract.frozen import ContractStore
+    from headgate.topics.begin import adopt_topics
+
+    adopt_topics(settings, ContractStore(settings.state).current(pipeline))
+
+
 def _order(
     settings: Settings, pipeline: str, contract: str, *, reason: str, origin: Origin | None, wait: float
 ) -> StreamStatus:
     if origin is not None and origin.offsets:
-        from headgate.contract.frozen import ContractStore
-        from headgate.topics.begin import adopt_topics
-
-        adopt_topics(settings, ContractStore(settings.state).current(pipeline))
+        _adopt(settings, pipeline)
     with supervisor_client(settings) as client:
         status = client.restart(
             pipeline,

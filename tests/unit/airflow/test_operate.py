@@ -115,8 +115,15 @@ def order(context: Context) -> dict[str, Any]:
 
 def test_the_form_offers_what_is_carried_out_and_nothing_else() -> None:
     fields = form()
-    assert fields["action"].schema["enum"] == ["restart from checkpoint", "stop"]
-    assert list(fields) == ["action", "reason"]
+    assert fields["action"].schema["enum"] == [
+        "restart from checkpoint",
+        "stop",
+        "restart from snapshot",
+        "restart from earliest",
+        "restart from latest",
+        "restart from timestamp",
+    ]
+    assert sorted(fields) == ["action", "reason", "value"]
     for each in CHOICES:
         assert each.help in fields["action"].schema["description_md"]
 

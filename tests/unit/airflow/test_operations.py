@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from headgate.airflow import operations
+from headgate.airflow import operations, origins
 from headgate.airflow.operations import CHOICES, Approval, Ground, Proposal, Request, choice, fence, unwatched
+from headgate.checkpoints.choices import OriginPlan, Place, begin_at
+from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.preflight import Finding
+from headgate.checkpoints.sinks import Sink
 from headgate.errors import NotFoundError, RefusedError
 from headgate.streams.model import Desired, DriverStatus, Owner, Phase, QueryProgress, StreamStatus
 
@@ -85,6 +88,25 @@ def order(action: str, status: StreamStatus = RUNNING, asked_by: str = "ann") ->
     ((_, stream, given),) = client.orders
     assert stream == "logs"
     return given
+
+
+@pytest.fixture(autouse=True)
+def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an origin means today is looked up in Kafka; here three records would be read again."""
+
+    def planned(kind: str, _ground: Ground, value: str) -> OriginPlan:
+        places = [Place("records", "t", 0, low=2, end=9, committed=5)]
+        sinks = [Sink("copy", "records", ("copy",), keyed=False)]
+        return begin_at("logs", Origin(kind, offsets={"t": {0: 2}}, note=value), places, sinks)
+
+    monkeypatch.setattr(origins, "_planned", planned)
+    monkeypatch.setattr(origins, "_adopt", lambda _hash: None)
+
+
+def test_a_choice_that_begins_elsewhere_orders_the_very_offsets_that_were_shown() -> None:
+    proposal = propose("restart from earliest", RUNNING)
+    assert (proposal.repeated, proposal.lost) == ("3 records are read again", "0 records are skipped")
+    assert order("restart from earliest")["origin"] == Origin("earliest", offsets={"t": {0: 2}})
 
 
 @pytest.mark.parametrize("each", CHOICES, ids=lambda each: each.name)

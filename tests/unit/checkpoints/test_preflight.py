@@ -154,7 +154,7 @@ def test_an_offset_file_cut_under_the_batch_that_has_no_commit_is_refused_too(wo
     folder = world.commit(RECORDS, 0, {0: 1, 1: 1})
     (folder / "offsets" / "1").write_text("")
     (found,) = [each for each in world.look() if each.severity == "refuse"]
-    assert any("remove it, and the batch runs again" in choice for choice in found.choices)
+    assert any("remove it, and the batch is planned anew" in choice for choice in found.choices)
 
 
 def test_a_contract_of_another_state_is_refused_by_what_last_ran_on_that_query(world: World) -> None:

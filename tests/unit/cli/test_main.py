@@ -79,7 +79,7 @@ def test_a_service_keeps_the_traceback_in_its_log(
         raise Surprise("one")
 
     monkeypatch.delenv("HEADGATE_DEBUG", raising=False)
-    monkeypatch.setattr(streams, "_settings", fail)
+    monkeypatch.setattr(streams, "read_settings", fail)
     assert run(["supervisor"]) == 1
     told = capsys.readouterr().err
     assert "in fail" in told and told.splitlines()[-1].startswith("error: Surprise: one;")
@@ -90,6 +90,7 @@ def test_a_plan_for_a_folder_that_is_not_there_says_so(
 ) -> None:
     class Nothing:
         exit_code = 0
+        contracts = ()
 
         def to_json(self) -> dict[str, object]:
             return {}

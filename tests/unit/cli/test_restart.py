@@ -46,6 +46,7 @@ def client(monkeypatch):
     monkeypatch.setattr(module, "applied_hash", lambda *_: "ab" * 32)
     monkeypatch.setattr(module, "supervisor_client", lambda _: client)
     monkeypatch.setattr(module, "_plan", lambda *_: planned(5))
+    monkeypatch.setattr(module, "_adopt", lambda *_: None)
     return client
 
 

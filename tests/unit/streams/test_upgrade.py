@@ -16,10 +16,10 @@ from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import FailureClass, Phase
 from headgate.streams.record import StreamRecord
-from headgate.streams.steps import Life, Seen, Step
+from headgate.streams.steps import Clearance, Life, Seen, Step
 
 OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
-NOTHING = Seen(Life.NONE)
+NOTHING = Seen(Life.NONE, preflight=Clearance())
 
 
 def ordered(before: StreamRecord | None, contract: str, now: float = 0.0) -> StreamRecord:
@@ -34,9 +34,8 @@ def step(record: StreamRecord, seen: Seen, now: float = 100.0) -> Step:
 
 
 def died(failure: FailureClass, *, progressed: bool = False) -> Seen:
-    return Seen(
-        Life.DEAD, returncode=10, diagnosis=Diagnosis(failure, "told", "evidence"), progressed=progressed
-    )
+    found = Diagnosis(failure, "told", "evidence")
+    return Seen(Life.DEAD, returncode=10, diagnosis=found, progressed=progressed, preflight=Clearance())
 
 
 def running(record: StreamRecord, now: float = 100.0) -> StreamRecord:
