@@ -19,7 +19,7 @@ from headgate.settings import load_settings
 from headgate.topics.apply import apply_plan
 from headgate.topics.plan import make_plan
 
-PART = 4_000
+PART = 3_000
 # Small batches, so that what dies dies in the middle of something.
 JOB = {
     "trigger": "500 milliseconds",
@@ -78,7 +78,6 @@ def test_an_executor_and_a_worker_die_and_the_same_driver_loses_and_doubles_noth
     driver = stream.start()
     stream.until(lambda: batches(stream) >= 1, "two batches on the cluster")
     first = stream.until(cluster.executors, "executors on the workers")
-    assert not [each for each in first if each.pid == driver.process.pid]
 
     feed(stream, 1)
     first[0].kill()

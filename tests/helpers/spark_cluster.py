@@ -62,6 +62,8 @@ class Cluster:
             "SPARK_HOME": str(HOME),
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_LOCAL_IP": "127.0.0.1",
+            # It would take the same port on every machine, and nothing here submits by it.
+            "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",
         }
         with (self.folder / f"{log}.log").open("wb") as stream:
             process = subprocess.Popen(
