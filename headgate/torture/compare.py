@@ -6,6 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 __all__ = ["difference", "same_rows"]
@@ -61,6 +62,8 @@ def _exact(value: Any, numbers: list[float]) -> Any:
         return {str(name): _exact(inner, numbers) for name, inner in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_exact(inner, numbers) for inner in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
     return value
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,8 @@ def test_a_row_that_is_missing_or_doubled_is_told(rows: list[dict[str, Any]]) ->
         ({"v": None}, {"v": 0.0}, False),
         ({"v": float("nan")}, {"v": float("nan")}, True),
         ({"v": b"a"}, {"v": b"b"}, False),
-        ({"v": AT}, {"v": AT}, True),
+        ({"v": AT}, {"v": AT.astimezone(ZoneInfo("Europe/Paris"))}, True),
+        ({"v": AT}, {"v": AT + timedelta(microseconds=1)}, False),
         ({"v": [1.0, {"w": 2.0}]}, {"v": [1.0, {"w": 2.0 + 1e-13}]}, True),
         ({"v": "a"}, {"w": "a"}, False),
     ],
