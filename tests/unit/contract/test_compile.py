@@ -355,3 +355,41 @@ def test_what_the_limit_of_depth_lets_through_compiles_with_room_to_spare(shape)
         rule_refusals(f"{text} IS NULL")
     finally:
         sys.setrecursionlimit(before)
+
+
+PLACES = """
+    SELECT {} AS x FROM in
+    SELECT DISTINCT {} AS x FROM in
+    SELECT a FROM in WHERE {} IS NULL
+    SELECT count(*) AS n FROM in GROUP BY {}
+    SELECT count(*) AS n FROM in GROUP BY CUBE ({}, a)
+    SELECT a FROM in GROUP BY a, b, s HAVING {} > 1
+    SELECT sum({}) AS x FROM in
+    SELECT count(DISTINCT {}) AS x FROM in
+    SELECT max_by(a, {}) AS x FROM in
+    SELECT percentile_approx(a, {}) AS x FROM in
+    SELECT collect_list(named_struct('x', {})) AS x FROM in
+    SELECT sum(a) FILTER (WHERE {} > 1) AS x FROM in
+    SELECT a FROM in AS z WHERE EXISTS (SELECT b FROM in AS y WHERE {} > 1)
+    SELECT a FROM in WHERE a IN (SELECT {} FROM in)
+    SELECT x.a FROM in x LEFT JOIN in y ON {} = 1
+    SELECT {} AS x FROM in y JOIN in x ON y.a = x.a
+    SELECT {} AS x FROM (SELECT * FROM in) y
+    SELECT x FROM (SELECT {} AS x FROM in UNION ALL SELECT a FROM in) y
+    WITH c AS (SELECT * FROM in) SELECT {} AS x FROM c
+    WITH in AS (SELECT * FROM in) SELECT {} AS x FROM in
+    SELECT x FROM in LATERAL VIEW explode(array({})) t AS x
+    SELECT transform(array(1), (x, i) -> {}) AS x FROM in
+    SELECT CASE WHEN count(*) > 1 THEN {} END AS x FROM in GROUP BY a, b, s
+    SELECT a FROM in WHERE a > (SELECT max({}) FROM in)
+    SELECT x FROM in JOIN LATERAL (SELECT {} AS x) ON true
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("place", [place.strip() for place in PLACES])
+@pytest.mark.parametrize("operation", ["CAST(s AS INT)", "a / b", "a DIV b", "-a", "a + 1", "to_date(s)"])
+def test_wherever_an_operation_can_fail_it_has_a_condition_or_is_refused(place, operation):
+    sql = place.format(operation)
+    parsed_query = parse_output(sql, ["in"])
+    assert not isinstance(parsed_query, list), parsed_query
+    assert conditions(outputs=to("o", sql)) or refusals(sql)
