@@ -96,7 +96,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "max_future": "a record further ahead of its arrival is quarantined as `_future`",
     },
     Rule: {
-        "name": "the reason in the quarantine and the label of the metric",
+        "name": "the reason in the quarantine and the label of the metric; unique in the contract",
         "expect": "a Spark SQL boolean over the source's columns; NULL counts as broken",
         "otherwise": "`quarantine` the record, only `warn`, or `fail` the stream",
     },
