@@ -156,4 +156,14 @@ def _order(
             contract_hash=contract,
             origin=origin,
         )
+        if origin is not None and origin.offsets:
+            _accept_topics(settings, pipeline)
         return await_running(client, status, wait)
+
+
+def _accept_topics(settings: Settings, pipeline: str) -> None:
+    """A topic that was made anew has been agreed to: its offsets were shown."""
+    from headgate.contract.frozen import ContractStore
+    from headgate.topics.begin import accept_topics
+
+    accept_topics(settings, ContractStore(settings.state).current(pipeline))

@@ -6,7 +6,9 @@ Reads checkpoints and asks the broker; changes nothing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from headgate.checkpoints.sinks import sinks_of
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import RefusedError, UsageError
 from headgate.settings import Settings
+from headgate.streams.store import StateStore
 from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range, queries_of
 from headgate.topics.live import topic_partitions
 
-__all__ = ["offsets_from", "places_of", "plan_origin"]
+__all__ = ["accept_topics", "offsets_from", "places_of", "plan_origin"]
 
 Found = dict[str, dict[int, int]]
 
@@ -56,6 +59,16 @@ def plan_origin(
         if has_history(sink.path(settings.tables, frozen.pipeline), frozen.pipeline)
     }
     return begin_at(frozen.pipeline, origin, places, sinks, frozenset(written))
+
+
+def accept_topics(settings: Settings, frozen: FrozenContract) -> None:
+    """Remember the ids that the topics have now: a lineage that begins at their present offsets means these
+    and no earlier ones. Only once the order is given: until then the old checkpoint counts."""
+    with admin_client(settings) as admin, closing(StateStore(settings.store_url)) as store:
+        for name, (id, _) in sorted(topic_partitions(admin, frozen.topics.values()).items()):
+            if store.topic_id(name) != id:
+                owner = store.topic_owner(name) or frozen.pipeline
+                store.remember_topic(name, id, owner, time.time())
 
 
 def places_of(
