@@ -160,11 +160,11 @@ def read_lineage(layout: CheckpointLayout, lineage: str) -> Lineage:
 
 
 def _gone_help(layout: CheckpointLayout) -> str:
+    name = layout.pipeline
     return (
-        f"headgate snapshot list {layout.pipeline} shows what can be restored: headgate restart "
-        f"{layout.pipeline} --from snapshot; without one: headgate restart {layout.pipeline} "
-        "--from earliest|latest|timestamp|offsets begins a new lineage and first says what that repeats or "
-        f"loses; or restore {layout.folder} from a backup"
+        f"headgate snapshot list {name}; headgate restart {name} --from snapshot, where there is one; "
+        f"headgate restart {name} --from earliest (latest, timestamp, offsets) begins a new lineage and first "
+        f"says what that repeats or loses; or restore {layout.folder} from a backup"
     )
 
 
