@@ -163,8 +163,8 @@ def _gone_help(layout: CheckpointLayout) -> str:
     name = layout.pipeline
     return (
         f"headgate snapshot list {name}; headgate restart {name} --from snapshot, where there is one; "
-        f"headgate restart {name} --from earliest (latest, timestamp, offsets) begins a new lineage and first "
-        f"says what that repeats or loses; or restore {layout.folder} from a backup"
+        f"headgate restart {name} --from earliest (latest, timestamp, offsets) begins a new lineage and "
+        f"first says what that repeats or loses; or restore {layout.folder} from a backup"
     )
 
 
