@@ -42,12 +42,13 @@ def _propose(kind: str) -> Callable[[Ground, Request], Proposal]:
     return propose
 
 
-def _adopt(contract_hash: str) -> None:
+def _accept_topics(contract_hash: str) -> None:
+    """A topic that was made anew has been agreed to: its offsets were shown."""
     from headgate.contract.frozen import ContractStore
-    from headgate.topics.begin import adopt_topics
+    from headgate.topics.begin import accept_topics
 
     settings = access.settings()
-    adopt_topics(settings, ContractStore(settings.state).get(contract_hash))
+    accept_topics(settings, ContractStore(settings.state).get(contract_hash))
 
 
 def _order(
@@ -56,9 +57,7 @@ def _order(
     from headgate.checkpoints.origin import Origin
 
     origin = Origin.from_json(proposal.detail["origin"])
-    if origin.offsets:
-        _adopt(proposal.contract_hash)
-    return client.restart(
+    status = client.restart(
         request.pipeline,
         actor=approval.actor,
         reason=why(request, approval),
@@ -67,6 +66,9 @@ def _order(
         contract_hash=proposal.contract_hash,
         origin=origin,
     )
+    if origin.offsets:
+        _accept_topics(proposal.contract_hash)
+    return status
 
 
 ORIGIN_CHOICES: tuple[Choice, ...] = (

@@ -188,11 +188,11 @@ def tables_with_history(tables: Iterable[Path], pipeline: str) -> list[Path]:
 
 
 def _gone_help(layout: CheckpointLayout) -> str:
+    name = layout.pipeline
     return (
-        f"headgate restart {layout.pipeline} --from snapshot, where there is one; "
-        f"headgate restart {layout.pipeline} "
-        "--from earliest|latest|timestamp|offsets begins a new lineage and first says what that repeats or "
-        f"loses; or restore {layout.folder} from a backup"
+        f"headgate snapshot list {name}; headgate restart {name} --from snapshot, where there is one; "
+        f"headgate restart {name} --from earliest (latest, timestamp, offsets) begins a new lineage and "
+        f"first says what that repeats or loses; or restore {layout.folder} from a backup"
     )
 
 

@@ -143,18 +143,9 @@ def _row(span: Span) -> tuple[object, ...]:
     return span.topic, span.partition, span.query, committed, span.begin, span.end, again, skipped
 
 
-def _adopt(settings: Settings, pipeline: str) -> None:
-    from headgate.contract.frozen import ContractStore
-    from headgate.topics.begin import adopt_topics
-
-    adopt_topics(settings, ContractStore(settings.state).current(pipeline))
-
-
 def _order(
     settings: Settings, pipeline: str, contract: str, *, reason: str, origin: Origin | None, wait: float
 ) -> StreamStatus:
-    if origin is not None and origin.offsets:
-        _adopt(settings, pipeline)
     with supervisor_client(settings) as client:
         status = client.restart(
             pipeline,
@@ -165,4 +156,14 @@ def _order(
             contract_hash=contract,
             origin=origin,
         )
+        if origin is not None and origin.offsets:
+            _accept_topics(settings, pipeline)
         return await_running(client, status, wait)
+
+
+def _accept_topics(settings: Settings, pipeline: str) -> None:
+    """A topic that was made anew has been agreed to: its offsets were shown."""
+    from headgate.contract.frozen import ContractStore
+    from headgate.topics.begin import accept_topics
+
+    accept_topics(settings, ContractStore(settings.state).current(pipeline))

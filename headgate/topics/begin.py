@@ -29,7 +29,7 @@ from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range, queries_of
 from headgate.topics.live import topic_partitions
 
-__all__ = ["adopt_topics", "offsets_from", "places_of", "plan_origin"]
+__all__ = ["accept_topics", "offsets_from", "places_of", "plan_origin"]
 
 Found = dict[str, dict[int, int]]
 
@@ -61,17 +61,14 @@ def plan_origin(
     return begin_at(frozen.pipeline, origin, places, sinks, frozenset(written))
 
 
-def adopt_topics(settings: Settings, frozen: FrozenContract) -> None:
-    """Take the topics as they are now for those that were applied: an order that begins at offsets of its
-    own was made from them, also where one had been deleted and made anew. Raises KafkaUnavailable."""
-    with admin_client(settings) as admin:
-        live = topic_partitions(admin, frozen.topics.values())
-    with closing(StateStore(settings.store_url)) as store:
-        for name, (topic_id, _) in live.items():
-            if store.topic_id(name) != topic_id:
-                store.remember_topic(
-                    name, topic_id, store.topic_owner(name) or frozen.pipeline, at=time.time()
-                )
+def accept_topics(settings: Settings, frozen: FrozenContract) -> None:
+    """Remember the ids that the topics have now: a lineage that begins at their present offsets means these
+    and no earlier ones. Only once the order is given: until then the old checkpoint counts."""
+    with admin_client(settings) as admin, closing(StateStore(settings.store_url)) as store:
+        for name, (id, _) in sorted(topic_partitions(admin, frozen.topics.values()).items()):
+            if store.topic_id(name) != id:
+                owner = store.topic_owner(name) or frozen.pipeline
+                store.remember_topic(name, id, owner, time.time())
 
 
 def places_of(

@@ -100,7 +100,7 @@ def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
         return begin_at("logs", Origin(kind, offsets={"t": {0: 2}}, note=value), places, sinks)
 
     monkeypatch.setattr(origins, "_planned", planned)
-    monkeypatch.setattr(origins, "_adopt", lambda _hash: None)
+    monkeypatch.setattr(origins, "_accept_topics", lambda _hash: None)
 
 
 def test_a_choice_that_begins_elsewhere_orders_the_very_offsets_that_were_shown() -> None:

@@ -21,6 +21,7 @@ STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab"
 class Client:
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
+        self.accepted: list[int] = []
 
     def __enter__(self) -> Client:
         return self
@@ -46,7 +47,7 @@ def client(monkeypatch):
     monkeypatch.setattr(module, "applied_hash", lambda *_: "ab" * 32)
     monkeypatch.setattr(module, "supervisor_client", lambda _: client)
     monkeypatch.setattr(module, "_plan", lambda *_: planned(5))
-    monkeypatch.setattr(module, "_adopt", lambda *_: None)
+    monkeypatch.setattr(module, "_accept_topics", lambda *_: client.accepted.append(len(client.orders)))
     return client
 
 
@@ -63,6 +64,7 @@ def test_with_yes_the_order_carries_the_offsets_that_were_told(client, capsys):
     assert run(["restart", "shop", "--from", "earliest", "--yes", "--json"]) == 0
     assert client.orders[0]["origin"] == Origin("earliest", offsets={"t": {0: 5}})
     assert json.loads(capsys.readouterr().out)["generation"] == 2
+    assert client.accepted == [1]  # topics made anew are remembered once the order is given, not before
 
 
 def test_a_dry_run_orders_nothing_and_needs_no_yes(client, capsys):
@@ -83,6 +85,7 @@ def test_what_cannot_be_carried_out_is_refused_even_with_yes(client, monkeypatch
 def test_a_restart_from_the_checkpoint_asks_nothing(client):
     assert run(["restart", "shop"]) == 0
     assert client.orders[0]["origin"] is None
+    assert client.accepted == []
 
 
 @pytest.mark.parametrize(

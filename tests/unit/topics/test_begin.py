@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,21 @@ def test_a_time_is_understood_in_its_zone(text, milliseconds):
 def test_what_is_no_time_is_refused():
     with pytest.raises(UsageError, match="is not a time"):
         begin._moment("yesterday")
+
+
+def test_topics_that_were_made_anew_are_remembered_as_they_are_now_and_keep_their_owner(
+    tmp_path, monkeypatch
+):
+    settings = Settings(home=tmp_path)
+    with closing(StateStore(settings.store_url)) as store:
+        store.remember_topic("t", "old", "first")
+    monkeypatch.setattr(begin, "admin_client", lambda _: nullcontext())
+    monkeypatch.setattr(begin, "topic_partitions", lambda *_: {"t": ("new", 2), "u": ("id", 1)})
+    frozen: Any = SimpleNamespace(pipeline="shop", topics={"a": "t", "b": "u"})
+    begin.accept_topics(settings, frozen)
+    with closing(StateStore(settings.store_url)) as store:
+        assert (store.topic_id("t"), store.topic_owner("t")) == ("new", "first")
+        assert (store.topic_id("u"), store.topic_owner("u")) == ("id", "shop")
 
 
 class World:
