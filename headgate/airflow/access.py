@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,16 @@ from headgate.streams.model import Owner
 if TYPE_CHECKING:
     from headgate.streams.client import AsyncSupervisorClient, SupervisorClient
 
-__all__ = ["CONNECTION", "Access", "async_client", "client", "order_key", "owner_of", "settings"]
+__all__ = [
+    "CONNECTION",
+    "Access",
+    "async_client",
+    "client",
+    "order_key",
+    "owner_of",
+    "quiet_kafka",
+    "settings",
+]
 
 CONNECTION = "headgate_supervisor"
 
@@ -31,6 +41,11 @@ class Access:
 
 def settings() -> Settings:
     return load_settings()[0]
+
+
+def quiet_kafka() -> None:
+    """Keep the Kafka client's connections out of a task's log: what people look for is between them."""
+    logging.getLogger("kafka").setLevel(logging.WARNING)
 
 
 def client() -> SupervisorClient:

@@ -90,6 +90,7 @@ class ShowPlanOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> dict[str, Any]:
         request = _request(context, self.pipeline)
+        access.quiet_kafka()
         settings = access.settings()
         try:
             frozen = ContractStore(settings.state).current(self.pipeline)
@@ -174,7 +175,9 @@ class WatchAgainOperator(BaseOperator):  # type: ignore[misc]
         ti = context["ti"]
         done = ti.xcom_pull(task_ids=ORDER_TASK)
         if not done["watch"]:
-            raise AirflowSkipException(f"nothing to watch anew: the stream is {done['phase']}")
+            text = f"nothing to watch anew: the stream is {done['phase']}, and its task knows of it"
+            self.log.info("%s", text)
+            raise AirflowSkipException(text)
         if ti.get_dag(self.stream_dag).is_paused:
             raise AirflowFailException(
                 f"the stream runs and Airflow does not watch it: {self.stream_dag} is paused. "

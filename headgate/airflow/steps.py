@@ -37,6 +37,7 @@ class _PipelineStep(BaseOperator):  # type: ignore[misc]
         self.pipeline = pipeline
 
     def execute(self, context: Any) -> Any:  # noqa: ARG002 -- Airflow's signature
+        access.quiet_kafka()
         settings = access.settings()
         try:
             return self.step(settings, ContractStore(settings.state).current(self.pipeline))

@@ -181,8 +181,12 @@ def test_a_parked_stream_fails_the_task_with_the_cause(platform: RemoteControl) 
 def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[str, Any]]:
     """Trigger the DAG of orders, up to the question: the run's id and what is asked."""
     run_id = platform.airflow.run(OPERATE_DAG, action=action, reason=reason)
-    state = lambda: platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"]  # noqa: E731
-    platform.wait(lambda: state() == "awaiting_input", SOON, "a person is asked")
+
+    def asked() -> bool:
+        state = platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"]
+        return bool(state == "awaiting_input")
+
+    platform.wait(asked, SOON, "a person is asked")
     return run_id, platform.airflow.question(OPERATE_DAG, run_id, "approve")
 
 
