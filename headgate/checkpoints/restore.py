@@ -221,6 +221,8 @@ class Restore:
         source = self.snapshots / self.layout.pipeline / self.snapshot.id
         for name in self.snapshot.files:
             copy_file(source / name, draft / name)
+        for query in self.snapshot.queries:  # which contract the copy ran under, as preflight reads it
+            (draft / "queries" / f"{query}.contract").write_text(self.snapshot.contract_hash + "\n")
 
     def _lineage_before(self) -> Lineage | None:
         try:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from headgate.cli.confirm import confirm
-from headgate.cli.output import out, print_json, print_table, progress, say
+from headgate.cli.output import confirm, out, print_json, print_table, progress, say
 from headgate.cli.streams import (
     Json,
     Pipeline,
@@ -59,7 +58,7 @@ def restart(  # noqa: PLR0917 - each is an option
     """Stop a stream and start it with the applied contract; its owner stays.
 
     From its checkpoint it goes on where it was. Anything else is told first, in records and tables, and
-    asked for; without a terminal it needs --yes. Exit codes: 0 done, 1 not agreed to, 3 refused.
+    asked for; without a terminal it needs --yes. Exit codes: 0 done, 3 refused or not agreed to.
     """
     settings = read_settings()
     contract = applied_hash(settings, pipeline)
@@ -120,11 +119,7 @@ def _agree(plan: OriginPlan, pipeline: str, *, yes: bool, dry_run: bool, as_json
         )
     if not dry_run:
         what = f"{plan.repeats} records read again, {plan.loses} skipped"
-        confirm(
-            f"Restart {pipeline} from {plan.origin.told}: {what}?",
-            yes=yes,
-            command=f"headgate restart {pipeline} --from {plan.origin.kind}",
-        )
+        confirm(f"Restart {pipeline} from {plan.origin.told}: {what}?", yes=yes)
 
 
 def show_plan(plan: OriginPlan) -> None:

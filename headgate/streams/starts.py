@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.streams import upgrade
 from headgate.streams.model import FailureClass, Phase
 from headgate.streams.policy import judge
 from headgate.streams.record import Ending, Failure
@@ -44,14 +45,18 @@ def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending |
     death = Failure(now, kind, f"preflight: {found.text}")
     before = () if first_try else record.failures
     verdict = judge(before, death, newest_claim=True, policy=case.policy, jitter=case.jitter)
-    waits = kind is FailureClass.DEPENDENCY and verdict.delay is not None
+    # What preflight refuses no second try can help: a contract on trial is taken back, any other parks.
+    back, verdict = upgrade.judged(record, death, verdict, given_up=True)
+    taken_back = back is not record
+    record = back
+    waits = taken_back or (kind is FailureClass.DEPENDENCY and verdict.delay is not None)
     moved, told = move(
         record,
         Phase.BACKOFF if waits else Phase.PARKED,
         cause=Cause.PREFLIGHT,
         actor="supervisor",
         now=now,
-        reason=death.text if waits else f"preflight refuses the start: {found.text}",
+        reason=_reason(found, verdict.reason if taken_back else death.text, waits),
         failures=verdict.failures,
         failure_class=kind,
         next_attempt_at=now + verdict.delay if waits and verdict.delay is not None else None,
@@ -59,6 +64,10 @@ def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending |
         stop=None,
     )
     return Step(moved, told, ending=close)
+
+
+def _reason(found: Clearance, told: str, waits: bool) -> str:
+    return told if waits else f"preflight refuses the start: {found.text}"
 
 
 def _claimed(case: Case, close: Ending | None) -> Step:

@@ -78,7 +78,7 @@ class Rewind:
         for _ in range(count):
             number = len(self.good) + len(self.bad)
             at = BASE + timedelta(seconds=number)
-            amount = -1 if number % 10 == 9 else number
+            amount = -1 if number % 10 == 9 else number + 1
             record = json.dumps({"at": f"{at:%Y-%m-%d %H:%M:%S}", "amount": amount}).encode()
             records.append(record)
             if amount < 0:

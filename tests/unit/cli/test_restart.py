@@ -57,7 +57,7 @@ def test_without_a_terminal_nothing_destructive_is_done_without_yes(client, caps
     assert client.orders == []
     assert "55 (5 to 59)" in told.out
     assert "there twice" in told.out
-    assert "headgate restart shop --from earliest --yes" in told.err
+    assert "give --yes" in told.err
 
 
 def test_with_yes_the_order_carries_the_offsets_that_were_told(client, capsys):

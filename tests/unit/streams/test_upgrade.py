@@ -136,6 +136,15 @@ def test_a_contract_that_cannot_start_is_taken_back_at_once_and_only_once(failur
     assert parked is Phase.PARKED
 
 
+def test_a_contract_that_preflight_refuses_is_taken_back_before_it_ran():
+    refused = Seen(Life.NONE, preflight=Clearance(FailureClass.DETERMINISTIC, "another grouping"))
+    back = step(ordered(STABLE, NEW), refused).record
+    assert (back.phase, back.contract_hash) == (Phase.BACKOFF, OLD)
+    started = step(back, NOTHING).record
+    assert (started.phase, started.attempted) == (Phase.STARTING, back.generation)
+    assert step(back, refused).record.phase is Phase.PARKED
+
+
 def test_one_crash_of_a_kind_that_passes_is_retried_and_the_second_takes_it_back():
     first = step(TRIAL, died(FailureClass.TRANSIENT)).record
     assert (first.phase, first.contract_hash) == (Phase.BACKOFF, NEW)
