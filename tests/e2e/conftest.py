@@ -20,6 +20,9 @@ from headgate.settings import Settings, load_settings
 from headgate.torture import services
 from headgate.torture.services import BrokerService, RedisService
 
+# Every test starts JVMs for seconds: the second compiler would take a core and be done when they end.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 UP_SECONDS = 1500.0
 
