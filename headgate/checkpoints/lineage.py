@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,16 @@ class Lineage:
 
 
 def open_lineage(
-    layout: CheckpointLayout, *, contract_hash: str, spark_version: str, at: float, tables: Iterable[Path]
+    layout: CheckpointLayout,
+    *,
+    contract_hash: str,
+    spark_version: str,
+    at: float,
+    tables: Iterable[Path],
+    origin: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Lineage:
-    """The lineage that runs, or a first one where the pipeline has no history at all.
+    """The lineage that runs, or a first one where the pipeline has no history at all: `origin` says where
+    that begins, and is asked for nothing else.
 
     Raises RefusedError when the checkpoint is gone but tables hold what it committed, or when it belongs
     to another pipeline: starting afresh there would read everything again.
@@ -67,7 +74,9 @@ def open_lineage(
             expected="the checkpoint that goes with the tables",
             help=_gone_help(layout),
         )
-    return begin_lineage(layout, contract_hash=contract_hash, spark_version=spark_version, at=at)
+    return begin_lineage(
+        layout, contract_hash=contract_hash, spark_version=spark_version, at=at, origin=origin()
+    )
 
 
 def begin_lineage(

@@ -11,6 +11,7 @@ from headgate.checkpoints.snapshots import read_snapshot, take_snapshot
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
+from headgate.topics.begin import first_origin
 from headgate.topics.kafka import admin_client
 from headgate.topics.live import topic_partitions
 
@@ -28,7 +29,7 @@ def settle_generation(
 ) -> Lineage:
     """The lineage that this generation runs on. Done again, by a later epoch of it, it changes nothing.
 
-    Raises RefusedError, and KafkaUnavailable where an upgrade needs a snapshot.
+    Raises RefusedError, and KafkaUnavailable where an upgrade needs a snapshot or a first start its offsets.
     """
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     finish_swap(layout)
@@ -42,7 +43,12 @@ def settle_generation(
     tables = [sink.path(settings.tables, frozen.pipeline) for sink in sinks_of(frozen)]
     if origin is None:
         return open_lineage(
-            layout, contract_hash=frozen.hash, spark_version=spark_version, at=at, tables=tables
+            layout,
+            contract_hash=frozen.hash,
+            spark_version=spark_version,
+            at=at,
+            tables=tables,
+            origin=lambda: first_origin(settings, frozen),
         )
     return settle(
         layout,

@@ -22,6 +22,7 @@ from headgate.checkpoints.logs import committed_offsets
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.sinks import sinks_of
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.model import StartAt
 from headgate.errors import RefusedError, UsageError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
@@ -29,7 +30,7 @@ from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range, queries_of
 from headgate.topics.live import topic_partitions
 
-__all__ = ["accept_topics", "offsets_from", "places_of", "plan_origin"]
+__all__ = ["accept_topics", "first_origin", "offsets_from", "places_of", "plan_origin"]
 
 Found = dict[str, dict[int, int]]
 
@@ -59,6 +60,27 @@ def plan_origin(
         if has_history(sink.path(settings.tables, frozen.pipeline), frozen.pipeline)
     }
     return begin_at(frozen.pipeline, origin, places, sinks, frozenset(written))
+
+
+def first_origin(settings: Settings, frozen: FrozenContract) -> dict[str, Any] | None:
+    """Where a pipeline's first lineage begins, as lineage.json keeps it; None where that is `earliest`.
+
+    Looked up once for all queries: each asking for `latest` by itself would begin at records of its own,
+    and what came in between would be good in one and unknown to the other. Raises KafkaUnavailable.
+    """
+    starts = {frozen.topics[name]: source.start for name, source in frozen.contract.sources.items()}
+    late = {topic: start for topic, start in starts.items() if start != "earliest"}
+    if not late:
+        return None
+    with admin_client(settings) as admin:
+        _, ends = _ranges(admin, frozen)
+        found: Found = {}
+        for topic, start in late.items():
+            own = {key: end for key, end in ends.items() if key.topic == topic}
+            offsets = _at(admin, own, _moment(start.timestamp)) if isinstance(start, StartAt) else own
+            found |= _by_topic(offsets)
+    origin = Origin("offsets", offsets=found, note="the contract's start")
+    return {**origin.to_json(), "queries": sorted(queries_of(frozen))}
 
 
 def accept_topics(settings: Settings, frozen: FrozenContract) -> None:

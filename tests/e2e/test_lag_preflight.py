@@ -23,9 +23,11 @@ from headgate.settings import Settings
 from headgate.streams.model import FailureClass
 from headgate.streams.store import StateStore
 from headgate.topics.apply import apply_plan
+from headgate.topics.begin import first_origin
 from headgate.topics.kafka import admin_client, client_options
 from headgate.topics.lag import stream_lag
 from headgate.topics.plan import make_plan
+from spark.starts import query_starts
 
 
 @pytest.fixture
@@ -395,3 +397,33 @@ def test_a_contract_is_compared_with_the_one_that_last_ran_on_the_checkpoint(
     assert refusals(preflight(settings, frozen)) == ["contract_lost"]
     ContractStore(settings.state).put(changed)
     assert refusals(preflight(settings, frozen)) == ["state_does_not_fit"]
+
+
+@pytest.mark.parametrize(
+    ("frozen", "expected"),
+    [
+        ("earliest", None),
+        ("latest", {"0": 3, "1": 2}),
+        ({"timestamp": "2001-01-01T00:00:00Z"}, {"0": 0, "1": 0}),
+        ({"timestamp": "2999-01-01T00:00:00Z"}, {"0": 3, "1": 2}),
+    ],
+    indirect=["frozen"],
+)
+def test_all_queries_of_a_first_lineage_begin_at_the_same_offsets(
+    settings: Settings, frozen: FrozenContract, expected: dict[str, int] | None
+) -> None:
+    """Each asking Kafka for `latest` by itself, they would begin at different records."""
+    provision(settings, frozen)
+    send(settings, frozen.topics["a"], {0: 3, 1: 2})
+    origin = first_origin(settings, frozen)
+    if expected is None:
+        assert origin is None
+        return
+    assert origin is not None
+    assert origin["offsets"] == {frozen.topics["a"]: expected}
+    assert origin["queries"] == ["counts", RECORDS]
+    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4", at=0.0, origin=origin)
+    starts = query_starts(settings, frozen, lineage)
+    assert starts[RECORDS] == starts["counts"]
+    assert starts[RECORDS][frozen.topics["a"]] == {int(number): at for number, at in expected.items()}
