@@ -7,6 +7,7 @@ deadline and no test measures time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,6 +179,9 @@ def test_a_parked_stream_fails_the_task_with_the_cause(platform: RemoteControl) 
     assert f"headgate restart {PIPELINE}" in log
 
 
+READING_SECONDS = 3.0
+
+
 def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[str, Any]]:
     """Trigger the DAG of orders, up to the question: the run's id and what is asked."""
     run_id = platform.airflow.run(OPERATE_DAG, action=action, reason=reason)
@@ -187,6 +191,9 @@ def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[st
         return bool(state == "awaiting_input")
 
     platform.wait(asked, SOON, "a person is asked")
+    # Airflow's scheduler takes an answer for a crash while it has not yet heard that the worker has let go,
+    # which nothing shows. A person reads first.
+    time.sleep(READING_SECONDS)
     return run_id, platform.airflow.question(OPERATE_DAG, run_id, "approve")
 
 
