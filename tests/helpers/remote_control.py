@@ -26,6 +26,7 @@ from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutp
 from headgate.contract.model import Contract
 from headgate.local import secrets
 from headgate.settings import Settings, load_settings
+from headgate.streams import proc, processes
 from headgate.streams.client import SupervisorClient, client_from
 from headgate.streams.model import Desired, Phase, StreamStatus
 
@@ -66,12 +67,15 @@ class RemoteControl:
         return self.client.status(PIPELINE)
 
     def drivers(self) -> list[int]:
-        """Process ids of living drivers of this test's stream, whoever started them."""
+        """Process ids of living drivers of this test's stream, whoever started them; not those of another
+        run of these tests on the same machine."""
+        own = processes.nonce_prefix(self.settings.state / "streams" / PIPELINE)
         found = []
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
             if "spark" in command and PIPELINE in command and "headgate.streams.runner" not in command:
-                found.append(process.pid)
+                if (proc.nonce_of(process.pid) or "").startswith(own):
+                    found.append(process.pid)
         return found
 
     def task(self, task_id: str = TASK) -> dict[str, Any]:
