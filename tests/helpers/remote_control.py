@@ -73,9 +73,9 @@ class RemoteControl:
         found = []
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
-            if "spark" in command and PIPELINE in command and "headgate.streams.runner" not in command:
-                if (proc.nonce_of(process.pid) or "").startswith(own):
-                    found.append(process.pid)
+            driver = "spark" in command and PIPELINE in command and proc.RUNNER_MODULE not in command
+            if driver and (proc.nonce_of(process.pid) or "").startswith(own):
+                found.append(process.pid)
         return found
 
     def task(self, task_id: str = TASK) -> dict[str, Any]:
