@@ -129,7 +129,7 @@ def test_doctor_finds_nothing_wrong_with_a_platform_that_is_up(platform: Platfor
     report = platform.json("doctor", "--json")
     assert report["failures"] == 0
     origins = {row["key"]: row["from"] for row in report["settings"]}
-    assert origins["kafka.brokers"] == "environment"
+    assert origins["kafka.brokers"] == "HEADGATE_KAFKA_BROKERS"
 
 
 @pytest.mark.parametrize(
