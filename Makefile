@@ -34,7 +34,7 @@ types: ## mypy --strict
 	@$(BIN)/mypy
 
 unit: ## the tests that need no service
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 tests/unit
 
 e2e: ## the tests that run real services
 	@$(BIN)/pytest -q tests/e2e
