@@ -26,7 +26,7 @@ from headgate.contract.text import group_numbers, java_pattern
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ARRIVAL", "Decoded", "decode", "raw_columns", "time_format"]
+__all__ = ["ARRIVAL", "Decoded", "decode", "json_type", "raw_columns", "time_format"]
 
 ARRIVAL = "_arrival"
 NOW = "_now"
@@ -91,7 +91,7 @@ def _json_fields(
 ) -> tuple[DataFrame, dict[str, Column], list[tuple[str, Column]]]:
     schema = T.StructType(
         [
-            *(T.StructField(c.name, _json_type(c), nullable=True) for c in source.columns),
+            *(T.StructField(c.name, json_type(c), nullable=True) for c in source.columns),
             T.StructField(_CORRUPT, T.StringType()),
         ]
     )
@@ -137,7 +137,7 @@ def _text_fields(
     return frame, texts, [("_parse", F.col("_value").isNull())]
 
 
-def _json_type(column: ContractColumn) -> T.DataType:
+def json_type(column: ContractColumn) -> T.DataType:
     """Times and dates are read as text: how they are converted is the contract's, not the parser's."""
     if column.type in {"timestamp", "date", "binary"}:
         return T.StringType()

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headgate.suggest import did_you_mean
+
 __all__ = [
     "Column",
     "Contract",
@@ -127,7 +129,8 @@ def _column_type(value: str) -> str:
     if value.count("(") != value.count(")") or value.count("<") != value.count(">"):
         raise ValueError(f'inside braces a type with a comma is quoted, such as "{value}, …"')
     known = ", ".join((*SIMPLE_TYPES, "decimal(p,s)", "array<…>", "map<…>", "struct<…>"))
-    raise ValueError(f"expected one of {known}")
+    hint = did_you_mean(value, SIMPLE_TYPES)
+    raise ValueError(f"expected one of {known}{f'; {hint}' if hint else ''}")
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
