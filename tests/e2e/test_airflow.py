@@ -25,6 +25,7 @@ from remote_control import (
     remote_control,
 )
 
+from headgate.airflow.dags import RECONCILE_DAG
 from headgate.streams.model import Phase
 from monitoring.monitor import Monitor
 
@@ -141,8 +142,10 @@ def test_a_paused_dag_leaves_the_stream_running_and_is_reported(platform: Remote
 
 def test_mark_failed_stops_the_stream(platform: RemoteControl) -> None:
     generation = platform.status().generation
+    platform.airflow.pause(RECONCILE_DAG)  # its sweep stops the stream too: here the trigger is to do it
     platform.airflow.mark(STREAM_DAG, platform.run_id, TASK, "failed")
     status = platform.wait_stopped(SOON)
+    platform.airflow.unpause(RECONCILE_DAG)
     assert status.stopped_by is not None
     assert "failed" in status.stopped_by
     assert not status.stopped_by.startswith("airflow:headgate.reconcile")
