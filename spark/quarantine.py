@@ -56,8 +56,10 @@ def carried(one: Screened) -> Column:
         "_value",
         F.array(*one.words).alias("words"),
     )
-    order = F.when(one.bad & (size <= CARRIED_BYTES), F.col("_offset"))
-    return F.call_function("max_by", record, order, F.lit(CARRIED_ROWS))
+    comes = one.bad & (size <= CARRIED_BYTES)
+    # Not even made of a good record, of which there are thousands for each bad one.
+    record = F.when(comes, record)
+    return F.call_function("max_by", record, F.when(comes, F.col("_offset")), F.lit(CARRIED_ROWS))
 
 
 class Quarantine:
