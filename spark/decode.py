@@ -31,7 +31,6 @@ __all__ = ["ARRIVAL", "Decoded", "decode", "json_type", "raw_columns", "time_for
 ARRIVAL = "_arrival"
 NOW = "_now"
 _CORRUPT = "_corrupt"
-_DATED = r"^\d{4}-\d\d-\d\d"
 # Everything that a cast reads as a time and that says no zone: after `+02:00`, `Z` or `Europe/Paris` the
 # contract's zone has no say.
 _UNZONED = r"^\d{4}-\d\d-\d\d(?:[T ](?:\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)?)?\s*$"
@@ -188,7 +187,7 @@ def _known(column: ContractColumn) -> Column:
 def _date(text: Column, column: ContractColumn) -> Column:
     if column.format:
         return F.try_to_timestamp(text, F.lit(time_format(column))).cast("date")
-    return F.when(text.rlike(_DATED), text.try_cast("date"))
+    return F.when(_dated(text), text.try_cast("date"))
 
 
 def time_format(column: ContractColumn) -> str:
@@ -215,10 +214,18 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
         zoned = any(letter in _without_quotes(column.format) for letter in "XxZzVO")
         return moment if zoned or zone == "UTC" else F.to_utc_timestamp(moment, zone)
     # Without a date at the front, a cast would take today's.
-    moment = F.when(text.rlike(_DATED), text.try_cast("timestamp"))
+    moment = F.when(_dated(text), text.try_cast("timestamp"))
     if zone == "UTC":
         return moment
     return F.when(text.rlike(_UNZONED), F.to_utc_timestamp(moment, zone)).otherwise(moment)
+
+
+def _dated(text: Column) -> Column:
+    """Whether a text that a cast can read has `2023-10-01` at its front: the cast itself also takes `2023`,
+    `2023-1-5` and a time alone. That the other signs are digits, it sees to; a pattern would be one more
+    reading of each text."""
+    dashes = (F.substring(text, 5, 1) == "-") & (F.substring(text, 8, 1) == "-")
+    return dashes & F.substring(text, 10, 1).between("0", "9")
 
 
 def _without_quotes(pattern: str) -> str:
