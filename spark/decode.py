@@ -37,7 +37,6 @@ _UNZONED = r"^\d{4}-\d\d-\d\d(?:[T ](?:\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?
 # The years 1 to 9999, which every reader of a table knows, in microseconds and in days; a cast reads more.
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 _DAYS = (-719_162, 2_932_896)
-_JSON_SPACE = " \t\r\n"
 # Spark reads more than JSON by default. What is not JSON goes to the quarantine, whichever lane reads it.
 _STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 
@@ -120,7 +119,7 @@ def _one_object(text: Column) -> Column:
     array = F.concat(F.lit("["), text, F.lit(',{"_":"behind"}]'))
     elements = F.from_json(array, "array<struct<_:string>>", _STRICT)
     alone = (F.size(elements) == 2) & (F.get(elements, 1).getField("_") == "behind")
-    opened = F.startswith(F.ltrim(text, F.lit(_JSON_SPACE)), F.lit("{"))
+    opened = F.expr(r"TRIM(LEADING ' \t\r\n' FROM CAST(_value AS STRING))").startswith("{")
     # What most records are is found out cheaply: locate() and length() walk a text sign by sign.
     but_the_last = F.substring("_value", 1, F.octet_length("_value") - 1).cast("string")
     flat = text.startswith("{") & text.endswith("}") & ~but_the_last.contains("}")
