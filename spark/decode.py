@@ -53,8 +53,10 @@ def raw_columns(frame: DataFrame) -> DataFrame:
     """Kafka's columns under headgate's names, with the batch's time.
 
     `current_timestamp()` before `writeStream` is the time that Spark noted in the offset log: it is the
-    same when a batch runs again. Inside foreachBatch it would not be.
+    same when a batch runs again. Inside foreachBatch it would not be. It is an element of an array, because
+    Spark writes a plain literal into the code that it generates, which it would compile anew for each batch.
     """
+    now = F.get(F.array(F.current_timestamp()), F.spark_partition_id() * 0)
     return frame.select(
         F.col("key").alias("_key"),
         F.col("value").alias("_value"),
@@ -62,7 +64,7 @@ def raw_columns(frame: DataFrame) -> DataFrame:
         F.col("partition").alias("_partition"),
         F.col("offset").alias("_offset"),
         F.col("timestamp").alias(ARRIVAL),
-        F.current_timestamp().alias(NOW),
+        now.alias(NOW),
     )
 
 

@@ -98,3 +98,16 @@ def test_a_record_is_decoded_once_to_be_judged_and_for_its_columns(spark_session
     plan = good._jdf.queryExecution().optimizedPlan().toString()
     assert plan.count("from_json(StructField(value,") == 1, plan
     assert "Filter" in plan
+
+
+def test_a_batch_needs_no_code_of_its_own_for_its_time(spark_session):
+    def code() -> str:
+        plan = raw_columns(kafka_frame(spark_session, [b"x"]))._jdf.queryExecution().executedPlan()
+        package = spark_session._jvm.org.apache.spark.sql.execution.debug.package
+        # Behind the plan, which shows the time that the code gets as an object.
+        generated: str = package.codegenString(plan).partition("Generated code:")[2]
+        return generated
+
+    first = code()
+    assert "project_" in first
+    assert code() == first
