@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import __version__, failpoints
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import note_contract
+from headgate.checkpoints.lineage import note_contract, note_query
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
@@ -225,7 +225,9 @@ class _Driver:
         )
         again = redo_folder(context.layout.lineage(context.lineage.id), name)
         redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
-        return writer.trigger(processingTime=trigger).start()
+        query = writer.trigger(processingTime=trigger).start()
+        note_query(context.layout, context.lineage.id, name, str(query.id))
+        return query
 
     def _one_batch(self, query: StreamingQuery) -> None:
         """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
