@@ -29,6 +29,7 @@ from headgate.errors import HeadgateError, RefusedError
 from headgate.settings import Settings
 from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
 from headgate.streams.model import DriverStatus
+from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
@@ -123,6 +124,7 @@ class _Driver:
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
+        self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
 
     def start(self) -> None:
@@ -184,14 +186,18 @@ class _Driver:
         from spark.record import RecordQuery
         from spark.window import StatefulQuery, stateful_frame
 
+        frozen = context.frozen
+
         def counted(page: Page) -> None:
             metrics.count(page)
             self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
+            poison.note(page.batch, records.example, time.monotonic())
 
-        frozen = context.frozen
+        poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
+        records = RecordQuery(context, counted)
         starts = query_starts(self._settings, frozen, context.lineage)
         raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
-        started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
+        started = [(RECORDS, self._query(context, RECORDS, raw, records, "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
@@ -245,6 +251,7 @@ class _Driver:
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_ended()
+            self._raise_if_poisoned()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
@@ -280,6 +287,14 @@ class _Driver:
                     if error is not None
                     else HeadgateError(f"query {name} ended, and nobody asked it to")
                 )
+
+    def _raise_if_poisoned(self) -> None:
+        """What runs is committed first, so that a start goes on with the next batch."""
+        verdict = self._poison.verdict if self._poison is not None else None
+        if verdict is not None:
+            self._gate.close()
+            self._drain()
+            raise verdict
 
     def _drain(self) -> None:
         """Every query ends behind the gate, or is stopped while it waits for its next trigger."""

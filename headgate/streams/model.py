@@ -48,6 +48,7 @@ class FailureClass(StrEnum):
     DATA_LOSS = "data_loss"
     CHECKPOINT = "checkpoint"
     FENCED = "fenced"
+    POISON = "poison"
     UNKNOWN = "unknown"
 
 

@@ -26,6 +26,7 @@ __all__ = ["Look", "Observer", "newest_claim"]
 # How long a runner may take from its driver's death to the exit note, and from its launch to its lock.
 _NOTE_SECONDS = 3.0
 _LOG_TAIL = 32_768
+_REPORTED = 1_500  # of the first line of a driver's message, which a parked stream shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Observer:
     def _diagnose(self, stream: str, seen: Seen, own: DriverStatus | None) -> Diagnosis:
         """The driver's own word counts first, then its exit status, then the last traceback in its log."""
         if own is not None and own.phase == "failed" and own.failure_class:
-            text = (own.failure_message or "").strip().partition("\n")[0][:500]
+            text = (own.failure_message or "").strip().partition("\n")[0][:_REPORTED]
             rule = own.failure_condition or "the driver failed"
             return Diagnosis(_failure_class(own.failure_class), rule, text or "no message")
         found = diagnose_exit(seen.returncode, seen.signal)
