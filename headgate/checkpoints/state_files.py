@@ -77,21 +77,41 @@ def _verify_store(store: Path, version: int, codec: str) -> None:
         raise StateDamagedError(f"{store} cannot be read: {error.strerror}") from error
     if any(_WITH_ID.match(name) for name in names):
         return
+    if (schema := store / "_metadata" / "schema").exists():
+        _verify_file(schema)  # Spark writes it anew where there is none
+    broken: StateDamagedError | None = None
     for number in range(version, 0, -1):
-        full = [f"{number}.{kind}" for kind in _FULL if f"{number}.{kind}" in names]
-        step = [f"{number}.{kind}" for kind in _STEP if f"{number}.{kind}" in names]
-        if not full and not step:
-            raise StateDamagedError(
+        full, step = (_named(names, number, kinds) for kinds in (_FULL, _STEP))
+        if full is None and step is None:
+            raise broken or StateDamagedError(
                 f"{store} lacks version {number}, and the next batch loads version {version} with it"
             )
-        path = store / (full or step)[0]
+        if full is not None:
+            damage = _damage(store / full, codec)
+            if damage is None:
+                return
+            broken = broken or damage
+            # Spark takes an older archive and the changes since, where they are all there.
+            if step is None or not full.endswith(".zip"):
+                raise broken
+        if step is not None and (damage := _damage(store / step, codec)) is not None:
+            raise broken or damage
+
+
+def _named(names: set[str], number: int, kinds: tuple[str, ...]) -> str | None:
+    return next((f"{number}.{kind}" for kind in kinds if f"{number}.{kind}" in names), None)
+
+
+def _damage(path: Path, codec: str) -> StateDamagedError | None:
+    try:
         _verify_file(path)
         if path.suffix == ".zip":
             _verify_zip(path)
         elif codec == "lz4":
             _verify_blocks(path)
-        if full:
-            return
+    except StateDamagedError as error:
+        return error
+    return None
 
 
 def _verify_file(path: Path) -> None:

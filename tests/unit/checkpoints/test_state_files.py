@@ -108,6 +108,32 @@ def test_rocksdb_needs_its_archive_its_tables_and_the_changes_since(store: Path,
         verify_state(tmp_path, 1)
 
 
+def test_a_damaged_archive_is_passed_over_where_every_change_since_an_older_one_is_there(
+    store: Path, tmp_path: Path
+) -> None:
+    """Spark 4.2 does so by itself: seen with an archive that was cut, emptied and overwritten."""
+    rocks(store, 2, {})
+    for version in (3, 4):
+        state_file(store / f"{version}.changelog")
+    rocks(store, 4, {}).write_bytes(b"")
+    verify_state(tmp_path, 3)
+    (store / "3.changelog").unlink()
+    with pytest.raises(StateDamagedError, match=r"4\.zip is empty"):
+        verify_state(tmp_path, 3)
+
+
+def test_a_schema_that_is_not_what_was_written_is_told_and_a_missing_one_is_written_anew(
+    store: Path, tmp_path: Path
+) -> None:
+    state_file(store / "1.delta")
+    verify_state(tmp_path, 0)
+    summed(store / "_metadata" / "schema", b"v3 and the columns")
+    verify_state(tmp_path, 0)
+    (store / "_metadata" / "schema").write_bytes(b"v3 and the COLUMNS")
+    with pytest.raises(StateDamagedError, match="schema does not match its checksum"):
+        verify_state(tmp_path, 0)
+
+
 def test_a_file_beyond_the_bound_is_compared_by_its_length_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
