@@ -76,14 +76,21 @@ def explain(pipeline: str, poison: Poison) -> PoisonedError:
     top = sorted(poison.rules.items(), key=lambda each: (-each[1], each[0]))[:_REASONS]
     reasons = ", ".join(f"{name} {count}" for name, count in top) or "none was counted"
     where = f"; for example {poison.example}" if poison.example else ""
+    choices = " ".join(f"({number}) {each}." for number, each in enumerate(_choices(pipeline), 1))
     return PoisonedError(
         f"{poison.quarantined} of the {poison.read} records of the last "
         f"{poison.until - poison.since:.0f} s ({poison.batches} batches) were quarantined: {reasons}{where}. "
-        f"Choices: (1) stop or repair the producer, then headgate start {pipeline}: goes on from there. "
-        f"(2) If a rule or a column is wrong, correct the contract, then headgate plan, headgate apply, "
-        f"headgate restart {pipeline}. "
-        f"(3) headgate restart {pipeline} --from latest: skips what waits in the topics. "
-        f"(4) If it is to be so, raise job.poison_ratio (1 switches the breaker off) or job.poison_park"
+        f"Choices: {choices}"
+    )
+
+
+def _choices(pipeline: str) -> tuple[str, ...]:
+    return (
+        f"headgate start {pipeline}, once the producer is stopped or repaired: goes on where it stopped",
+        "headgate plan and headgate apply, once a wrong rule or column is corrected, then "
+        f"headgate restart {pipeline}",
+        f"headgate restart {pipeline} --from latest: skips what waits in the topics",
+        "if it is to be so, raise job.poison_park or job.poison_ratio, of which 1 switches the breaker off",
     )
 
 

@@ -62,7 +62,7 @@ def test_the_text_has_the_top_reasons_an_example_and_what_can_be_done() -> None:
     poison = Poison(0.0, 300.0, 5, 500, 480, {**rules, "_parse": 400}, "topic t, partition 1, offset 99")
     text = str(explain("shop", poison))
     assert "_parse 400, rule_8 8, rule_7 7, rule_6 6, rule_5 5; for example topic t, partition 1" in text
-    for command in ("headgate start shop", "headgate apply", "headgate restart shop --from latest"):
+    for command in ("(1) headgate start shop", "headgate apply", "headgate restart shop --from latest"):
         assert command in text
     assert "\n" not in text
     assert len(text) < 1_500, "a parked stream shows the first line of its driver's message"
