@@ -135,9 +135,8 @@ def _contract(ground: Ground, query: str) -> Iterable[Finding]:
         else:
             undo = "undo the change, then headgate plan and headgate apply"
             rename = "give the output another name and table: it begins with a checkpoint of its own"
-            yield refuse(
-                each.code, f"{told}; its state does not fit", undo, rename, *lineage_choices(pipeline)
-            )
+            anew = lineage_choices(pipeline, snapshot=False)
+            yield refuse(each.code, f"{told}; its state does not fit", undo, rename, *anew)
     if stays := kept(before, ground.frozen):
         yield Finding("contract_changed", "ok", f"query {query}: in force from now on: {', '.join(stays)}")
 

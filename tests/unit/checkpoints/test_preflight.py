@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.findings import Finding, refusal
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import begin_lineage, note_contract, note_query
+from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.preflight import planned_preflight, preflight
 from headgate.checkpoints.query_checks import KafkaView
 from headgate.contract.frozen import ContractStore, FrozenContract
@@ -253,6 +255,32 @@ def test_a_contract_of_another_state_is_refused_by_what_last_ran_on_that_query(w
     note_contract(world.layout, world.lineage, "counts", other.hash)
     assert world.refused(other) == []
     assert world.refused() == ["contract_lost"]
+
+
+def test_a_state_that_does_not_fit_can_begin_anew_and_no_snapshot_helps(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 5})
+    world.commit("counts", 0, {0: 5, 1: 5})
+    other = small_contract("p", job={}, counted="upper(kind)", partitions=2, version=2)
+    (found,) = [each for each in world.look(other) if each.severity == "refuse"]
+    assert any(choice.startswith("headgate restart p --from earliest") for choice in found.choices)
+    assert not any("--from snapshot" in choice for choice in found.choices)
+
+    # What the snapshot's contract wrote is compared, also when the checkpoint itself is not judged.
+    monkeypatch.setattr(
+        module, "read_snapshot", lambda *_: SimpleNamespace(id="s1", contract_hash=FROZEN.hash)
+    )
+    back = Origin("snapshot", snapshot="s1")
+    refused = [each.code for each in preflight(world.settings, other, back) if each.severity == "refuse"]
+    assert refused == ["state_does_not_fit"]
+    assert refusal(preflight(world.settings, FROZEN, back)) is None
+    anew = Origin("earliest", offsets={TOPIC: {0: 0, 1: 0}})
+    assert refusal(preflight(world.settings, other, anew)) is None
+
+
+def test_a_snapshot_that_was_never_taken_is_the_drivers_matter(world: World) -> None:
+    assert refusal(preflight(world.settings, FROZEN, Origin("snapshot", snapshot="upgrade-7"))) is None
 
 
 def test_pinned_confs_are_a_warning_with_both_values(world: World) -> None:
