@@ -108,6 +108,7 @@ def _end(status: StatusFile, driver: _Driver, code: int, failure: Failure | None
             failure_class=failure.failure_class,
             failure_condition=failure.condition,
             failure_message=failure.message,
+            failure_query=driver.failed_query,
         )
         _log.error("%s: %s", failure.failure_class, failure.message)
     driver.close()
@@ -126,6 +127,7 @@ class _Driver:
         self._claim: OwnerClaim | None = None
         self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
+        self.failed_query: str | None = None
 
     def start(self) -> None:
         import pyspark
@@ -217,7 +219,7 @@ class _Driver:
                 raise
             except Exception as error:
                 if self.first_failure is None:
-                    self.first_failure = failure_of(error)
+                    self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
         note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
@@ -280,6 +282,7 @@ class _Driver:
         for name, query in self._queries.items():
             if not query.isActive and not self._gate.closed:
                 error = query.exception()
+                self.failed_query = self.failed_query or name
                 self._gate.close()
                 self._drain()
                 raise (

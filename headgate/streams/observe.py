@@ -259,9 +259,12 @@ def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -
     """Signs of life in the driver's report: commits, and reports that there was nothing to do."""
     queries = own.queries.values() if own is not None else ()
     commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
+    # What the others committed says nothing of the query that fails each time.
+    failed = own.queries.get(own.failure_query or "") if own is not None else None
+    judged = commits if failed is None else [failed.last_commit_at or 0.0]
     idles = [query.last_idle_at for query in queries if query.last_idle_at is not None]
     since = record.phase_since if record.phase is Phase.RUNNING else known.started_at
-    progressed = any(at >= known.started_at for at in commits)
+    progressed = any(at >= known.started_at for at in judged)
     batches = max((query.batches for query in queries), default=0)
     return _Signs(progressed, any(at >= since for at in [*commits, *idles]), batches)
 
