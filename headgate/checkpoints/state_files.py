@@ -5,7 +5,8 @@
     state/<operator>/<partition>/[<store>/]N.zip, N.changelog      RocksDB, with the tables in SSTs/
 
 After batch B the next one loads version B + 1 of every store: the newest full file (snapshot, zip) at or
-below it, and each step (delta, changelog) that follows; version 0 is empty. Only those files are read.
+below it, and each step (delta, changelog) that follows; version 0 is empty. Only those files are read. A
+damaged full file is passed over where the steps since an older one are there: Spark does so by itself.
 What is wrong inside a file that has its length and no checksum, only Spark can see, when it loads it.
 """
 
@@ -91,8 +92,8 @@ def _verify_store(store: Path, version: int, codec: str) -> None:
             if damage is None:
                 return
             broken = broken or damage
-            # Spark takes an older archive and the changes since, where they are all there.
-            if step is None or not full.endswith(".zip"):
+            # Spark takes an older full file and the steps since, where they are all there.
+            if step is None:
                 raise broken
         if step is not None and (damage := _damage(store / step, codec)) is not None:
             raise broken or damage

@@ -108,6 +108,20 @@ def test_rocksdb_needs_its_archive_its_tables_and_the_changes_since(store: Path,
         verify_state(tmp_path, 1)
 
 
+def test_a_damaged_snapshot_is_passed_over_where_every_delta_since_an_older_one_is_there(
+    store: Path, tmp_path: Path
+) -> None:
+    """Spark 4.2 does so by itself, and counts on exactly; without its delta it does not."""
+    state_file(store / "2.snapshot")
+    for version in (3, 4):
+        state_file(store / f"{version}.delta")
+    (store / "4.snapshot").write_bytes(b"half")
+    verify_state(tmp_path, 3)
+    (store / "3.delta").unlink()
+    with pytest.raises(StateDamagedError, match=r"4\.snapshot is cut"):
+        verify_state(tmp_path, 3)
+
+
 def test_a_damaged_archive_is_passed_over_where_every_change_since_an_older_one_is_there(
     store: Path, tmp_path: Path
 ) -> None:
