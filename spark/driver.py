@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import __version__, failpoints
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import note_contract
+from headgate.checkpoints.lineage import note_contract, note_query
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
@@ -29,6 +29,7 @@ from headgate.errors import HeadgateError, RefusedError
 from headgate.settings import Settings
 from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
 from headgate.streams.model import DriverStatus
+from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
@@ -107,6 +108,7 @@ def _end(status: StatusFile, driver: _Driver, code: int, failure: Failure | None
             failure_class=failure.failure_class,
             failure_condition=failure.condition,
             failure_message=failure.message,
+            failure_query=driver.failed_query,
         )
         _log.error("%s: %s", failure.failure_class, failure.message)
     driver.close()
@@ -123,7 +125,9 @@ class _Driver:
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
+        self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
+        self.failed_query: str | None = None
 
     def start(self) -> None:
         import pyspark
@@ -184,14 +188,18 @@ class _Driver:
         from spark.record import RecordQuery
         from spark.window import StatefulQuery, stateful_frame
 
+        frozen = context.frozen
+
         def counted(page: Page) -> None:
             metrics.count(page)
             self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
+            poison.note(page.batch, records.example, time.monotonic())
 
-        frozen = context.frozen
+        poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
+        records = RecordQuery(context, counted)
         starts = query_starts(self._settings, frozen, context.lineage)
         raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
-        started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
+        started = [(RECORDS, self._query(context, RECORDS, raw, records, "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
@@ -211,7 +219,7 @@ class _Driver:
                 raise
             except Exception as error:
                 if self.first_failure is None:
-                    self.first_failure = failure_of(error)
+                    self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
         note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
@@ -225,7 +233,9 @@ class _Driver:
         )
         again = redo_folder(context.layout.lineage(context.lineage.id), name)
         redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
-        return writer.trigger(processingTime=trigger).start()
+        query = writer.trigger(processingTime=trigger).start()
+        note_query(context.layout, context.lineage.id, name, str(query.id))
+        return query
 
     def _one_batch(self, query: StreamingQuery) -> None:
         """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
@@ -243,6 +253,7 @@ class _Driver:
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_ended()
+            self._raise_if_poisoned()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
@@ -271,6 +282,7 @@ class _Driver:
         for name, query in self._queries.items():
             if not query.isActive and not self._gate.closed:
                 error = query.exception()
+                self.failed_query = self.failed_query or name
                 self._gate.close()
                 self._drain()
                 raise (
@@ -278,6 +290,14 @@ class _Driver:
                     if error is not None
                     else HeadgateError(f"query {name} ended, and nobody asked it to")
                 )
+
+    def _raise_if_poisoned(self) -> None:
+        """What runs is committed first, so that a start goes on with the next batch."""
+        verdict = self._poison.verdict if self._poison is not None else None
+        if verdict is not None:
+            self._gate.close()
+            self._drain()
+            raise verdict
 
     def _drain(self) -> None:
         """Every query ends behind the gate, or is stopped while it waits for its next trigger."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, open_lineage
 from headgate.checkpoints.origin import Origin, settle
@@ -9,13 +11,15 @@ from headgate.checkpoints.restore import Restore, finish_swap
 from headgate.checkpoints.sinks import sinks_of
 from headgate.checkpoints.snapshots import read_snapshot, take_snapshot
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import NotFoundError
+from headgate.errors import NotFoundError, RefusedError
 from headgate.settings import Settings
 from headgate.topics.begin import first_origin
 from headgate.topics.kafka import admin_client
 from headgate.topics.live import topic_partitions
 
 __all__ = ["settle_generation"]
+
+_log = logging.getLogger("headgate.driver")
 
 
 def settle_generation(
@@ -69,16 +73,22 @@ def _keep(settings: Settings, layout: CheckpointLayout, origin: Origin, at: floa
     before = ContractStore(settings.state).get(origin.contract)
     with admin_client(settings) as admin:
         topics = {name: id for name, (id, _) in topic_partitions(admin, before.topics.values()).items()}
-    take_snapshot(
-        settings.snapshots_root,
-        layout,
-        before,
-        settings.tables,
-        id=origin.keep,
-        topics=topics,
-        reason="upgrade",
-        at=at,
-    )
+    try:
+        take_snapshot(
+            settings.snapshots_root,
+            layout,
+            before,
+            settings.tables,
+            id=origin.keep,
+            topics=topics,
+            reason="upgrade",
+            at=at,
+        )
+    except RefusedError as error:
+        if origin.kind == "checkpoint":
+            raise
+        # A damaged checkpoint may be why it is left; then it is no way back either.
+        _log.warning("%s", error.message)
 
 
 def _restored(

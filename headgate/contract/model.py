@@ -272,7 +272,8 @@ class Slo(_Model):
 class Job(_Model):
     """How the Spark job runs: its rhythm, its size, and tuning. Where it runs is the environment's.
 
-    A stream that has been stalled for `stall_restart` is restarted.
+    A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
+    `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
     """
 
     trigger: PositiveDuration = "2 seconds"
@@ -281,6 +282,8 @@ class Job(_Model):
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
     stall_restart: PositiveDuration = "10 minutes"
+    poison_ratio: float = Field(default=0.9, gt=0, le=1)
+    poison_park: PositiveDuration = "5 minutes"
     spark: dict[str, Scalar] = {}
 
 

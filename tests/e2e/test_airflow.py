@@ -26,6 +26,7 @@ from remote_control import (
 )
 
 from headgate.airflow.dags import RECONCILE_DAG
+from headgate.contract.frozen import ContractStore
 from headgate.streams.model import Phase
 from monitoring.monitor import Monitor
 
@@ -252,3 +253,15 @@ def test_an_approved_stop_skips_the_waiting_task_and_names_who_approved(platform
     platform.wait_task("skipped", SOON)
     user = platform.settings.airflow.username
     assert f"airflow:{user}@{OPERATE_DAG}: stop, approved by {user}: disk change" in platform.log()
+
+
+def test_an_approved_retirement_ends_the_stream_for_good_and_skips_what_follows(
+    platform: RemoteControl,
+) -> None:
+    run_id, question = ask(platform, "retire", "the shop has closed")
+    assert "its topics, tables, checkpoints, contracts and events stay" in question["body"]
+    platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Approve")
+    states = wait_order(platform, run_id)
+    assert (states["order"], states["watch_again"]) == ("success", "skipped")
+    assert platform.status().phase is Phase.RETIRED
+    assert PIPELINE not in ContractStore(platform.settings.state).applied()
