@@ -24,10 +24,12 @@ from headgate.checkpoints.logs import batch_watermark, committed_offsets
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.owner import OwnerClaim
 from headgate.contract.frozen import FrozenContract
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, RefusedError
 from headgate.replays.model import Replay, ReplayLayout, read_replay, write_note
 from headgate.settings import Settings, load_settings
+from headgate.topics.kafka import admin_client
 from headgate.topics.lag import queries_of
+from headgate.topics.live import topic_partitions
 from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
@@ -103,6 +105,7 @@ class ReplayDriver(Driver):
 
     def _settle(self, frozen: FrozenContract, claim: OwnerClaim, spark_version: str) -> Lineage:
         del claim
+        _same_topics(self._live, self._replay)
         self._frozen = frozen
         layout = self._own.checkpoints
         lineage = _lineage(layout, frozen, self._replay, spark_version)
@@ -189,6 +192,19 @@ class ReplayDriver(Driver):
         assert self._frozen is not None, "the contract has been read"
         spec = self._frozen.contract.outputs[output]
         return spec.sql is not None and spec.mode == "update"
+
+
+def _same_topics(settings: Settings, replay: Replay) -> None:
+    """Offsets of a topic that was made anew since would be other records. Raises RefusedError."""
+    with admin_client(settings) as admin:
+        now = topic_partitions(admin, replay.topics)
+    for name, id in sorted(replay.topics.items()):
+        if name not in now or now[name][0] != id:
+            raise RefusedError(
+                f"topic {name} is gone or was made anew since the replay was ordered",
+                expected=f"the topic with the id {id}",
+                help=f"headgate replay discard {replay.id}",
+            )
 
 
 def _lineage(layout: CheckpointLayout, frozen: FrozenContract, replay: Replay, spark: str) -> Lineage:

@@ -97,8 +97,8 @@ class ReplayKeeper:
         for operation in found:
             try:
                 self._keep(operation)
-            except (HeadgateError, OSError, ValueError) as error:
-                self._journal.write("replay trouble", level="error", replay=operation.name, error=str(error))
+            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever it finds in a folder
+                self._journal.write("replay trouble", level="error", replay=operation.name, error=repr(error))
 
     def _keep(self, operation: Operation) -> None:
         layout = ReplayLayout(self._settings.state, operation.stream, operation.name)

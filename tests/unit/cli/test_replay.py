@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from replay_world import make_world
 
-from headgate.cli import replay as module
+from headgate.cli import replay, replay_ends
 from headgate.cli.main import run
 from headgate.replays import planning
 from headgate.replays.model import KIND, find_replays
@@ -18,6 +18,7 @@ from headgate.replays.ranges import PartitionRange
 from headgate.streams.model import Desired, Phase, StreamStatus
 from headgate.streams.operations import note, operation_of
 from headgate.streams.store import StateStore
+from headgate.topics import back
 
 STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab" * 32)
 
@@ -67,9 +68,11 @@ class Place:
 def place(tmp_path, monkeypatch):
     found = Place(make_world(tmp_path))
     (found.world.settings.state).mkdir(exist_ok=True)
-    monkeypatch.setattr(module, "read_settings", lambda: found.world.settings)
-    monkeypatch.setattr(module, "supervisor_client", lambda _: found.client)
+    for module in (replay, replay_ends):
+        monkeypatch.setattr(module, "read_settings", lambda: found.world.settings)
+        monkeypatch.setattr(module, "supervisor_client", lambda _: found.client)
     monkeypatch.setattr(planning, "topics_changed", lambda *_: [])
+    monkeypatch.setattr(back, "running_contract", lambda *_: "another")
     monkeypatch.setattr(planning, "plan_replay", lambda *_, **__: planned(found.world))
     return found
 
@@ -78,9 +81,9 @@ def planned(world: Any, *problems: str) -> Any:
     from dataclasses import replace
 
     ranges = (PartitionRange("orders", 0, 20, 80, 0, 100),)
-    replay = replace(world.replay, id="r2", asked_at=9.0)
+    asked = replace(world.replay, id="r2", asked_at=9.0)
     folder = world.own.folder.with_name("r2")
-    return planning.ReplayPlan(replay, ranges, folder, ("copy",), ("a note",), problems)
+    return planning.ReplayPlan(asked, ranges, folder, ("copy",), ("a note",), problems)
 
 
 START = ["replay", "start", "shop", "--from", "earliest"]
@@ -146,7 +149,9 @@ def test_a_swap_says_what_it_replaces_and_orders_the_stream_to_carry_it_out(plac
     place.move("requested", "running", "done")
     assert run(["replay", "swap", "r1"]) == 3
     assert place.client.orders == []
-    assert "54" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "54" in told.out
+    assert "the live stream runs another" in told.err
     place.client.after = lambda: place.move("swapped")
     assert run(["replay", "swap", "r1", "--yes", "--table", "copy", "--table", "_quarantine"]) == 0
     origin = place.client.orders[0]["origin"]
@@ -175,7 +180,7 @@ def test_a_discard_says_what_it_removes_and_is_not_done_unasked(place, capsys, m
     assert run(["replay", "discard", "r1"]) == 3
     assert str(place.world.own.folder) in capsys.readouterr().err
     assert place.state() == "done"
-    monkeypatch.setattr(module, "_await", lambda *_: SimpleNamespace(state="discarded"))
+    monkeypatch.setattr(replay_ends, "await_state", lambda *_: SimpleNamespace(state="discarded"))
     assert run(["replay", "discard", "r1", "--yes"]) == 0
     assert place.state() == "discarding"
 
