@@ -176,5 +176,6 @@ class _Look:
         )
         if {row["_partition"] for row in arrivals} != {*gone}:
             return None
-        future = round(seconds(source.event_time.max_future) * MICROS)
-        return int(max(row["arrival"] for row in arrivals)) + future + _CLOCKS
+        both = (source, self.live.contract.sources[name])
+        future = max(seconds(each.event_time.max_future) for each in both if each.event_time is not None)
+        return int(max(row["arrival"] for row in arrivals)) + round(future * MICROS) + _CLOCKS

@@ -87,7 +87,7 @@ def _start(  # noqa: PLR0917 - each is an option
 
 def _order(settings: Settings, replay: Replay) -> None:
     from headgate.contract.frozen import ContractStore
-    from headgate.replays.model import ReplayLayout
+    from headgate.replays.model import ReplayLayout, write_note
     from headgate.replays.planning import make_tables
 
     with supervisor_client(settings) as client:
@@ -108,7 +108,9 @@ def _await_end(settings: Settings, replay: Replay, seconds: float) -> None:
 
 
 def _list(
-    pipeline: Annotated[str, typer.Argument(metavar="[PIPELINE]", help="One pipeline's alone.")] = "*",
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="One pipeline's alone.", show_default=False)
+    ] = "*",
     as_json: Json = False,
 ) -> None:
     """The replays that there are, the newest first."""

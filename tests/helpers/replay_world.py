@@ -59,15 +59,21 @@ def contract(copy: str = COPY_SQL, tens: str = TENS_SQL, **more: Any) -> FrozenC
             "outputs": {**outputs, **more},
         }
     )
-    schema: dict[str, Any] = {"type": "struct", "fields": []}
+    copied = schema(at="timestamp", amount="integer", part="integer", place="long")
+    grouped = schema(ten="timestamp", n="long", mean="double")
     resolved = {
-        "copy": ResolvedOutput(False, schema),
-        "tens": ResolvedOutput(True, schema, event_time="ten", window_seconds=10.0),
-        **{name: ResolvedOutput(True, schema) for name in more},
+        "copy": ResolvedOutput(False, copied),
+        "tens": ResolvedOutput(True, grouped, event_time="ten", window_seconds=10.0),
+        **{name: ResolvedOutput(True, grouped) for name in more},
     }
     return freeze(
         made, topics={"orders": "orders"}, replication=1, outputs=resolved, env="local", headgate_version="0"
     )
+
+
+def schema(**types: str) -> dict[str, Any]:
+    fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in types.items()]
+    return {"type": "struct", "fields": fields}
 
 
 @dataclass
