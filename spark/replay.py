@@ -84,7 +84,7 @@ def reached(folder: Path, ends: Starts, *, settled: bool, told: bool = True) -> 
         if told or topic in read
         for number, end in partitions.items()
     )
-    return there and (not settled or committed.watermark == _milliseconds(folder, committed.batch_id))
+    return there and (not settled or committed.watermark_ms == _milliseconds(folder, committed.batch_id))
 
 
 def _milliseconds(folder: Path, batch: int) -> int | None:

@@ -61,7 +61,7 @@ class Origin:
         return f"{told}, with replay {self.replay} swapped in" if self.replay else told
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self)
+        data = {**asdict(self), "tables": list(self.tables)}
         data["offsets"] = {
             topic: {str(number): offset for number, offset in sorted(partitions.items())}
             for topic, partitions in sorted(self.offsets.items())

@@ -26,16 +26,12 @@ _DIFFERENT = 2
 def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
     group = typer.Typer(help="Past records, read again beside the live stream.", no_args_is_help=True)
-    verbs = {
-        "start": _start,
-        "list": _list,
-        "status": _status,
-        "compare": _compare,
-        "swap": swap,
-        "discard": discard,
-    }
-    for name, verb in verbs.items():
-        group.command(name)(verb)
+    group.command("start")(_start)
+    group.command("list")(_list)
+    group.command("status")(_status)
+    group.command("compare")(_compare)
+    group.command("swap")(swap)
+    group.command("discard")(discard)
     app.add_typer(group, name="replay")
 
 

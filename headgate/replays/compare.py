@@ -29,7 +29,7 @@ _NOT_COMPARED = {
     *("contract_hash", "contract_version"),
 }
 
-_SAME, _LIVE, _REPLAY, _DIFFERS = "same", "only live", "only in the replay", "differs"
+_SAME, _LIVE, _REPLAY, _DIFFERS = "same", "only live", "only replayed", "differs"
 
 Row = Mapping[str, Any]
 
@@ -106,10 +106,10 @@ def differences(live: Iterable[Row], replayed: Iterable[Row], *, key: Sequence[s
         kind = _kind(left, right)
         counts[kind] += 1
         if kind != _SAME and counts[kind] <= _EXAMPLES:
-            told = f"{_told(left)} in the live table, {_told(right)} in the replay"
-            examples.append(f"{kind}: {told if left and right else _told(left or right)}")
-    found = (counts[kind] for kind in (_SAME, _LIVE, _REPLAY, _DIFFERS))
-    return Difference(*found, examples=tuple(examples))
+            sides = ((left, "in the live table"), (right, "in the replay"))
+            told = [f"{_told(rows)} {where}" for rows, where in sides if rows]
+            examples.append(f"{kind}: {', '.join(told)}")
+    return Difference(counts[_SAME], counts[_LIVE], counts[_REPLAY], counts[_DIFFERS], tuple(examples))
 
 
 def _kind(live: Sequence[Row], replayed: Sequence[Row]) -> str:

@@ -21,8 +21,8 @@ def test_rows_are_told_by_their_key_and_numbers_by_a_tolerance():
     assert (found.same, found.only_live, found.only_replay, found.differing) == (2, 1, 1, 1)
     assert sorted(found.examples) == [
         "differs: k=2, v=5.0 in the live table, k=2, v=6.0 in the replay",
-        "only in the replay: k=4, v=1.0",
-        "only live: k=3, v=1.0",
+        "only live: k=3, v=1.0 in the live table",
+        "only replayed: k=4, v=1.0 in the replay",
     ]
 
 

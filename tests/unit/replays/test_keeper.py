@@ -51,8 +51,13 @@ class Place:
         self.store = StateStore(f"sqlite:///{home}/store.db")
         self.suspended = False
         self.at = 1.0
+        self.keepers: list[ReplayKeeper] = []
 
     def keeper(self) -> ReplayKeeper:
+        self.keepers.append(self._keeper())
+        return self.keepers[-1]
+
+    def _keeper(self) -> ReplayKeeper:
         return ReplayKeeper(
             self.world.settings,
             self.store,
@@ -97,6 +102,9 @@ def place(tmp_path):
     prefix = processes.nonce_prefix(found.folder)
     while processes.kill_all(prefix, runners=True):
         time.sleep(0.02)
+    for memory in (each for keeper in found.keepers for each in keeper._memories.values()):
+        if memory.child is not None:
+            memory.child.wait(60)
     found.store.close()
 
 
@@ -115,7 +123,7 @@ def test_a_replay_whose_driver_is_killed_goes_on_and_comes_to_its_end(place):
 def test_another_supervisor_finds_what_runs_and_starts_nothing_beside_it(place):
     place.behave("run")
     place.ask("requested")
-    place.until(place.keeper(), lambda: place.alive() == ["r1"])
+    place.until(place.keeper(), lambda: place.starts() == ["1"])
     other = place.keeper()
     for _ in range(5):
         other.look()
@@ -128,7 +136,7 @@ def test_a_suspended_platform_ends_its_driver_in_order_and_goes_on_with_it_later
     place.behave("run")
     place.ask("requested")
     keeper = place.keeper()
-    place.until(keeper, lambda: place.alive() == ["r1"])
+    place.until(keeper, lambda: place.starts() == ["1"])
     place.suspended = True
     place.until(keeper, lambda: place.alive() == [])
     keeper.look()
