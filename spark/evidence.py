@@ -9,6 +9,7 @@ arrived no later than the oldest record that is left, and is of at most `max_fut
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from headgate.replays.evidence import (
     ways_of,
     windowed_source,
 )
-from headgate.replays.model import Replay
+from headgate.replays.model import Replay, ReplayLayout
 from headgate.replays.spans import MICROS, free_spans
 from headgate.topics.kafka import admin_client, spark_options
 from headgate.topics.lag import offset_range
@@ -107,8 +108,18 @@ class _Look:
         if why or (above is None and any(topic.lows.values())):
             told = why or "retention has taken records before the range, and how late they were is not known"
             return OutputEvidence(batch=batch, why=told)
-        closed, length = round(watermark * MICROS), round(way.seconds * MICROS)
+        closed, length = round(min(watermark, self._own(way)) * MICROS), round(way.seconds * MICROS)
         return OutputEvidence(tuple(free_spans(times, above=above, closed=closed, length=length)), batch)
+
+    def _own(self, way: Way) -> float:
+        """Up to where the replay has written an output that is written when its windows close."""
+        layout = ReplayLayout(self.settings.state, self.replay.pipeline, self.replay.id).checkpoints
+        lineage = layout.current_lineage()
+        if not way.closes or lineage is None:
+            return math.inf
+        committed = committed_offsets(layout.query(lineage, way.output))
+        found = batch_watermark(layout.query(lineage, way.output), committed.batch_id) if committed else None
+        return found or 0.0
 
     def _outside(self, name: str, topic: _Topic, read: Ends) -> list[int]:
         """The seconds of all records outside the range, up to what the live stream has read."""

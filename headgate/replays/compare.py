@@ -138,7 +138,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _key(way: Way) -> Sequence[str]:
-    return way.key or tuple(way.positions.values())
+    return way.key or tuple(way.positions.values()) or (way.column,)
 
 
 def _count(path: Path, inside: Any) -> int:

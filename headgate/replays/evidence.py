@@ -8,7 +8,7 @@ else cannot be told apart from what the range has no part in, and is neither com
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlglot import exp
@@ -43,7 +43,9 @@ _SELECT_THEM = (
 class Way:
     """How one table's rows are told apart; `why` is set, and the rest empty, where they cannot be.
 
-    `positions` are columns by `_topic`, `_partition`, `_offset`; `column` and `seconds` a window's.
+    `positions` are columns by `_topic`, `_partition`, `_offset`; `column` and `seconds` a window's. One that
+    `closes` is written once, when the watermark has passed it: a record that was late in the replay leaves no
+    trace there, so it can be compared, and not swapped.
     """
 
     table: str
@@ -54,6 +56,7 @@ class Way:
     column: str = ""
     seconds: float = 0.0
     key: tuple[str, ...] = ()
+    closes: bool = False
     why: str = ""
 
 
@@ -118,10 +121,7 @@ def _way(frozen: FrozenContract, name: str, table: str, query: str) -> Way:
         if not positions:
             return Way(table, name, query, why=_SELECT_THEM)
         return Way(table, name, query, RECORDS_WAY, positions)
-    if spec.mode == "append":
-        why = "a window is written once, when it closes: a record that was late in the replay leaves no trace"
-        return Way(table, name, query, why=why)
-    return _windows(frozen, name, Way(table, name, query, key=spec.key), parsed)
+    return _windows(frozen, name, Way(table, name, query, key=spec.key, closes=spec.mode == "append"), parsed)
 
 
 def _windows(frozen: FrozenContract, name: str, way: Way, parsed: exp.Select) -> Way:
@@ -130,8 +130,8 @@ def _windows(frozen: FrozenContract, name: str, way: Way, parsed: exp.Select) ->
     span = row_span(parsed, column, frozen.contract.sources) if column is not None else None
     if column is None or span is None:
         why = "its groups are not windows of the event time: a range of records is only a part of each"
-        return Way(way.table, name, way.query, key=way.key, why=why)
-    return Way(way.table, name, way.query, WINDOWS_WAY, column=column, seconds=span, key=way.key)
+        return replace(way, why=why)
+    return replace(way, kind=WINDOWS_WAY, column=column, seconds=span)
 
 
 def _unlike(way: Way) -> Way:

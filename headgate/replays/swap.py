@@ -34,6 +34,8 @@ __all__ = [
 
 _SERVED = "Redis still serves rows of the range: they must have gone out of what the output keeps there"
 
+_CLOSES = "a window is written once, when it closes: a record that was late in the replay leaves no trace"
+
 Served = Callable[[str], int | None]
 
 
@@ -183,8 +185,8 @@ def _table(settings: Settings, replay: Replay, lineage: str, chosen: Chosen, ser
         return TableSwap(table, kind, why="the live table, or the replay's own, is gone")
     if live.transaction_version(swap_transaction(replay.pipeline, table, replay.id)) is not None:
         return TableSwap(table, kind, done=True)
-    if chosen.rows is None:
-        return TableSwap(table, kind, why=chosen.why)
+    if chosen.rows is None or chosen.way.closes:
+        return TableSwap(table, kind, why=chosen.why or _CLOSES)
     if different := _schemas(live, side):
         return TableSwap(table, kind, why=different)
     if served is not None and kind == RECORDS_WAY:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from replay_world import COPY_SQL, TENS_SQL, contract
 from sqlglot import exp
@@ -88,7 +90,6 @@ def test_each_table_is_told_apart_by_records_or_by_windows():
             {"tens": "SELECT amount AS ten, 1 AS n FROM orders GROUP BY amount"},
             "not windows of the event time",
         ),
-        ("last", {"last": {"sql": TENS_SQL, "to": [{"delta": "last"}]}}, "leaves no trace"),
         (
             "own",
             {"own": {"python": "a:b", "mode": "update", "key": ["k"], "to": [{"delta": "own"}]}},
@@ -101,6 +102,14 @@ def test_what_cannot_be_told_apart_says_why(table, change, why):
     found = next(way for way in ways_of(frozen, frozen) if way.table == table)
     assert found.kind == ""
     assert why in found.why
+
+
+def test_windows_that_are_written_at_their_close_are_compared_and_not_swapped():
+    frozen = contract(last={"sql": TENS_SQL, "to": [{"delta": "last"}]})
+    resolved = replace(frozen.outputs["last"], event_time="ten", window_seconds=10.0)
+    frozen = replace(frozen, outputs={**frozen.outputs, "last": resolved})
+    found = next(way for way in ways_of(frozen, frozen) if way.table == "last")
+    assert (found.kind, found.column, found.closes, found.why) == ("windows", "ten", True, "")
 
 
 def test_what_two_contracts_tie_to_records_in_two_ways_proves_nothing():
