@@ -78,7 +78,7 @@ def verbs() -> set[str]:
 
 
 def complaint(command: NamedCommand) -> str | None:
-    """What is wrong with it: the verb, one below it, an option of its, or one before it; None when nothing is."""
+    """What is wrong with it: the verb, one below it, an option of its, or one before it; None for nothing."""
     verb, found = command.verb, getattr(_group(), "commands", {}).get(command.verb)
     inner, words = getattr(found, "commands", {}), command.rest.split()
     if inner and words and not words[0].startswith("-"):
