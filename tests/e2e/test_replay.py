@@ -69,7 +69,7 @@ def contract(pipeline: str) -> FrozenContract:
                     "to": [{"delta": "per_minute"}],
                 },
             },
-            "job": {"trigger": "300 milliseconds", "max_records_per_batch": 60, "cores": 1, "memory": "1g"},
+            "job": {"trigger": "300 milliseconds", "max_records_per_batch": 100, "cores": 1, "memory": "1g"},
         }
     )
     outputs = {
@@ -229,11 +229,12 @@ def test_row_26_a_replay_beside_the_live_stream_is_compared_and_swapped_in_exact
 
     def committed() -> int:
         current = own.checkpoints.current_lineage()
-        return newest(own.checkpoints.query(current, "records") / "commits") or 0 if current else 0
+        last = newest(own.checkpoints.query(current, "records") / "commits") if current else None
+        return -1 if last is None else last
 
-    until("two batches of the replay", lambda: committed() >= 1, seconds=SECONDS)
+    until("a batch of the replay", lambda: committed() >= 0, seconds=SECONDS)
     assert processes.kill_all(processes.nonce_prefix(own.folder)) > 0
-    assert committed() < 9, "it was killed before its end"
+    assert committed() < 5, "it was killed before its end"
     # The live stream has not been touched, and goes on.
     assert place.stream.versions() == versions
     place.send(300)
