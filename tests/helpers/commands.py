@@ -78,11 +78,14 @@ def verbs() -> set[str]:
 
 
 def complaint(command: NamedCommand) -> str | None:
-    """What is wrong with it: the verb, an option of its, or one before it; None when nothing is."""
-    found = getattr(_group(), "commands", {}).get(command.verb)
+    """What is wrong with it: the verb, one below it, an option of its, or one before it; None for nothing."""
+    verb, found = command.verb, getattr(_group(), "commands", {}).get(command.verb)
+    inner, words = getattr(found, "commands", {}), command.rest.split()
+    if inner and words and not words[0].startswith("-"):
+        verb, found = f"{verb} {words[0]}", inner.get(words[0])
     if found is None:
-        return f"`headgate {command.verb}` does not exist"
-    for holder, text, name in ((_group(), command.before, ""), (found, command.rest, f" {command.verb}")):
+        return f"`headgate {verb}` does not exist"
+    for holder, text, name in ((_group(), command.before, ""), (found, command.rest, f" {verb}")):
         unknown = set(_OPTION.findall(text)) - _options(holder) - {"--help"}
         if unknown:
             return f"`headgate{name}` has no {', '.join(sorted(unknown))}"
