@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,21 +14,17 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from driver_process import Stream, send
-from supervised import free_port, until
+from live_installation import headgate, live_installation
+from supervised import until
 
 from headgate import __version__
 from headgate.checkpoints.logs import newest
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.model import Contract
-from headgate.errors import SettingsError, SupervisorUnavailable
 from headgate.replays.model import ReplayLayout
 from headgate.replays.select import windows_of
 from headgate.replays.spans import MICROS
-from headgate.settings import Settings, load_settings
 from headgate.streams import processes
-from headgate.streams.client import client_from
-from headgate.topics.apply import apply_plan
-from headgate.topics.plan import make_plan
 
 BASE = datetime(2025, 10, 1, tzinfo=UTC)
 SECONDS = 600.0
@@ -110,16 +104,7 @@ class Place:
         return self.stream.pipeline
 
     def headgate(self, *arguments: str, code: int = 0) -> Any:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("headgate")), *arguments],
-            env={**os.environ, **self.stream.environ, "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
+        done = headgate(self.stream, *arguments, code=code)
         return json.loads(done.stdout) if "--json" in arguments else done
 
     def send(self, count: int) -> None:
@@ -167,38 +152,8 @@ class Place:
 
 @pytest.fixture
 def place(service_environ: dict[str, str], broker: Any, tmp_path: Path) -> Iterator[Place]:
-    environ = {
-        **service_environ,
-        "HEADGATE_ROOTS_STATE": str(tmp_path / "state"),
-        "HEADGATE_SPARK_UI": "false",
-        "HEADGATE_SUPERVISOR_PORT": str(free_port()),
-        "HEADGATE_SUPERVISOR_POLL_SECONDS": "0.2",
-    }
-    settings, _ = load_settings(environ=environ)
-    frozen = contract(f"again-{os.getpid()}")
-    apply_plan(settings, make_plan(settings, [frozen]), by="tests")
-    command = [str(Path(sys.executable).with_name("headgate")), "supervisor"]
-    with (tmp_path / "supervisor.log").open("wb") as log:
-        supervisor = subprocess.Popen(command, env={**os.environ, **environ}, stdout=log, stderr=log)
-    try:
-        until("a supervisor", lambda: answers(settings), seconds=SECONDS)
-        yield Place(Stream(environ, frozen))
-    finally:
-        supervisor.terminate()
-        supervisor.wait(60)
-        folders = [settings.state / "streams" / frozen.pipeline]
-        folders += (settings.state / "replays").glob("*/*")
-        for folder in folders:
-            prefix = processes.nonce_prefix(folder)
-            until("all drivers dead", lambda p=prefix: processes.kill_all(p, runners=True) == 0)
-
-
-def answers(settings: Settings) -> bool:
-    try:
-        with client_from(settings) as client:
-            return bool(client.health()["rounds"])
-    except (SettingsError, SupervisorUnavailable):
-        return False
+    with live_installation(tmp_path, service_environ, contract(f"again-{os.getpid()}")) as live:
+        yield Place(live.stream)
 
 
 def offsets(path: Path, topic: str, offset: int) -> str:

@@ -7,24 +7,19 @@ The tests go on from one another: the stream is the same.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from driver_process import Stream, send
+from live_installation import SECONDS, headgate, live_installation
 from small_contract import KINDS, record, small_contract
-from supervised import free_port, until
+from supervised import until
 
 from headgate.checkpoints.layout import table_path
 from headgate.contract.frozen import FrozenContract
-from headgate.errors import SupervisorUnavailable
-from headgate.settings import load_settings
-from headgate.streams import processes
 from headgate.streams.client import SupervisorClient
 from headgate.streams.model import FailureClass, Phase, StreamStatus
 from headgate.streams.operations import operations_of
@@ -33,7 +28,6 @@ from headgate.topics.apply import apply_plan
 from headgate.topics.plan import Plan, make_plan
 
 JOB = {"trigger": "200 milliseconds", "max_records_per_batch": 200, "cores": 1, "memory": "1g"}
-SECONDS = 300.0
 NEVER = [{"name": "never", "expect": "id < 0", "otherwise": "fail"}]
 
 
@@ -64,16 +58,7 @@ class Place:
         self.sent += count
 
     def headgate(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("headgate")), *arguments],
-            env={**os.environ, **self.stream.environ, "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
+        done = headgate(self.stream, *arguments, code=code)
         return " ".join(f"{done.stdout} {done.stderr}".split())  # lines are as long as a terminal is wide
 
     def status(self) -> StreamStatus:
@@ -97,40 +82,9 @@ class Place:
 def place(
     service_environ: dict[str, str], broker: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("upgrades")
-    environ = {
-        **service_environ,
-        "HEADGATE_ROOTS_STATE": str(root / "state"),
-        "HEADGATE_SPARK_UI": "false",
-        "HEADGATE_SUPERVISOR_PORT": str(free_port()),
-        "HEADGATE_SUPERVISOR_POLL_SECONDS": "0.2",
-    }
-    settings, _ = load_settings(environ=environ)
     frozen = small_contract(f"grow-{os.getpid()}", job=JOB, partitions=2)
-    apply_plan(settings, make_plan(settings, [frozen]), by="tests")
-    command = [str(Path(sys.executable).with_name("headgate")), "supervisor"]
-    with (root / "supervisor.log").open("wb") as log:
-        supervisor = subprocess.Popen(command, env={**os.environ, **environ}, stdout=log, stderr=log)
-    token = settings.state / "secrets" / "supervisor.token"
-    folder = settings.state / "streams" / frozen.pipeline
-    try:
-        until("the token", token.exists, seconds=SECONDS)
-        with SupervisorClient(settings.supervisor_url, token.read_text().strip()) as client:
-            until("a supervisor", lambda: _answers(client), seconds=SECONDS)
-            yield Place(Stream(environ, frozen), client)
-    finally:
-        supervisor.terminate()
-        supervisor.wait(60)
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = processes.nonce_prefix(folder)
-        until("all drivers dead", lambda: processes.kill_all(prefix, runners=True) == 0)
-
-
-def _answers(client: SupervisorClient) -> bool:
-    try:
-        return bool(client.health()["rounds"])
-    except SupervisorUnavailable:
-        return False
+    with live_installation(tmp_path_factory.mktemp("upgrades"), service_environ, frozen) as live:
+        yield Place(live.stream, live.client)
 
 
 def test_row_22_a_contract_that_fails_at_its_first_batch_is_taken_back_once_and_tables_are_exact(
