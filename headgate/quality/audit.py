@@ -29,6 +29,7 @@ from headgate.checkpoints.logs import batch_offsets, committed_offsets
 from headgate.checkpoints.sinks import QUARANTINE
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
+from headgate.delta_rows import delta_rows
 from headgate.errors import NotFoundError
 from headgate.replays.model import swapped_into
 from headgate.settings import Settings
@@ -233,13 +234,13 @@ def _between(counted: Offsets, read: Offsets) -> _Ranges:
 def _sum(table: DeltaTable, column: str | None) -> int:
     import pyarrow.compute as pc
 
-    return int(pc.sum(table.to_pyarrow_dataset().to_table(columns=[column])[column]).as_py() or 0)
+    return int(pc.sum(delta_rows(table).to_table(columns=[column])[column]).as_py() or 0)
 
 
 def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: _Ranges) -> int:
     import pyarrow.compute as pc
 
-    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
     total = 0
     for (topic, number), (first, last) in ranges.items():
         if first < last:
@@ -252,6 +253,6 @@ def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges
 def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
     import pyarrow.compute as pc
 
-    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
     mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)
     return int(rows.count_rows(filter=mine))

@@ -11,6 +11,7 @@ from typing import Any
 
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.sinks import QUARANTINE
+from headgate.delta_rows import delta_rows
 from headgate.errors import RefusedError
 from headgate.replays.evidence import Way
 from headgate.replays.model import Replay, ReplayLayout
@@ -144,13 +145,13 @@ def _key(way: Way) -> Sequence[str]:
 def _count(path: Path, inside: Any) -> int:
     from deltalake import DeltaTable
 
-    return int(DeltaTable(str(path)).to_pyarrow_dataset().count_rows(filter=inside))
+    return int(delta_rows(DeltaTable(str(path))).count_rows(filter=inside))
 
 
 def _rows(path: Path, inside: Any, quarantine: bool) -> list[Row]:
     from deltalake import DeltaTable
 
-    rows: list[Row] = DeltaTable(str(path)).to_pyarrow_dataset().to_table(filter=inside).to_pylist()
+    rows: list[Row] = delta_rows(DeltaTable(str(path))).to_table(filter=inside).to_pylist()
     if not quarantine:
         return rows
     return [{name: value for name, value in row.items() if name not in _NOT_COMPARED} for row in rows]

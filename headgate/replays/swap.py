@@ -13,6 +13,7 @@ from headgate.checkpoints.lineage import last_contract
 from headgate.checkpoints.logs import committed_offsets
 from headgate.checkpoints.sinks import QUARANTINE
 from headgate.contract.frozen import ContractStore
+from headgate.delta_rows import delta_rows
 from headgate.replays.evidence import RECORDS_WAY, Evidence, Way, ways_of
 from headgate.replays.model import Replay, ReplayLayout, read_note, read_replay
 from headgate.replays.select import Selection, records_of, windows_of
@@ -193,8 +194,8 @@ def _table(settings: Settings, replay: Replay, lineage: str, chosen: Chosen, ser
         # Which of what Redis keeps is of the range cannot be told there.
         return TableSwap(table, kind, why=_SERVED)
     inside = chosen.rows.rows
-    taken, put = (each.to_pyarrow_dataset().count_rows(filter=inside) for each in (live, side))
-    kept = side.to_pyarrow_dataset().count_rows() - put
+    taken, put = (delta_rows(each).count_rows(filter=inside) for each in (live, side))
+    kept = delta_rows(side).count_rows() - put
     counted = _counted(live, inside, lineage) if table == QUARANTINE else 0
     return TableSwap(table, kind, taken, put, kept, counted)
 
@@ -202,7 +203,7 @@ def _table(settings: Settings, replay: Replay, lineage: str, chosen: Chosen, ser
 def _counted(live: DeltaTable, inside: Any, lineage: str) -> int:
     import pyarrow.compute as pc
 
-    rows = live.to_pyarrow_dataset()
+    rows = delta_rows(live)
     return int(rows.count_rows(filter=inside & (pc.field("lineage") == lineage)))
 
 

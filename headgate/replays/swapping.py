@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.checkpoints.owner import FencedError
+from headgate.delta_rows import delta_rows
 from headgate.errors import HeadgateError
 from headgate.replays.model import Replay, ReplayLayout, read_note, read_replay, write_note
 from headgate.replays.select import Selection
@@ -124,5 +125,5 @@ def replace_rows(live: Path, side: Path, chosen: Selection, name: str) -> None:
 
 
 def _rows(side: DeltaTable, chosen: Selection, columns: Sequence[str]) -> pa.RecordBatchReader:
-    scanner = side.to_pyarrow_dataset().scanner(columns=list(columns), filter=chosen.rows)
+    scanner = delta_rows(side).scanner(columns=list(columns), filter=chosen.rows)
     return scanner.to_reader()
