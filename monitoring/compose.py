@@ -293,7 +293,7 @@ def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
             yield f"query {query.query} is stalled"
 
 
-_TOLD = ("suspended", "rolled_back", "draining", "silent", "report_unreadable")
+_TOLD = ("suspended", "rolled_back", "no_way_back", "draining", "silent", "report_unreadable")
 
 
 def _told(status: StreamStatus | None) -> Iterable[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from headgate.checkpoints.wayback import WayBack
 from headgate.streams import upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.model import Desired, Event, FailureClass, Phase
@@ -92,6 +93,7 @@ class Seen:
     preflight: Clearance | None = None  # None until it has been looked at
     left: int | None = None  # records that a drain still waits for; None when that cannot be said
     applied: bool = False  # the pipeline's contract is applied
+    back: WayBack = field(default_factory=WayBack)  # of a contract on trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,8 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
     newest = case.seen.claimed_epoch <= record.epoch
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
-    record, verdict = upgrade.judged(record, death, verdict, given_up=cause is Cause.UNHEALTHY)
+    given_up = cause is Cause.UNHEALTHY
+    record, verdict = upgrade.judged(record, death, verdict, given_up=given_up, back=case.seen.back)
     retry = verdict.delay is not None
     moved, told = move(
         record,

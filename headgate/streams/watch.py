@@ -5,6 +5,7 @@
     stalled            no sign of progress, see below; restarted after the contract's `job.stall_restart`
     draining           an order to drain waits for commits
     contract_pending   another contract is applied than the one that runs
+    no_way_back        the contract is on trial, and what was before it could not be kept
     silent, report_unreadable, old_version, suspended
 
 A stall is judged by signs of progress, never by the process being there: a query without a commit, an
@@ -93,10 +94,11 @@ def conditions(
     stalled: str | None,
     applied_hash: str | None,
     suspended: bool,
+    lost: str = "",
     policy: Policy,
     now: float,
 ) -> Conditions:
-    """What is to be shown beside the phase: name to one sentence."""
+    """What is to be shown beside the phase: name to one sentence. `lost`: why an upgrade has no way back."""
     found: Conditions = {}
     if stalled is not None:
         found["stalled"] = stalled
@@ -112,6 +114,11 @@ def conditions(
         found["draining"] = f"ordered by {record.drain.by}: it stops when what the topics held is committed"
     if record.upgrade is not None and record.upgrade.undone:
         found["rolled_back"] = record.upgrade.text
+    elif record.upgrade is not None and lost:
+        found["no_way_back"] = (
+            f"contract {record.contract_hash[:12]} is on trial; if it fails the stream parks, as there is "
+            f"no way back to {record.upgrade.stable_hash[:12]}: {lost}"
+        )
     if record.phase is Phase.RUNNING:
         found.update(_of_the_driver(record, report, now))
         settled = stable(record, report, policy=policy, now=now) if stalled is None else None

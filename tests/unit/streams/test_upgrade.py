@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stream_world import ALICE, POLICY
 
 from headgate.checkpoints.origin import Origin
+from headgate.checkpoints.wayback import WayBack
 from headgate.streams import orders, upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
@@ -162,6 +163,49 @@ def test_a_crash_after_progress_takes_nothing_back():
     assert step(TRIAL, died(FailureClass.DETERMINISTIC, progressed=True)).record.contract_hash == NEW
 
 
+NO_WAY = WayBack(False, "query counts is damaged (2.delta is empty)")
+
+
+@pytest.mark.parametrize("failure", [FailureClass.DETERMINISTIC, FailureClass.CHECKPOINT])
+def test_where_nothing_could_be_kept_the_stream_parks_with_the_reason_and_the_choices(failure):
+    after = step(TRIAL, replace(died(failure), back=NO_WAY))
+    record = after.record
+    assert (record.phase, record.contract_hash, record.generation) == (Phase.PARKED, NEW, TRIAL.generation)
+    assert record.origin == TRIAL.origin
+    for part in ("no way back", "2.delta is empty", "told (evidence)", "headgate restart s --from earliest"):
+        assert part in record.reason
+    assert upgrade.told(TRIAL, record)[1] == "failed"  # type: ignore[index]
+    # The same contract again: on trial as before, with nothing to go back to.
+    again = ordered(record, NEW)
+    assert (again.upgrade.snapshot, again.upgrade.text) == (TRIAL.upgrade.snapshot, "")
+    assert upgrade.told(again, step(again, NOTHING).record)[1] == "running"  # type: ignore[index]
+
+
+def test_without_a_way_back_what_preflight_refuses_parks_and_what_shows_nothing_too():
+    refused = Seen(Life.NONE, preflight=Clearance(FailureClass.CHECKPOINT, "a gap"), back=NO_WAY)
+    parked = step(ordered(STABLE, NEW), refused).record
+    assert (parked.phase, parked.contract_hash, parked.attempted) == (Phase.PARKED, NEW, parked.generation)
+    assert "preflight: a gap" in parked.reason
+    assert "no way back" in parked.reason
+    given_up = step(TRIAL, Seen(Life.ALIVE, up=True, back=NO_WAY), 100.0 + POLICY.trial_seconds).record
+    ended = step(given_up, Seen(Life.DEAD, signal=9, back=NO_WAY), 900.0).record
+    assert (ended.phase, ended.contract_hash) == (Phase.PARKED, NEW)
+
+
+def test_a_first_crash_of_a_kind_that_passes_is_retried_without_a_way_back_too():
+    first = step(TRIAL, replace(died(FailureClass.TRANSIENT), back=NO_WAY)).record
+    assert (first.phase, first.upgrade) == (Phase.BACKOFF, TRIAL.upgrade)
+    again = step(first, NOTHING, 10_000.0).record
+    assert step(again, replace(died(FailureClass.TRANSIENT), back=NO_WAY)).record.phase is Phase.PARKED
+
+
+def test_a_way_back_without_a_snapshot_claims_none():
+    untouched = replace(died(FailureClass.CHECKPOINT), back=WayBack(kept=False))
+    record = step(TRIAL, untouched).record
+    assert (record.phase, record.contract_hash) == (Phase.BACKOFF, OLD)
+    assert TRIAL.upgrade.snapshot not in record.reason
+
+
 def test_the_upgrade_is_told_as_an_operation():
     asked = ordered(STABLE, NEW)
     started = step(asked, NOTHING).record
@@ -176,7 +220,7 @@ def test_the_upgrade_is_told_as_an_operation():
 _DEATHS = st.sampled_from([*FailureClass])
 _MOVES = st.one_of(
     st.tuples(st.just("order"), st.sampled_from([OLD, NEW, OTHER])),
-    st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans())),
+    st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans(), st.booleans())),
     st.tuples(st.just("live"), st.tuples(st.sampled_from([None, "3 batches"]), st.booleans())),
 )
 
@@ -195,7 +239,7 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
             seen = NOTHING
             if record.phase in (Phase.STARTING, Phase.RUNNING):
                 seen = (
-                    died(how[0], progressed=how[1])
+                    replace(died(how[0], progressed=how[1]), back=NO_WAY if how[2] else WayBack())
                     if what == "die"
                     else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1])
                 )
@@ -208,6 +252,7 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
             ever_stable.add(record.stable_hash)
         if what != "order" and record.contract_hash != before.contract_hash:
             backs += 1
+            assert seen.back != NO_WAY
             assert record.contract_hash in ever_stable
             assert record.contract_hash == before.stable_hash
             assert record.generation == before.generation + 1

@@ -7,7 +7,7 @@ import pytest
 from headgate import __version__
 from headgate.streams.model import Desired, DriverStatus, FailureClass, Phase, QueryProgress
 from headgate.streams.policy import Policy
-from headgate.streams.record import Drain, Failure, StreamRecord
+from headgate.streams.record import Drain, Failure, StreamRecord, Upgrade
 from headgate.streams.watch import ProgressWatch, conditions, stall_limit
 
 RECORD = StreamRecord("s", "s", "a" * 64, phase=Phase.RUNNING, phase_since=1000.0, epoch=3)
@@ -158,6 +158,14 @@ def test_each_trouble_has_its_condition(
     name: str, status: DriverStatus | None, changes: dict[str, object]
 ) -> None:
     assert list(found(status, **changes)) == [name]
+
+
+def test_an_upgrade_without_a_way_back_says_so_while_it_is_on_trial() -> None:
+    trial = replace(RECORD, upgrade=Upgrade(RECORD.contract_hash, "0ld" * 20, "upgrade-2", 1.0))
+    told = found(report(QueryProgress()), record=trial, lost="2.delta is empty")
+    assert list(told) == ["no_way_back"]
+    assert "2.delta is empty" in told["no_way_back"]
+    assert found(report(QueryProgress()), record=trial) == {}
 
 
 def test_a_stream_that_was_never_applied_here_has_no_pending_contract() -> None:
