@@ -229,8 +229,8 @@ class Driver:
         assert self._tasks is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
-            self._raise_if_ended()
             self._raise_if_poisoned()
+            self._raise_if_ended()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
@@ -269,12 +269,17 @@ class Driver:
                 )
 
     def _raise_if_poisoned(self) -> None:
-        """What runs is committed first, so that a start goes on with the next batch."""
+        """What runs is committed first, so that a start goes on with the next batch. A query that fails
+        meanwhile does not change the verdict: told as that failure, the stream would be started again."""
         verdict = self._poison.verdict if self._poison is not None else None
-        if verdict is not None:
-            self._gate.close()
+        if verdict is None:
+            return
+        self._gate.close()
+        try:
             self._drain()
-            raise verdict
+        except Exception as error:
+            raise verdict from error
+        raise verdict
 
     def _drain(self) -> None:
         """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
