@@ -115,7 +115,8 @@ def _follow(case: Case) -> Step | None:
     if why is not None and upgrade.proves(record):
         proven = upgrade.stable(record)
         return Step(proven, event(proven, "stable", case.now, "supervisor", why))
-    unready = upgrade.unready(record, healthy=seen.healthy, now=case.now, policy=policy)
+    shown, at = seen.shown or seen.settles, seen.reported_at
+    unready = upgrade.unready(record, shown=shown, reported_at=at, now=case.now, policy=policy)
     if unready is not None:
         return unhealthy(case, unready)
     if seen.stalled is not None and policy.stall_restart is not None:
@@ -178,7 +179,8 @@ def _ended(case: Case, stop: StopOrder) -> Step:
     record = case.record
     how, result = outcome(case, stop)
     if record.desired is Desired.RUNNING and stop.cause is StopCause.UNHEALTHY and not record.superseded:
-        death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.progressed)
+        # It was one query that stalled: the batches of the others are no progress of it.
+        death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.each_progressed)
         return failed(case, death, Cause.UNHEALTHY, "supervisor", how)
     close = ending(case, how, result)
     if not case.wanted:

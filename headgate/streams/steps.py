@@ -83,8 +83,12 @@ class Seen:
     settling: bool = False  # the driver is dead, its runner is about to say how it ended
     diagnosis: Diagnosis | None = None
     up: bool = False
+    settles: bool = False  # it prepares its checkpoint: a copy, a restore, a swap
+    reported_at: float | None = None
     progressed: bool = False  # a batch was committed by this incarnation
-    healthy: bool = False  # a commit or an idle report since it came up
+    each_progressed: bool = False  # by each query, or it had nothing to do
+    healthy: bool = False  # a commit or an idle report of each query since it came up
+    shown: bool = False  # the same, or a task of a batch under way that finished
     settled: str | None = None  # why each of its queries has proved itself
     pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints

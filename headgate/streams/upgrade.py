@@ -68,13 +68,19 @@ def stable(record: StreamRecord) -> StreamRecord:
     return replace(record, stable_hash=record.contract_hash, upgrade=None, origin=origin)
 
 
-def unready(record: StreamRecord, *, healthy: bool, now: float, policy: Policy) -> str | None:
-    """Why a driver of an upgrade is given up though it lives; None while there is time."""
-    if pending(record) is None or healthy or now - record.phase_since < policy.trial_seconds:
+def unready(
+    record: StreamRecord, *, shown: bool, reported_at: float | None, now: float, policy: Policy
+) -> str | None:
+    """Why a driver of an upgrade is given up though it lives; None while there is time. Its time begins
+    when it is up: batches that a restore runs again come before, and are reported as they go."""
+    since = record.phase_since
+    if record.phase is Phase.STARTING and reported_at is not None:
+        since = max(since, reported_at)
+    if pending(record) is None or shown or now - since < policy.trial_seconds:
         return None
     return (
-        f"contract {record.contract_hash[:12]} has shown neither a batch nor that there is nothing to do "
-        f"within {policy.trial_seconds:.0f} s"
+        f"contract {record.contract_hash[:12]}: not every query has shown a batch, or that there is nothing "
+        f"to do, within {policy.trial_seconds:.0f} s"
     )
 
 

@@ -16,7 +16,7 @@ from headgate.streams import orders, upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import FailureClass, Phase
-from headgate.streams.record import Failure, StreamRecord
+from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord
 from headgate.streams.steps import Clearance, Life, Seen, Step
 
 OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
@@ -110,6 +110,35 @@ def test_a_driver_that_is_up_and_shows_nothing_is_given_up_and_taken_back():
     assert given_up.phase is Phase.STOPPING
     back = step(given_up, Seen(Life.DEAD, signal=9), late + 1).record
     assert (back.phase, back.contract_hash) == (Phase.BACKOFF, OLD)
+
+
+STARTING = step(ordered(STABLE, NEW), NOTHING).record
+
+
+@pytest.mark.parametrize(
+    ("seen", "given_up"),
+    [
+        (Seen(Life.ALIVE, settles=True, reported_at=101.0), False),
+        (Seen(Life.ALIVE, reported_at=890.0), False),
+        (Seen(Life.ALIVE, reported_at=590.0), True),
+        (Seen(Life.ALIVE), True),
+    ],
+    ids=["copies", "replays-batches", "hangs", "never-reported"],
+)
+def test_what_a_start_takes_for_its_checkpoint_is_no_part_of_the_trial(seen, given_up):
+    found = decide(STARTING, seen, now=900.0, policy=POLICY, jitter=0.5)
+    assert (found is not None) == given_up
+
+
+def test_an_upgrade_whose_one_query_stalls_is_taken_back_though_the_others_commit():
+    stalled = replace(
+        running(ordered(STABLE, NEW)),
+        phase=Phase.STOPPING,
+        stop=StopOrder(StopCause.UNHEALTHY, "supervisor", "stalled: query counts", 900.0, kill=True),
+    )
+    others = Seen(Life.DEAD, signal=9, progressed=True, each_progressed=False)
+    assert step(stalled, others, 901.0).record.contract_hash == OLD
+    assert step(stalled, replace(others, each_progressed=True), 901.0).record.contract_hash == NEW
 
 
 @pytest.mark.parametrize("failure", [FailureClass.DETERMINISTIC, FailureClass.CHECKPOINT])
@@ -241,7 +270,7 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
                 seen = (
                     replace(died(how[0], progressed=how[1]), back=NO_WAY if how[2] else WayBack())
                     if what == "die"
-                    else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1])
+                    else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1], shown=how[1])
                 )
             elif record.phase is Phase.STOPPING:
                 seen = Seen(Life.DEAD, returncode=0)
