@@ -263,7 +263,8 @@ def _verify_copy(pipeline: str, draft: Path, queries: Mapping[str, int]) -> None
             verify_state(folder, batch, codec)
         except RefusedError as error:
             raise RefusedError(
-                f"no snapshot of {pipeline} was taken: query {query} is damaged ({error.message})",
+                f"no snapshot of {pipeline} was taken: query {query} is damaged "
+                f"({error.message.replace(f'{folder}/', '')})",  # the copy is gone by then
                 expected="a checkpoint that a restart could go on from",
                 help=f"headgate preflight {pipeline}; headgate snapshot list {pipeline} has the older ones",
             ) from error

@@ -107,7 +107,7 @@ def judged(
         return record, verdict
     text = f"contract {upgrade.contract_hash[:12]} was not stable ({death.failure}: {death.text})"
     if back.lost:
-        return _no_way_back(record, upgrade, verdict, f"{text}; {back.lost}")
+        return _no_way_back(record, upgrade, verdict, text, back.lost)
     where = f"to snapshot {upgrade.snapshot}" if back.kept else "to where it stands, as nothing else has run"
     text = f"{text}; back to {upgrade.stable_hash[:12]} and {where}"
     returned = replace(
@@ -121,10 +121,10 @@ def judged(
 
 
 def _no_way_back(
-    record: StreamRecord, upgrade: Upgrade, verdict: Judgement, why: str
+    record: StreamRecord, upgrade: Upgrade, verdict: Judgement, what: str, lost: str
 ) -> tuple[StreamRecord, Judgement]:
     """To go on from what the new contract has left would only look like a way back."""
-    text = f"there is no way back to contract {upgrade.stable_hash[:12]}: {why}"
+    text = f"{what}, and there is no way back to contract {upgrade.stable_hash[:12]}: {lost}"
     parked = replace(record, upgrade=replace(upgrade, text=text))
     return parked, Judgement(verdict.failures, None, f"{text}. Choices: {choices_without(record.pipeline)}")
 
