@@ -237,20 +237,19 @@ def _adopted(own: Place) -> bool:
 
 
 def _event(own: Place, after: float, wanted: Callable[[Event], bool], what: str) -> float:
-    found: float | None = None
+    moments: list[float] = []
 
     def look() -> bool:
-        nonlocal found
         try:
             with own.client() as client:
                 found = first_at(client.events(own.stream, after=-1), after, wanted)
         except SupervisorUnavailable:
             return False
+        moments.extend([] if found is None else [found])
         return found is not None
 
     wait(look, lambda: f"the supervisor {what}; {_told(own)}")
-    assert found is not None, "it was waited for"
-    return found
+    return moments[0]
 
 
 def _status(own: Place) -> StreamStatus | None:
