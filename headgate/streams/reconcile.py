@@ -135,9 +135,10 @@ class Reconciler:
         if look.report is not None:
             self._watch.note(look.report)
         silence = self._watch.stalled(record, look.report, trigger=self._jobs.trigger(record), now=at)
+        seen = replace(look.seen, waited_at=self._watch.waited_at(record.stream))
         if silence is not None:
-            seen = replace(look.seen, stalled=silence[0], stalled_since=silence[1])
-            look = replace(look, seen=seen)
+            seen = replace(seen, stalled=silence[0], stalled_since=silence[1])
+        look = replace(look, seen=seen)
         applied = self._applied.get(record.pipeline)
         found = conditions(
             record,

@@ -85,6 +85,7 @@ class Seen:
     up: bool = False
     settles: bool = False  # it prepares its checkpoint: a copy, a restore, a swap
     reported_at: float | None = None
+    waited_at: float | None = None  # when a batch was last seen to wait for a service
     progressed: bool = False  # a batch was committed by this incarnation
     each_progressed: bool = False  # by each query, or it had nothing to do
     healthy: bool = False  # a commit or an idle report of each query since it came up

@@ -68,14 +68,9 @@ def stable(record: StreamRecord) -> StreamRecord:
     return replace(record, stable_hash=record.contract_hash, upgrade=None, origin=origin)
 
 
-def unready(
-    record: StreamRecord, *, shown: bool, reported_at: float | None, now: float, policy: Policy
-) -> str | None:
-    """Why a driver of an upgrade is given up though it lives; None while there is time. Its time begins
-    when it is up: batches that a restore runs again come before, and are reported as they go."""
-    since = record.phase_since
-    if record.phase is Phase.STARTING and reported_at is not None:
-        since = max(since, reported_at)
+def unready(record: StreamRecord, *, shown: bool, since: float, now: float, policy: Policy) -> str | None:
+    """Why a driver of an upgrade is given up though it lives; None while there is time. `since`: from when
+    on it could have shown something."""
     if pending(record) is None or shown or now - since < policy.trial_seconds:
         return None
     return (

@@ -130,6 +130,14 @@ def test_what_a_start_takes_for_its_checkpoint_is_no_part_of_the_trial(seen, giv
     assert (found is not None) == given_up
 
 
+def test_while_a_service_is_away_the_trial_waits_too():
+    late = 100.0 + 3 * POLICY.trial_seconds
+    waiting = Seen(Life.ALIVE, up=True, waited_at=late)
+    assert decide(TRIAL, waiting, now=late, policy=POLICY, jitter=0.5) is None
+    assert decide(TRIAL, waiting, now=late + POLICY.trial_seconds - 1, policy=POLICY, jitter=0.5) is None
+    assert step(TRIAL, waiting, late + POLICY.trial_seconds).record.phase is Phase.STOPPING
+
+
 def test_an_upgrade_whose_one_query_stalls_is_taken_back_though_the_others_commit():
     stalled = replace(
         running(ordered(STABLE, NEW)),
