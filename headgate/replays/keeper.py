@@ -95,7 +95,8 @@ class ReplayKeeper:
     def look(self) -> None:
         """One step for each replay. One's trouble is told, and is not another's."""
         try:
-            for operation in operations_in(self._store, KIND, _STATES) if self._leads() else ():
+            found = operations_in(self._store, KIND, _STATES) if self._leads() else []
+            for operation in found:
                 self._guarded(operation)
         except Exception as error:  # noqa: BLE001 - nobody would see that the thread has ended
             told = error.message if isinstance(error, HeadgateError) else repr(error)

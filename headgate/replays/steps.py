@@ -91,7 +91,8 @@ def _progressed(seen: Seen) -> bool:
     if report is None or report.epoch != seen.epoch:
         return False
     failed = report.queries.get(report.failure_query or "")
-    return any(each.batches for each in (report.queries.values() if failed is None else (failed,)))
+    judged = list(report.queries.values()) if failed is None else [failed]
+    return any(each.batches for each in judged)
 
 
 def _why(seen: Seen) -> tuple[FailureClass, str]:

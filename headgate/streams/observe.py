@@ -274,7 +274,7 @@ def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -
         progressed=any(at >= known.started_at for at in judged),
         each_progressed=bool(signs) and min(signs) >= known.started_at,
         healthy=bool(signs) and min(signs) >= since,
-        shown=bool(signs) and min(map(max, signs, tasks)) >= since,
+        shown=bool(signs) and min(max(pair) for pair in zip(signs, tasks, strict=True)) >= since,
     )
 
 

@@ -164,9 +164,8 @@ def test_an_end_that_another_order_replaced_fails_as_the_stream_runs_on(
 
 def test_a_parked_stream_can_be_stopped(use: Any) -> None:
     parked = replace(RUNNING, phase=Phase.PARKED)
-    plan = replace(PLAN, phase="parked").to_json()
     use(parked, replace(parked, desired=Desired.STOPPED), STOPPED)
-    assert order(Context("stop", show_plan=plan, approve=YES))["phase"] == "stopped"
+    assert order(Context("stop", show_plan=PLAN.to_json(), approve=YES))["phase"] == "stopped"
 
 
 def test_after_a_retirement_nothing_follows_as_the_dag_goes_too(use: Any) -> None:
