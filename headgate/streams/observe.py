@@ -20,6 +20,7 @@ from headgate.streams.failures import Diagnosis, diagnose, diagnose_exit
 from headgate.streams.model import DriverStatus, FailureClass, Phase
 from headgate.streams.record import Incarnation, StreamRecord
 from headgate.streams.steps import OUT_OF_SIGHT, Life, Seen
+from headgate.streams.upgrade import pending
 
 __all__ = ["Look", "Observer", "newest_claim"]
 
@@ -261,7 +262,8 @@ class _Signs(NamedTuple):
 
 def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -> _Signs:
     """Signs of life in the driver's report: commits, and reports that there was nothing to do. But for a
-    death that nobody can name, each query has to give them: one that hangs is not well by the others."""
+    death that nobody can name, which is not on trial, each query has to give them: one that hangs is not
+    well by the others."""
     queries = list(own.queries.values()) if own is not None else []
     commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
     # What the others committed says nothing of the query that fails each time.
@@ -270,9 +272,12 @@ def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -
     since = record.phase_since if record.phase is Phase.RUNNING else known.started_at
     signs = [max(query.last_commit_at or 0.0, query.last_idle_at or 0.0) for query in queries]
     tasks = [query.last_task_at or 0.0 for query in queries]
+    each = bool(signs) and min(signs) >= known.started_at
+    # A new window whose state is too large is killed for its memory while the record query commits.
+    unnamed_trial = failed is None and pending(record) is not None
     return _Signs(
-        progressed=any(at >= known.started_at for at in judged),
-        each_progressed=bool(signs) and min(signs) >= known.started_at,
+        progressed=each if unnamed_trial else any(at >= known.started_at for at in judged),
+        each_progressed=each,
         healthy=bool(signs) and min(signs) >= since,
         shown=bool(signs) and min(max(pair) for pair in zip(signs, tasks, strict=True)) >= since,
     )

@@ -12,7 +12,7 @@ from headgate import __version__
 from headgate.streams import handover, proc
 from headgate.streams.model import DriverStatus, FailureClass, Phase, QueryProgress
 from headgate.streams.observe import Look, Observer, newest_claim
-from headgate.streams.record import Ending, Incarnation, StreamRecord
+from headgate.streams.record import Ending, Incarnation, StreamRecord, Upgrade
 from headgate.streams.steps import Life
 
 RECORD = StreamRecord("s", "s", HASH, phase=Phase.RUNNING, epoch=4, generation=1, attempted=1)
@@ -170,6 +170,18 @@ def test_what_other_queries_committed_is_no_progress_of_the_one_that_failed(site
     assert site.look(GONE).seen.progressed
     site.report(queries=queries)
     assert site.look(GONE).seen.progressed, "nobody knows whose failure it was"
+
+
+def test_a_death_on_trial_that_nobody_can_name_is_none_of_a_query_that_committed(site: Site) -> None:
+    """A window that is killed for its memory each time would be on trial for ever."""
+    trial = replace(RECORD, upgrade=Upgrade(HASH, "d" * 64, "upgrade-1", 1.0))
+    queries = {"records": QueryProgress(last_commit_at=1001.0), "counts": QueryProgress()}
+    site.report(queries=queries)
+    assert not site.observer.look(trial, GONE).seen.progressed
+    site.report(queries=queries, failure_query="records")
+    assert site.observer.look(trial, GONE).seen.progressed
+    site.report(queries={**queries, "counts": QueryProgress(last_idle_at=1001.0)})
+    assert site.observer.look(trial, GONE).seen.progressed
 
 
 def test_a_stream_is_well_when_each_of_its_queries_is(site: Site) -> None:
