@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, open_lineage
@@ -14,7 +13,6 @@ from headgate.checkpoints.snapshots import read_snapshot, take_snapshot
 from headgate.checkpoints.wayback import choices_without, way_back
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import NotFoundError, RefusedError
-from headgate.replays.swapping import carry_out
 from headgate.settings import Settings
 from headgate.topics.begin import first_origin
 from headgate.topics.kafka import admin_client
@@ -33,28 +31,11 @@ def settle_generation(
     generation: int,
     spark_version: str,
     at: float,
-    check: Callable[[], None] = lambda: None,
 ) -> Lineage:
     """The lineage that this generation runs on. Done again, by a later epoch of it, it changes nothing.
-    `check` looks at the claim once more, before each table that is swapped.
 
     Raises RefusedError, and KafkaUnavailable where an upgrade needs a snapshot or a first start its offsets.
     """
-    lineage = _settled(settings, frozen, origin, generation=generation, spark_version=spark_version, at=at)
-    if origin is not None and origin.replay:
-        carry_out(settings, origin.replay, origin.tables, generation=generation, at=at, check=check)
-    return lineage
-
-
-def _settled(
-    settings: Settings,
-    frozen: FrozenContract,
-    origin: Origin | None,
-    *,
-    generation: int,
-    spark_version: str,
-    at: float,
-) -> Lineage:
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     finish_swap(layout)
     not_kept = _keep(settings, layout, origin, at) if origin is not None and origin.keep else ""

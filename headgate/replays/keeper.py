@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from headgate.errors import HeadgateError
-from headgate.replays.model import KIND, Replay, ReplayLayout, read_note, read_replay
+from headgate.replays.model import BEGUN, KIND, Replay, ReplayLayout, read_note, read_replay
 from headgate.replays.steps import Failed, Finished, Launch, Seen, Wait, decide
+from headgate.replays.swapping import half_done
 from headgate.settings import Settings
 from headgate.streams import handover, processes
 from headgate.streams.journal import Journal
+from headgate.streams.model import Phase
 from headgate.streams.operations import Operation, note, operations_in
 from headgate.streams.policy import Policy, backoff_seconds
 from headgate.streams.record import Failure, Incarnation
@@ -36,6 +38,9 @@ __all__ = ["ReplayKeeper", "replay_command"]
 _STATES = ("requested", "running", "swapping", "discarding")
 # An order that was replaced by another before any driver ran it is not carried out.
 _REPLACED_SECONDS = 30.0
+_REPLACED = "not swapped: another order came before it was carried out"
+# Phases in which the newest order has its driver, past its start, or has none.
+_AT_REST = (Phase.RUNNING, Phase.STOPPED, Phase.PARKED, Phase.RETIRED)
 
 Command = Callable[[Replay, int], Sequence[str]]
 N = TypeVar("N")
@@ -209,19 +214,26 @@ class ReplayKeeper:
             processes.terminate(known.driver_pid, known.driver_ticks, known.nonce)
 
     def _after_swap(self, operation: Operation, layout: ReplayLayout) -> None:
-        """The live stream's driver has noted what it did."""
-        found = read_note(layout.swap)
-        if found is not None and found["at"] >= operation.changed_at:
+        """The live stream's driver has noted what it did, in a generation after the one of the order."""
+        found, before = read_note(layout.swap) or {}, (read_note(layout.ordered) or {}).get("after", 0)
+        begun = found.get("state") == BEGUN
+        if found.get("generation", -1) > before and not begun:
             why = "; ".join(found["refusals"])
             told = {"done": "", "partial": f"swapped in part: {why}"}.get(
                 found["state"], f"not swapped: {why}"
             )
             self._note(operation, "swapped" if found["state"] == "done" else "done", told)
-            return
+        elif self._replaced(operation):
+            half = begun and half_done(self._settings, operation.stream, operation.name)
+            told = "half done: its tables are finished by the next start of the stream" if half else _REPLACED
+            self._note(operation, "swapping" if half else "done", told)
+
+    def _replaced(self, operation: Operation) -> bool:
+        """Whether no driver carries a swap out any more, nor is about to."""
         record = self._store.stream(operation.stream)
         ordered = record is not None and record.origin is not None and record.origin.replay == operation.name
-        if not ordered and self._wall() - operation.changed_at > _REPLACED_SECONDS:
-            self._note(operation, "done", "not swapped: another order came before it was carried out")
+        moves = record is not None and record.phase not in _AT_REST
+        return not ordered and not moves and self._wall() - operation.changed_at > _REPLACED_SECONDS
 
     def _discard(self, operation: Operation, layout: ReplayLayout) -> None:
         memory = self._memories.setdefault(operation.name, _Memory())

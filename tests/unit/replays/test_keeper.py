@@ -181,11 +181,17 @@ def swapping(place):
 def test_what_the_live_driver_noted_ends_the_swap(place, noted, state, detail):
     swapping(place)
     keeper = place.keeper()
-    write_note(place.world.own.swap, {**noted, "generation": 1, "at": place.at - 1})
     keeper._wall = lambda: place.at + 1
+    # By generations: the clock of the driver's machine may be another one.
+    write_note(place.world.own.ordered, {"after": 4})
+    write_note(place.world.own.swap, {**noted, "generation": 4, "at": place.at + 90})
     keeper.look()
     assert place.state == "swapping", "this was an earlier swap"
-    write_note(place.world.own.swap, {**noted, "generation": 2, "at": place.at + 1})
+    begun = {"state": "begun", "swapped": [], "refusals": []}
+    write_note(place.world.own.swap, {**begun, "generation": 5, "at": place.at - 90})
+    keeper.look()
+    assert place.state == "swapping", "a driver is at it"
+    write_note(place.world.own.swap, {**noted, "generation": 5, "at": place.at - 90})
     keeper.look()
     found = operation_of(place.store, "shop", KIND, "r1")
     assert (found.state, found.detail) == (state, detail)
@@ -200,6 +206,20 @@ def test_a_swap_whose_order_was_replaced_is_given_up(place):
     keeper._wall = lambda: place.at + 60
     keeper.look()
     assert place.state == "done"
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_swap_that_was_cut_off_and_replaced_is_given_up_only_where_it_has_changed_nothing(
+    place, monkeypatch, half
+):
+    monkeypatch.setattr(keeper_module, "half_done", lambda *_: half)
+    swapping(place)
+    write_note(place.world.own.swap, {"state": "begun", "swapped": [], "refusals": [], "generation": 5})
+    keeper = place.keeper()
+    keeper._wall = lambda: place.at + 60
+    keeper.look()
+    found = operation_of(place.store, "shop", KIND, "r1")
+    assert (found.state, "half done" in found.detail) == (("swapping", True) if half else ("done", False))
 
 
 def test_a_damaged_replay_is_told_and_keeps_no_other_from_running(place, capsys):
