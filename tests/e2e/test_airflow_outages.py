@@ -76,6 +76,15 @@ def wait_batches(platform: RemoteControl, count: int) -> int:
     return platform.batch()
 
 
+def revived(platform: RemoteControl) -> bool:
+    """Start again what has ended, as the process manager of `headgate up` does; whether all is healthy."""
+    for part in platform.airflow.parts.values():
+        if part.process is not None and part.process.poll() is not None:
+            part.start()
+    found = platform.airflow.health()
+    return len(found) >= 4 and set(found.values()) == {"healthy"}
+
+
 def identity(status: StreamStatus) -> tuple[object, ...]:
     """What an outage must not change: generation, epoch, process and owner."""
     assert status.driver is not None
@@ -140,10 +149,7 @@ def test_row_13_an_order_given_while_airflows_database_goes_away_is_carried_out_
         platform.airflow.clear(STREAM_DAG, platform.run_id, TASK)
     assert platform.status().generation <= before.generation + 1
     database.start()
-    for part in platform.airflow.parts.values():
-        if part.process is not None and part.process.poll() is not None:
-            part.start()  # as the process manager of `headgate up` does
-    wait_healthy(platform.airflow, SWEPT)
+    platform.wait(lambda: revived(platform), SWEPT, "all of Airflow is back")
     platform.wait_running(before.generation + 1, SWEPT)
     platform.wait(lambda: platform.task()["state"] == "deferred", SWEPT, "the cleared task is deferred")
     batch = wait_batches(platform, 20)
