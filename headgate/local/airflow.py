@@ -180,8 +180,9 @@ def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
     stamp = home.folder / ".migrated"
     which = make_url(home.database).render_as_string(hide_password=True)
     wanted = f"{version('apache-airflow')} {which}\n"
-    there = home.sqlite is None or home.sqlite.is_file()
-    if there and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    known = stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+    # A server's database can be made anew behind the same address: there the stamp is no proof.
+    if known and home.sqlite is not None and home.sqlite.is_file():
         return False
     command = [executable(), "db", "migrate"]
     done = run_within(MIGRATE_SECONDS, "`airflow db migrate`", command, {**environ, **home.environ})
@@ -196,4 +197,4 @@ def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
             # Readers do not wait for writers: five processes share this file.
             database.execute("PRAGMA journal_mode=WAL")
     stamp.write_text(wanted, encoding="utf-8")
-    return True
+    return not known
