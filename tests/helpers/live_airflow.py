@@ -101,10 +101,11 @@ class LiveAirflow:
     def triggerers(self) -> list[Part]:
         return [part for name, part in self.parts.items() if name.startswith("triggerer")]
 
-    def start(self) -> None:
+    def start(self, *names: str) -> None:
+        """Migrate the database and start the parts of these names, all without one."""
         migrate(self.home, self.environ)
-        for part in self.parts.values():
-            part.start()
+        for name in names or self.parts:
+            self.parts[name].start()
 
     def stop(self) -> None:
         for part in reversed(self.parts.values()):
@@ -119,7 +120,7 @@ class LiveAirflow:
         )
         return {name: part["status"] for name, part in answer.items() if part["status"]}
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def token(self) -> str:
         if not self._token:
             login = {
                 "username": self.settings.airflow.username,
@@ -127,11 +128,14 @@ class LiveAirflow:
             }
             token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=10.0, trust_env=False)
             self._token = token.raise_for_status().json()["access_token"]
+        return self._token
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = httpx.request(
             method,
             f"{self.home.url}/api/v2{path}",
             json=body,
-            headers={"Authorization": f"Bearer {self._token}"},
+            headers={"Authorization": f"Bearer {self.token()}"},
             timeout=30.0,
             trust_env=False,
         )

@@ -112,21 +112,23 @@ def test_a_private_file_is_never_readable_by_others_while_it_is_written(tmp_path
     assert path.read_text(encoding="utf-8") == "new"
 
 
-def _database(home: airflow.AirflowHome) -> dict[str, str]:
+def _section(home: airflow.AirflowHome, name: str) -> dict[str, str]:
     parser = configparser.ConfigParser()
     parser.read(home.config, encoding="utf-8")
-    return dict(parser["database"])
+    return dict(parser[name])
 
 
 def test_airflows_database_is_a_file_that_waits_for_writers_unless_a_server_is_named(tmp_path: Path) -> None:
     home = airflow.prepare(_settings(tmp_path))
     assert home.sqlite == tmp_path / "var/airflow/airflow.db"
-    assert _database(home)["sql_alchemy_connect_args"] == "headgate.local.airflow.CONNECT_ARGS"
+    assert _section(home, "database")["sql_alchemy_connect_args"] == "headgate.local.airflow.CONNECT_ARGS"
+    assert (Path(_section(home, "core")["plugins_folder"]) / "one_writer.py").is_file()
     address = "postgresql+psycopg://airflow@db.example/airflow"
     home = airflow.prepare(_settings(tmp_path, AIRFLOW_DATABASE=address))
     assert home.sqlite is None
+    assert "plugins_folder" not in _section(home, "core")
     # The arguments are SQLite's: a server's client refuses them.
-    assert _database(home) == {"sql_alchemy_conn": address, "sql_alchemy_conn_async": address}
+    assert _section(home, "database") == {"sql_alchemy_conn": address, "sql_alchemy_conn_async": address}
 
 
 def test_a_servers_database_is_migrated_each_time_and_told_of_once(
