@@ -95,6 +95,17 @@ class HttpSettings(_Section):
         return http_url(self.host, self.port)
 
 
+class RegistrySettings(_Section):
+    """The schema registry of sources that say `registry: true`."""
+
+    url: Url | None = None
+    username: SecretRef | None = None
+    password: SecretRef | None = None
+    token: SecretRef | None = None
+    ca_file: str | None = None
+    timeout_seconds: float = Field(default=10.0, gt=0)
+
+
 class SupervisorSettings(HttpSettings):
     port: int = Field(default=8070, ge=1, le=65535)
     token: SecretRef = "file:{state}/secrets/supervisor.token"
@@ -142,6 +153,7 @@ class Settings(_Section):
     roots: RootsSettings = RootsSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     redis: RedisSettings = RedisSettings()
+    registry: RegistrySettings = RegistrySettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     serving: ServingSettings = ServingSettings()
     exporter: ExporterSettings = ExporterSettings()

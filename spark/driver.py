@@ -26,6 +26,7 @@ from headgate.checkpoints.settling import settle_generation
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError, RefusedError
+from headgate.formats.desk import SchemaDesk, open_desk
 from headgate.settings import Settings
 from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
 from headgate.streams.model import DriverStatus
@@ -123,6 +124,7 @@ class _Driver:
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
+        self._desk: SchemaDesk | None = None
         self.first_failure: Failure | None = None
 
     def start(self) -> None:
@@ -147,6 +149,9 @@ class _Driver:
         )
         self._status.change(lineage=lineage.id)
         results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
+        self._desk = open_desk(
+            settings, frozen.contract, stopping=self._gate.wait, waiting=self._status.waiting
+        )
         context = DriverContext(
             settings=settings,
             frozen=frozen,
@@ -158,6 +163,7 @@ class _Driver:
             gate=self._gate,
             results=results,
             waiting=self._status.waiting,
+            writers=self._desk.askers if self._desk is not None else {},
         )
         self._begin(context, pyspark.__version__)
 
@@ -195,7 +201,8 @@ class _Driver:
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = stateful_frame(spark, self._settings, frozen, output, starts.get(output, {}))
+            begins, writers = starts.get(output, {}), context.writers
+            frame = stateful_frame(spark, self._settings, frozen, output, begins, writers=writers)
             mode = frozen.contract.outputs[output].mode
             started.append((output, self._query(context, output, frame, commit, mode)))
         return started
@@ -290,6 +297,8 @@ class _Driver:
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
+        if self._desk is not None:
+            self._desk.close()
 
 
 def _all_sources(

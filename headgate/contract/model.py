@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headgate.contract.record_schema import RecordSchema
+
 __all__ = [
     "Column",
     "Contract",
@@ -19,6 +21,7 @@ __all__ = [
     "Job",
     "Output",
     "Quality",
+    "RecordSchema",
     "Rule",
     "Slo",
     "Source",
@@ -186,16 +189,25 @@ class StartAt(_Model):
 class Source(_Model):
     """A topic, how its records are decoded, and what they must satisfy."""
 
+    # `schema` in the file: pydantic's models have a method of that name.
+    model_config = ConfigDict(serialize_by_alias=True)
+
     topic: str = Field(pattern=TOPIC)
     partitions: int = Field(default=1, strict=True, ge=1, le=10_000)
     config: dict[str, Scalar] = {}
     start: Literal["earliest", "latest"] | StartAt = "earliest"
-    format: Literal["json", "text"] = "json"
+    format: Literal["json", "text", "avro", "protobuf"] = "json"
+    record_schema: RecordSchema | None = Field(default=None, alias="schema")
     pattern: str | None = Field(default=None, max_length=4000)
     columns: tuple[Column, ...] = ()
     event_time: EventTime | None = None
     rules: tuple[Rule, ...] = ()
     options: dict[str, Scalar] = {}
+
+    @property
+    def with_schema(self) -> bool:
+        """Whether the records are binary, and their fields come from a schema."""
+        return self.format in {"avro", "protobuf"}
 
 
 class Target(_Model):

@@ -18,6 +18,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.kinds import is_aggregate
 from headgate.contract.model import Output
 from headgate.contract.sql import parse_output, to_sql
+from headgate.formats.compat import unreadable_after
 from headgate.topics.differences import Action, Note, Refusal
 from headgate.topics.schemas import nullable_schema, type_text
 
@@ -54,6 +55,7 @@ def compare_contract(
     if before is not None:
         refusals += _version_refusals(contract, before)
         refusals += _state_refusals(contract, before, committed)
+        refusals += _schema_refusals(contract, before, committed)
     if refusals:
         return [], refusals, []
     return [_put(contract, before, file)], [], []
@@ -112,6 +114,26 @@ def _state_refusals(
                 f"{change.why}, and what the query has committed cannot be carried on from",
                 "undo it; or give the output another name and table: it then starts with a checkpoint "
                 "of its own",
+            )
+
+
+def _schema_refusals(
+    contract: FrozenContract, before: FrozenContract, committed: Collection[str]
+) -> Iterable[Refusal]:
+    """Records of a topic that was read, and that the new schema could not read, or would read wrongly."""
+    for name, source in contract.contract.sources.items():
+        old = before.contract.sources.get(name)
+        if old is None or not committed or contract.topics[name] != before.topics[name]:
+            continue
+        why = unreadable_after(old, source)
+        if why is not None:
+            yield Refusal(
+                "schema_does_not_resolve",
+                f"source {contract.pipeline}/{name}",
+                contract.pipeline,
+                why,
+                "undo it; or give a new field a default and a renamed one its old name in `aliases`; or read "
+                "another topic",
             )
 
 
