@@ -45,14 +45,17 @@ def stateful_frame(
     output: str,
     starts: Starts | None = None,
     *,
+    ends: Starts | None = None,
+    late: bool = True,
     writers: Mapping[str, Writers] | None = None,
 ) -> DataFrame:
-    """Source, decoding, screening, watermark and the output's own computation."""
+    """Source, decoding, screening, watermark and the output's own computation. Without `late` there is no
+    watermark: no record is too late, and all groups stay in the state."""
     frames = {}
     for name, source in frozen.contract.sources.items():
-        raw = read_source(spark, settings, frozen, name, starts)
+        raw = read_source(spark, settings, frozen, name, starts, ends=ends)
         screened = screen(raw, frozen.contract, name, (writers or {}).get(name))
-        frames[name] = with_watermark(screened.good(), source)
+        frames[name] = with_watermark(screened.good(), source) if late else screened.good()
     return output_frame(spark, frozen.contract, output, frames)
 
 
