@@ -33,7 +33,7 @@ from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.redo import redo
 from spark.starts import query_starts
-from spark.stop import StopGate, StopRequestedError
+from spark.stop import StopGate, StopRequestedError, drain
 from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Driver:
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
         self._desk: SchemaDesk | None = None
+        self._writers: Mapping[str, Writers] = {}  # what finds the schemas of records, by source
         self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
         self.failed_query: str | None = None
@@ -88,9 +89,7 @@ class Driver:
         self._status.take_over()
         lineage = self._settle(frozen, claim, pyspark.__version__)
         self._status.change(lineage=lineage.id)
-        self._desk = open_desk(
-            settings, frozen.contract, stopping=self._gate.wait, waiting=self._status.waiting
-        )
+        self._open_desk(frozen, layout.schemas(lineage.id, frozen.hash))
         context = DriverContext(
             settings=settings,
             frozen=frozen,
@@ -118,10 +117,12 @@ class Driver:
             check=claim.check,
         )
 
-    @property
-    def _writers(self) -> Mapping[str, Writers]:
-        """What finds the schemas of records, by source."""
-        return self._desk.askers if self._desk is not None else {}
+    def _open_desk(self, frozen: FrozenContract, kept: Path) -> None:
+        gate, status = self._gate, self._status
+        self._desk = open_desk(
+            self._settings, frozen.contract, kept, stopping=gate.wait, waiting=status.waiting
+        )
+        self._writers = self._desk.askers if self._desk is not None else {}
 
     def _results(self, frozen: FrozenContract) -> ResultStore | None:
         return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
@@ -250,7 +251,7 @@ class Driver:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
         self._status.change(phase="stopping")
-        self._drain()
+        drain(self._queries.values())
 
     def fenced(self) -> Failure | None:
         """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
@@ -274,28 +275,16 @@ class Driver:
                 error = query.exception()
                 self.failed_query = self.failed_query or name
                 self._gate.close()
-                self._drain()
-                raise (
-                    error
-                    if error is not None
-                    else HeadgateError(f"query {name} ended, and nobody asked it to")
-                )
+                drain(self._queries.values())
+                raise error or HeadgateError(f"query {name} ended, and nobody asked it to")
 
     def _raise_if_poisoned(self) -> None:
         """What runs is committed first, so that a start goes on with the next batch."""
         verdict = self._poison.verdict if self._poison is not None else None
         if verdict is not None:
             self._gate.close()
-            self._drain()
+            drain(self._queries.values())
             raise verdict
-
-    def _drain(self) -> None:
-        """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
-        while any(query.isActive for query in self._queries.values()):
-            for query in self._queries.values():
-                if query.isActive and not query.status["isTriggerActive"]:
-                    query.stop()
-            time.sleep(0.05)
 
     def close(self) -> None:
         if self._spark is not None:

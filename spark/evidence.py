@@ -43,6 +43,7 @@ from spark.decode import decode, raw_columns
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from headgate.formats.decoder import Writers
     from headgate.settings import Settings
 
 __all__ = ["gather"]
@@ -62,7 +63,13 @@ class _Topic:
     broker_time: bool
 
 
-def gather(spark: SparkSession, settings: Settings, frozen: FrozenContract, replay: Replay) -> Evidence:
+def gather(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    replay: Replay,
+    writers: Mapping[str, Writers],
+) -> Evidence:
     """`settings` are those of the live stream. Raises KafkaUnavailable, RefusedError."""
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     lineage = layout.current_lineage()
@@ -74,7 +81,7 @@ def gather(spark: SparkSession, settings: Settings, frozen: FrozenContract, repl
         live = contracts.get(last_contract(layout, lineage, output))
         way = next((each for each in ways_of(frozen, live) if each.output == output), None)
         if way is not None and way.kind == WINDOWS_WAY:
-            seen = _Look(spark, settings, frozen, live, replay)
+            seen = _Look(spark, settings, frozen, live, replay, writers)
             found[output] = seen.output(way, layout, lineage)
     return Evidence(lineage, time.time(), found)
 
@@ -86,6 +93,7 @@ class _Look:
     frozen: FrozenContract
     live: FrozenContract
     replay: Replay
+    writers: Mapping[str, Writers]
 
     def output(self, way: Way, layout: CheckpointLayout, lineage: str) -> OutputEvidence:
         named = windowed_source(self.frozen, way.output)
@@ -130,7 +138,7 @@ class _Look:
         raw = self._records(name, first, begin).unionByName(self._records(name, end, last))
         micros = F.unix_micros(str(event_time_name(source)))
         second = ((micros - F.pmod(micros, F.lit(MICROS))) / F.lit(MICROS)).cast("bigint")
-        rows = decode(raw, source).frame.select(second.alias("second")).distinct()
+        rows = decode(raw, source, self.writers.get(name)).frame.select(second.alias("second")).distinct()
         return [value for value in rows.toArrow()["second"].to_pylist() if value is not None]
 
     def _records(self, name: str, begin: Ends, end: Ends) -> DataFrame:

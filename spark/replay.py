@@ -34,7 +34,7 @@ from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, StatusFile
-from spark.stop import StopGate, StopRequestedError
+from spark.stop import StopGate, StopRequestedError, drain
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -157,7 +157,7 @@ class ReplayDriver(Driver):
                 self._finish()
                 return
         self._status.change(phase="stopping")
-        self._drain()
+        drain(self._queries.values())
 
     def _running(self) -> bool:
         """Raises what a query failed of."""
@@ -165,7 +165,7 @@ class ReplayDriver(Driver):
             if not query.isActive and not self._reached(name) and not self._gate.closed:
                 error = query.exception()
                 self._gate.close()
-                self._drain()
+                drain(self._queries.values())
                 raise error or HeadgateError(f"query {name} ended before the end of its range")
         return any(query.isActive for query in self._queries.values())
 
@@ -175,7 +175,8 @@ class ReplayDriver(Driver):
         assert self._spark is not None, "the session is there"
         assert self._frozen is not None, "the contract has been read"
         _log.info("the range is read; looking which windows lie wholly inside it")
-        write_note(self._own.evidence, gather(self._spark, self._live, self._frozen, self._replay).to_json())
+        found = gather(self._spark, self._live, self._frozen, self._replay, self._writers)
+        write_note(self._own.evidence, found.to_json())
         self.done = True
 
     def _reached(self, query: str) -> bool:

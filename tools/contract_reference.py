@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from headgate.contract import model
+from headgate.contract import allowed, model
 from headgate.contract.model import (
     Column,
     Contract,
@@ -158,9 +158,9 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
 }
 
 _LISTS = (
-    ("Topic configs (`config`)", model.TOPIC_CONFIGS),
-    ("Kafka source options (`options`)", model.SOURCE_OPTIONS),
-    ("Spark confs (`job.spark`)", model.SPARK_CONFS),
+    ("Topic configs (`config`)", allowed.TOPIC_CONFIGS),
+    ("Kafka source options (`options`)", allowed.SOURCE_OPTIONS),
+    ("Spark confs (`job.spark`)", allowed.SPARK_CONFS),
 )
 
 

@@ -6,17 +6,10 @@ import re
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
+from headgate.contract.allowed import SOURCE_OPTIONS, SPARK_CONFS, TOPIC_CONFIGS
 from headgate.contract.compile import output_problems, rule_problems, source_columns
 from headgate.contract.document import Document, Key
-from headgate.contract.model import (
-    SOURCE_OPTIONS,
-    SPARK_CONFS,
-    TOPIC_CONFIGS,
-    Contract,
-    Output,
-    Source,
-    StartAt,
-)
+from headgate.contract.model import Contract, Output, Source, StartAt
 from headgate.contract.sql import SqlProblem, parse_output, parse_rule
 from headgate.contract.text import PatternProblem, group_numbers
 from headgate.errors import Problem

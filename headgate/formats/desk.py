@@ -2,7 +2,7 @@
 
 The driver alone talks to the registry: it holds the credentials, asks once for what all its workers want,
 and waits while the registry is away. A record whose id it does not know yet therefore holds its batch back;
-one whose id the subject does not have is nobody's record.
+one whose id the subject does not have is nobody's record, and stays so (`headgate.formats.learned`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import socketserver
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headgate.errors import HeadgateError, NotFoundError
+from headgate.errors import HeadgateError
 from headgate.formats.decoder import unresolved
+from headgate.formats.learned import Learned, Subject
 from headgate.formats.schema import schema_of
 
 if TYPE_CHECKING:
@@ -32,16 +34,22 @@ __all__ = ["Asker", "DeskClosedError", "SchemaDesk", "open_desk"]
 _log = logging.getLogger("headgate.registry")
 LONGEST_QUESTION = 1_048_576
 LONGEST_PAUSE = 5.0
+# A registry of several servers may answer before it has heard of what another one has just registered.
+SETTLING = 2.0
 
 
 def open_desk(
     settings: Settings,
     contract: Contract,
+    kept: Path | None,
     *,
     stopping: Callable[[float], bool],
     waiting: Callable[[str | None], None],
 ) -> SchemaDesk | None:
-    """The desk of a driver whose contract has sources with a registry. Raises SettingsError without one."""
+    """The desk of a driver whose contract has sources with a registry. `kept` is the file of what it learns.
+
+    Raises SettingsError where no registry is set.
+    """
     sources = {
         name: source
         for name, source in contract.sources.items()
@@ -51,8 +59,8 @@ def open_desk(
         return None
     from headgate.formats.registry import Registry
 
-    host = settings.spark.driver_host
-    return SchemaDesk(sources, Registry(settings), stopping=stopping, waiting=waiting, host=host)
+    host, registry, learned = settings.spark.driver_host, Registry(settings), Learned(kept)
+    return SchemaDesk(sources, registry, learned, stopping=stopping, waiting=waiting, host=host)
 
 
 class DeskClosedError(RuntimeError):
@@ -87,14 +95,6 @@ class Asker:
         return {int(schema_id): text for schema_id, text in answer["schemas"].items()}
 
 
-@dataclass(slots=True)
-class _Known:
-    """What one subject has, as far as it was asked."""
-
-    texts: dict[int, str] = field(default_factory=dict)
-    versions: set[int] = field(default_factory=set)
-
-
 class SchemaDesk:
     """`stopping` waits for so many seconds and says whether to give up; `waiting` is told what is missing."""
 
@@ -102,6 +102,7 @@ class SchemaDesk:
         self,
         sources: Mapping[str, Source],
         registry: Versions,
+        learned: Learned,
         *,
         stopping: Callable[[float], bool],
         waiting: Callable[[str | None], None],
@@ -114,7 +115,7 @@ class SchemaDesk:
         self._host = host
         self._token = secrets.token_hex(32)
         self._lock = threading.Lock()
-        self._known = {name: _Known() for name in sources}
+        self._learned = learned
         everywhere = host not in {"127.0.0.1", "localhost"}
         self._server = _Server(("0.0.0.0" if everywhere else "127.0.0.1", 0), self._answer)
         threading.Thread(target=self._server.serve_forever, name="schemas", daemon=True).start()
@@ -132,41 +133,63 @@ class SchemaDesk:
     def find(self, source: str, ids: Sequence[int]) -> dict[int, str] | None:
         """Schemas by id, without those that the subject does not have; None when the driver ends."""
         with self._lock:
-            known = self._known[source]
-            if not known.texts.keys() >= set(ids) and not self._refresh(source, known):
+            subject = self._learned.of(source)
+            if subject.open(ids) and not self._learn(source, subject, ids):
                 return None
-            return {each: known.texts[each] for each in ids if each in known.texts}
+            return {each: subject.texts[each] for each in ids if each in subject.texts}
 
-    def _refresh(self, name: str, known: _Known) -> bool:
-        """Ask for the versions that are new. Waits for a registry that is away; False when told to end."""
-        source, pause = self._sources[name], 0.5
-        schema = source.record_schema
-        subject = str(schema.subject) if schema is not None else ""
+    def _learn(self, source: str, subject: Subject, ids: Sequence[int]) -> bool:
+        """Ask for the versions that are new, twice before an id is held to be none. False when told to
+        end."""
+        for again in (False,) if subject.full else (False, True):
+            if again and self._stopping(SETTLING):
+                return False
+            found = self._versions(source, subject)
+            if found is None:
+                return False
+            self._take(source, subject, found)
+            if not subject.open(ids):
+                return True
+        left = subject.open(ids)
+        _log.warning("source %s: ids of schemas that its subject has not: %s", source, _some(left))
+        self._learned.missing(source, left)
+        return True
+
+    def _take(self, source: str, subject: Subject, found: Sequence[Registered]) -> None:
+        for each in self._learned.found(source, found):
+            self._tell(source, each)
+        if late := subject.unknown & {each.id for each in found}:
+            _log.warning(
+                "source %s: its subject has the schemas %s now; their records go on to the quarantine until "
+                "another contract is applied",
+                source,
+                _some(late),
+            )
+
+    def _versions(self, source: str, subject: Subject) -> list[Registered] | None:
+        """Waits while the registry is away, does not let us in, or has lost the subject that the contract
+        was planned with: the records are there tomorrow as well. None when told to end."""
+        schema, pause = self._sources[source].record_schema, 0.5
+        name = str(schema.subject) if schema is not None else ""
         while True:
             try:
-                found = self._registry.versions(subject, source.format, sorted(known.versions))
-            except NotFoundError:
-                found = []  # a subject that is gone has no schemas; the reader's own is in the contract
-            except HeadgateError as error:  # away, or our credentials are not those of today
+                found = self._registry.versions(name, self._sources[source].format, sorted(subject.versions))
+            except HeadgateError as error:
                 self._waiting(error.message)
                 if self._stopping(pause):
-                    return False
+                    return None
                 pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            self._waiting(None)
-            self._take(name, known, found)
-            return True
-
-    def _take(self, name: str, known: _Known, found: Sequence[Registered]) -> None:
-        source = self._sources[name]
-        for each in found:
-            known.texts[each.id] = each.text
-            known.versions.add(each.version)
-            why = unresolved(schema_of(source), source, each.text)
-            if why is None:
-                _log.info("source %s: schema %d, version %d of its subject", name, each.id, each.version)
             else:
-                _log.warning("source %s: records of schema %d go to the quarantine: %s", name, each.id, why)
+                self._waiting(None)
+                return found
+
+    def _tell(self, name: str, found: Registered) -> None:
+        source = self._sources[name]
+        why = unresolved(schema_of(source), source, found.text)
+        if why is None:
+            _log.info("source %s: schema %d, version %d of its subject", name, found.id, found.version)
+        else:
+            _log.warning("source %s: records of schema %d go to the quarantine: %s", name, found.id, why)
 
     def _answer(self, question: Any) -> dict[str, Any] | None:
         """None for who does not know the token, or asks what cannot be asked."""
@@ -195,3 +218,8 @@ class _Handler(socketserver.StreamRequestHandler):
             return  # no question: the connection is closed without an answer
         if answer is not None:
             self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def _some(ids: set[int]) -> str:
+    shown = [str(each) for each in sorted(ids)]
+    return ", ".join(shown[:10]) + (" …" if len(shown) > 10 else "")

@@ -26,7 +26,7 @@ from headgate.streams.record import Incarnation, StreamRecord, event
 from headgate.streams.rotation import rotate
 from headgate.streams.steps import Effect, Life, Seen, Step
 from headgate.streams.store import StateStore
-from headgate.streams.watch import Conditions, ProgressWatch, conditions
+from headgate.streams.watch import Conditions, ProgressWatch, conditions, waits
 
 __all__ = ["Reconciler", "Round"]
 
@@ -134,7 +134,7 @@ class Reconciler:
         if look.report is not None:
             self._watch.note(look.report)
         silence = self._watch.stalled(record, look.report, trigger=self._trigger(record), now=at)
-        if silence is not None:
+        if silence is not None and not waits(look.report, at):
             seen = replace(look.seen, stalled=silence[0], stalled_since=silence[1])
             look = replace(look, seen=seen)
         applied = self._applied.get(record.pipeline)

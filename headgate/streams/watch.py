@@ -2,7 +2,8 @@
 
     stable             the new epoch has proved itself: so many batches, or quiet for the readiness time
     degraded           it runs, and not all is well: a query down, a service waited for, failures lately
-    stalled            no sign of progress, see below; restarted after the contract's `job.stall_restart`
+    stalled            no sign of progress, see below; restarted after the contract's `job.stall_restart`,
+                       but not while it waits for a service
     draining           an order to drain waits for commits
     contract_pending   another contract is applied than the one that runs
     silent, report_unreadable, old_version, suspended
@@ -22,7 +23,7 @@ from headgate.streams.model import DriverStatus, Phase, QueryProgress
 from headgate.streams.policy import Policy
 from headgate.streams.record import StreamRecord
 
-__all__ = ["Conditions", "ProgressWatch", "conditions", "stable", "stall_limit"]
+__all__ = ["Conditions", "ProgressWatch", "conditions", "stable", "stall_limit", "waits"]
 
 Conditions = dict[str, str]
 # A first batch is cold: code is compiled, state is loaded, and nothing is known of its usual length.
@@ -83,6 +84,14 @@ class ProgressWatch:
             if silent > limit:
                 return f"query {name} has shown no progress for {silent:.0f} s (limit {limit:.0f} s)"
         return None
+
+
+def waits(report: DriverStatus | None, now: float) -> bool:
+    """Whether a driver that lives says that a service is away. A restart would wait for the same service,
+    and a few of them without a commit would park the stream."""
+    return (
+        report is not None and report.waiting_for is not None and now - report.written_at <= _SILENT_SECONDS
+    )
 
 
 def conditions(

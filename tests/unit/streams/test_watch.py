@@ -8,7 +8,7 @@ from headgate import __version__
 from headgate.streams.model import Desired, DriverStatus, FailureClass, Phase, QueryProgress
 from headgate.streams.policy import Policy
 from headgate.streams.record import Drain, Failure, StreamRecord
-from headgate.streams.watch import ProgressWatch, conditions, stall_limit
+from headgate.streams.watch import ProgressWatch, conditions, stall_limit, waits
 
 RECORD = StreamRecord("s", "s", "a" * 64, phase=Phase.RUNNING, phase_since=1000.0, epoch=3)
 
@@ -55,6 +55,18 @@ def test_a_query_without_a_sign_for_longer_than_the_limit_is_stalled() -> None:
     query = QueryProgress(batch_id=5, last_commit_at=1100.0, last_progress_at=1100.0)
     assert silence(ProgressWatch(), query, 1129.0) is None
     assert "query records has shown no progress for 31 s" in (silence(ProgressWatch(), query, 1131.0) or "")
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "now", "waiting"),
+    [("the schema registry", 2005.0, True), (None, 2005.0, False), ("the schema registry", 2100.0, False)],
+    ids=["says what it waits for", "waits for nothing", "has fallen silent"],
+)
+def test_a_driver_waits_for_a_service_while_it_says_so(
+    waiting_for: str | None, now: float, waiting: bool
+) -> None:
+    assert waits(report(QueryProgress(), waiting_for=waiting_for), now) is waiting
+    assert not waits(None, now)
 
 
 @pytest.mark.parametrize("sign", ["last_commit_at", "last_progress_at", "last_idle_at", "last_task_at"])
