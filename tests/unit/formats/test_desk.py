@@ -123,7 +123,7 @@ def test_a_successor_judges_as_the_driver_before_it_did_without_a_registry(make,
 def test_ids_without_number_are_remembered_up_to_a_bound_and_asked_again_beyond_it(make, monkeypatch):
     monkeypatch.setattr(learned, "MOST_UNKNOWN", 2)
     versions, pauses = Versions(7), []
-    ask = make(versions, stopping=lambda seconds: pauses.append(seconds)).askers["a"]
+    ask = make(versions, stopping=pauses.append).askers["a"]
     assert ask([20, 21, 22]) == {}
     assert ask([20, 21]) == {}
     assert len(versions.asked) == 2
