@@ -56,7 +56,9 @@ def test_the_key_stays_with_its_record():
     assert one == Outgoing(b"\x02", b"key")
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"v": "x"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b'{"v": "x"}', b"[" * 100_000], ids=["cut off", "array", "other type", "deep"]
+)
 def test_the_first_record_that_does_not_fit_ends_it_with_its_number(line):
     source = avro_source(avro_schema(("v", "int")), [{"name": "v", "type": "int"}])
     records = encoded(iter([Outgoing(b'{"v": 1}'), Outgoing(line)]), source, "f.jsonl")
