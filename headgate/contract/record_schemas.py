@@ -122,7 +122,8 @@ def _read(source: Source, schema: RecordSchema, file: Path, folder: Path) -> str
 
 
 def _protobuf(schema: RecordSchema, file: Path, folder: Path) -> str:
-    from headgate.formats.protobuf import compile_proto, descriptor_set_text, message_names
+    from headgate.formats.proto_compiler import compile_proto
+    from headgate.formats.protobuf import descriptor_set_text, message_names
     from headgate.formats.shapes import SchemaProblem
 
     compiled = file.suffix == ".proto"

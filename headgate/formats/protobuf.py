@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.formats.shapes import (
@@ -39,7 +34,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = [
-    "compile_proto",
     "descriptor_set_text",
     "message_at",
     "message_class",
@@ -50,7 +44,6 @@ __all__ = [
     "single_shape",
 ]
 
-COMPILE_SECONDS = 60
 _TIMESTAMP = "google.protobuf.Timestamp"
 _WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
@@ -58,31 +51,6 @@ _WRAPPERS = frozenset(
 )
 _DYNAMIC = frozenset(f"google.protobuf.{name}" for name in ("Any", "Struct", "Value", "ListValue"))
 _BOUNDS = {32: (2**31, 2**32), 64: (2**63, 2**64)}
-
-
-def compile_proto(path: Path, folder: Path) -> str:
-    """A .proto file, whose imports are below `folder`, as frozen text. Raises SchemaProblem."""
-    from importlib.resources import files
-
-    well_known = str(files("grpc_tools") / "_proto")
-    with tempfile.TemporaryDirectory(prefix="headgate-proto-") as scratch:
-        out = Path(scratch) / "set"
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{folder}", f"-I{well_known}"]
-        command += ["--include_imports", f"--descriptor_set_out={out}", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_SECONDS)
-        if done.returncode == 0:
-            return base64.b64encode(out.read_bytes()).decode()
-    raise _compiler_problem(done.stderr, path)
-
-
-def _compiler_problem(said: str, path: Path) -> SchemaProblem:
-    lines = [line.strip() for line in said.splitlines() if line.strip() and "warning:" not in line]
-    for line in lines:
-        found = re.match(r"(.+?):(\d+):(\d+): (.+)", line)
-        if found:
-            elsewhere = "" if found[1].endswith(path.name) else f"{found[1]}: "
-            return SchemaProblem(elsewhere + found[4], int(found[2]), int(found[3]), "a .proto file")
-    return SchemaProblem(lines[0] if lines else "the compiler refuses it", expected="a .proto file")
 
 
 def descriptor_set_text(data: bytes) -> str:

@@ -94,7 +94,7 @@ class Registry:
         return canonical_text(schema.schema_str)
 
     def _protobuf(self, schema: Any) -> str:
-        from headgate.formats.protobuf import compile_proto
+        from headgate.formats.proto_compiler import compile_proto
 
         with tempfile.TemporaryDirectory(prefix="headgate-registry-") as scratch:
             folder = Path(scratch)

@@ -19,7 +19,7 @@ from headgate.contract.model import Source
 from headgate.formats.desk import SchemaDesk
 from headgate.formats.encode import encoder
 from headgate.formats.learned import Learned
-from headgate.formats.protobuf import compile_proto
+from headgate.formats.proto_compiler import compile_proto
 from headgate.formats.registry import Registered
 from spark import quarantine
 from spark.decode import raw_columns

@@ -6,7 +6,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from headgate.formats.protobuf import compile_proto
+from headgate.formats.proto_compiler import compile_proto
 
 __all__ = ["compiled"]
 

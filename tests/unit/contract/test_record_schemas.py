@@ -160,3 +160,9 @@ def test_a_descriptor_set_that_is_none_is_told(tmp_path):
     path = write(tmp_path, protobuf().replace("order.proto", "order.desc"))
     (found,) = problems(path)
     assert "not a whole descriptor set" in found.message
+
+
+def test_a_compiler_that_does_not_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("headgate.formats.proto_compiler.COMPILE_SECONDS", 0)
+    (found,) = problems(write_proto(tmp_path, protobuf()))
+    assert "the compiler has not come to an end" in found.message
