@@ -1,4 +1,4 @@
-"""The Protobuf compiler, in a process of its own: for contracts that name a .proto file, and for registries."""
+"""The Protobuf compiler, in a process of its own: for contracts that name a .proto file, and registries."""
 
 from __future__ import annotations
 

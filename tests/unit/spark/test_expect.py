@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from spark import expect
@@ -9,8 +11,10 @@ from spark import expect
 
 def test_a_registry_is_waited_for_and_not_for_ever(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(expect.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(expect.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    slept = SimpleNamespace(
+        monotonic=lambda: clock[0], sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds)
+    )
+    monkeypatch.setattr(expect, "time", slept)
     stopping = expect._patience()
     assert not stopping(expect.PATIENCE_SECONDS - 1)
     assert stopping(2)
