@@ -195,7 +195,10 @@ class SchemaDesk:
         """None for who does not know the token, or asks what cannot be asked."""
         if not isinstance(question, dict) or not hmac.compare_digest(str(question.get("token")), self._token):
             return None
-        found = self.find(str(question["source"]), [int(each) for each in question["ids"]])
+        source, ids = question.get("source"), question.get("ids")
+        if source not in self._sources or not isinstance(ids, list) or {*map(type, ids)} - {int}:
+            return None
+        found = self.find(source, ids)
         return {"closed": True} if found is None else {"schemas": found}
 
 
@@ -210,12 +213,14 @@ class _Server(socketserver.ThreadingTCPServer):
 
 class _Handler(socketserver.StreamRequestHandler):
     server: _Server
+    timeout = 30.0  # to put the question; its answer takes as long as the registry does
 
     def handle(self) -> None:
         try:
-            answer = self.server.answer(json.loads(self.rfile.readline(LONGEST_QUESTION)))
-        except (ValueError, KeyError, TypeError):
+            question = json.loads(self.rfile.readline(LONGEST_QUESTION))
+        except (ValueError, TimeoutError):
             return  # no question: the connection is closed without an answer
+        answer = self.server.answer(question)
         if answer is not None:
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
