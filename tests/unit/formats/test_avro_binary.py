@@ -7,7 +7,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_schemas import avro_bytes, avro_schema
 
@@ -54,11 +54,13 @@ def reader(schema: str) -> Any:
     return record_reader(fastavro.parse_schema(json.loads(schema)))
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_what_was_written_is_read_again(record):
     assert reader(NESTED)(avro_bytes(NESTED, record)) == record
 
 
+@settings(deadline=None)
 @given(RECORDS, st.data())
 def test_no_beginning_of_a_record_is_a_record(record, data):
     value = avro_bytes(NESTED, record)
@@ -67,12 +69,14 @@ def test_no_beginning_of_a_record_is_a_record(record, data):
         reader(NESTED)(cut)
 
 
+@settings(deadline=None)
 @given(RECORDS, st.binary(min_size=1, max_size=4))
 def test_nothing_may_stand_behind_a_record(record, tail):
     with pytest.raises(MALFORMED):
         reader(NESTED)(avro_bytes(NESTED, record) + tail)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_record_or_malformed_and_never_anything_else(value):
     try:

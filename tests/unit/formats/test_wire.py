@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.formats.avro_binary import MalformedError
@@ -13,11 +13,13 @@ IDS = st.integers(0, 2**32 - 1)
 PATHS = st.lists(st.integers(0, 300), min_size=1, max_size=5).map(tuple)
 
 
+@settings(deadline=None)
 @given(IDS, st.binary())
 def test_avro_is_framed_by_its_id(schema_id, body):
     assert split(frame(schema_id, (), body), with_path=False) == Framed(schema_id, (), body)
 
 
+@settings(deadline=None)
 @given(IDS, PATHS, st.binary())
 def test_protobuf_has_the_path_of_its_message(schema_id, path, body):
     assert split(frame(schema_id, path, body), with_path=True) == Framed(schema_id, path, body)
@@ -28,6 +30,7 @@ def test_the_first_message_is_written_as_nothing():
     assert split(b"\x00\x00\x00\x00\x01\x02\x00x", with_path=True) == Framed(1, (0,), b"x")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12), st.booleans())
 def test_any_bytes_are_framed_or_malformed_and_never_anything_else(value, with_path):
     try:
