@@ -195,7 +195,7 @@ class SchemaDesk:
         """None for who does not know the token, or asks what cannot be asked."""
         if not isinstance(question, dict) or not hmac.compare_digest(str(question.get("token")), self._token):
             return None
-        source, ids = question.get("source"), question.get("ids")
+        source, ids = str(question.get("source")), question.get("ids")
         if source not in self._sources or not isinstance(ids, list) or {*map(type, ids)} - {int}:
             return None
         found = self.find(source, ids)
