@@ -283,6 +283,7 @@ def test_any_share_of_bad_records_costs_those_alone_and_keeps_their_bytes(
     batches = RecordBatches(spark_session, tmp_path / "t", copying(source, {"n": "long"}))
     total = batches.run(values).batch
     assert (total.read, total.good, total.quarantined) == (10_000, 10_000 - bad, bad)
+    assert total.rules == ({"_parse": bad} if bad else {})
     assert {row["n"] for row in batches.rows("copy")} == {*range(10_000)} - wrong
     kept = {(row["offset"], row["value"], tuple(row["rules"])) for row in batches.rows("_quarantine")}
     assert kept == {(n, spoiled(n), PARSE) for n in wrong}
