@@ -114,8 +114,9 @@ class SchemaDesk:
         self._waiting = waiting
         self._host = host
         self._token = secrets.token_hex(32)
-        self._lock = threading.Lock()
         self._learned = learned
+        self._looking = threading.Lock()  # at what was learned; never held while a registry is waited for
+        self._asking = threading.Lock()
         everywhere = host not in {"127.0.0.1", "localhost"}
         self._server = _Server(("0.0.0.0" if everywhere else "127.0.0.1", 0), self._answer)
         threading.Thread(target=self._server.serve_forever, name="schemas", daemon=True).start()
@@ -132,15 +133,22 @@ class SchemaDesk:
 
     def find(self, source: str, ids: Sequence[int]) -> dict[int, str] | None:
         """Schemas by id, without those that the subject does not have; None when the driver ends."""
-        with self._lock:
-            subject = self._learned.of(source)
-            if subject.open(ids) and not self._learn(source, subject, ids):
-                return None
-            return {each: subject.texts[each] for each in ids if each in subject.texts}
+        if self._open(source, ids):
+            with self._asking:  # one at a time: who comes after it finds what it has learned
+                if self._open(source, ids) and not self._learn(source, ids):
+                    return None
+        with self._looking:
+            texts = self._learned.of(source).texts
+            return {each: texts[each] for each in ids if each in texts}
 
-    def _learn(self, source: str, subject: Subject, ids: Sequence[int]) -> bool:
+    def _open(self, source: str, ids: Sequence[int]) -> set[int]:
+        with self._looking:
+            return self._learned.of(source).open(ids)
+
+    def _learn(self, source: str, ids: Sequence[int]) -> bool:
         """Ask for the versions that are new, twice before an id is held to be none. False when told to
         end."""
+        subject = self._learned.of(source)
         for again in (False,) if subject.full else (False, True):
             if again and self._stopping(SETTLING):
                 return False
@@ -148,15 +156,17 @@ class SchemaDesk:
             if found is None:
                 return False
             self._take(source, subject, found)
-            if not subject.open(ids):
+            if not (left := self._open(source, ids)):
                 return True
-        left = subject.open(ids)
         _log.warning("source %s: ids of schemas that its subject has not: %s", source, _some(left))
-        self._learned.missing(source, left)
+        with self._looking:
+            self._learned.missing(source, left)
         return True
 
     def _take(self, source: str, subject: Subject, found: Sequence[Registered]) -> None:
-        for each in self._learned.found(source, found):
+        with self._looking:
+            new = self._learned.found(source, found)
+        for each in new:
             self._tell(source, each)
         if late := subject.unknown & {each.id for each in found}:
             _log.warning(

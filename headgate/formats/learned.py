@@ -42,7 +42,7 @@ class Subject:
 
 
 class Learned:
-    """By source; in memory alone without a file. Not for several threads."""
+    """By source; in memory alone without a file. What cannot be written was not learned."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -56,22 +56,19 @@ class Learned:
 
     def found(self, source: str, schemas: Iterable[Registered]) -> list[Registered]:
         """Take up versions of the subject; those whose id was not known."""
-        subject, new, lines = self.of(source), [], []
-        for each in schemas:
-            subject.versions.add(each.version)
-            if subject.open([each.id]):
-                subject.texts[each.id] = each.text
-                new.append(each)
-                lines.append({"id": each.id, "version": each.version, "text": each.text})
-        self._write(source, lines)
+        subject, listed = self.of(source), list(schemas)
+        new = [each for each in listed if subject.open([each.id])]
+        self._write(source, [{"id": each.id, "version": each.version, "text": each.text} for each in new])
+        subject.texts.update({each.id: each.text for each in reversed(new)})
+        subject.versions.update(each.version for each in listed)
         return new
 
     def missing(self, source: str, ids: Iterable[int]) -> None:
         """Take up that the subject does not have these ids."""
         subject = self.of(source)
         kept = sorted(subject.open(ids))[: MOST_UNKNOWN - len(subject.unknown)]
-        subject.unknown.update(kept)
         self._write(source, [{"id": each} for each in kept])
+        subject.unknown.update(kept)
 
     def _take(self, line: str) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,6 +137,36 @@ def test_a_registry_that_is_away_is_waited_for_and_told_of(make):
     ask = make(Versions(7, away=2), waiting=told.append, stopping=lambda _: False).askers["a"]
     assert ask([7]) == {7: SCHEMA}
     assert told == ["the schema registry does not answer"] * 2 + [None]
+
+
+def test_what_is_known_is_answered_while_the_registry_is_waited_for(make):
+    versions, waits, end = Versions(7), threading.Event(), threading.Event()
+
+    def stopping(_: float) -> bool:
+        waits.set()
+        return end.wait(60)
+
+    ask = make(versions, stopping=stopping).askers["a"]
+    assert ask([7]) == {7: SCHEMA}
+    versions.away = 99
+    with ThreadPoolExecutor(2) as pool:
+        held = pool.submit(ask, [9])
+        try:
+            assert waits.wait(60)
+            assert pool.submit(ask, [7]).result(30) == {7: SCHEMA}
+        finally:
+            end.set()
+        with pytest.raises(DeskClosedError):
+            held.result(60)
+
+
+def test_what_cannot_be_kept_was_not_learned(make, tmp_path):
+    kept = tmp_path / "learned.jsonl"
+    kept.mkdir()
+    ask = make(Versions(7), kept).askers["a"]
+    for _ in range(2):
+        with pytest.raises(DeskClosedError):
+            ask([7])
 
 
 def test_a_driver_that_ends_lets_go_of_the_worker_that_waits(make):
