@@ -93,3 +93,16 @@ def test_a_schema_registry_is_looked_for_where_one_is_set(tmp_path: Path) -> Non
     finding = _named(examine(load_settings(tmp_path, environ)[0]), "schema registry")
     assert finding.failed
     assert "settings of registry" in finding.help
+
+
+def test_replays_that_lie_on_the_disk_are_named_with_their_size(tmp_path):
+    settings = Settings(home=tmp_path)
+    assert list(doctor._replays(settings)) == []
+    table = settings.state / "replays" / "shop" / "r1" / "tables" / "copy"
+    table.mkdir(parents=True)
+    with (table / "rows").open("wb") as rows:
+        rows.truncate(GIB // 2)
+    (found,) = doctor._replays(settings)
+    assert (found.failed, found.warning) == (False, True)
+    assert "r1 of shop 0.50 GiB" in found.detail
+    assert "headgate replay discard" in found.help
