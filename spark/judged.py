@@ -35,12 +35,15 @@ def note_judged(
     frozen: FrozenContract,
     replay: Replay,
     to: Path,
-    writers: Mapping[str, Writers],
+    *,
+    writers: Mapping[str, Writers] | None = None,
 ) -> None:
     """Write them as Parquet; done again it is the same. `roots` are the live tables and the replay's own."""
     tables = [quarantine_table(root, replay.pipeline) for root in roots]
     found = [
-        event_times(spark.read.format("delta").load(str(table)), frozen, name, replay, writers.get(name))
+        event_times(
+            spark.read.format("delta").load(str(table)), frozen, name, replay, (writers or {}).get(name)
+        )
         for table in tables
         if (table / "_delta_log").is_dir()
         for name in frozen.contract.sources

@@ -178,7 +178,7 @@ class ReplayDriver(Driver):
         if self._frozen.stateful_outputs:
             roots = self._live.tables, self._own.tables
             to, writers = self._own.judged, self._writers
-            note_judged(self._spark, roots, self._frozen, self._replay, to, writers)
+            note_judged(self._spark, roots, self._frozen, self._replay, to, writers=writers)
         found = gather(self._spark, self._live, self._frozen, self._replay, self._writers)
         write_note(self._own.evidence, found.to_json())
         write_note(self._own.done, {"at": time.time(), "epoch": self._order.epoch})
