@@ -108,7 +108,7 @@ class _Look:
         if named is None or watermark is None:
             return OutputEvidence(batch=batch, why="the live stream has closed no window yet")
         name, source = named
-        read = committed.offsets.get(self.frozen.topics[name], {})
+        read: Mapping[int, int] = committed.offsets.get(self.frozen.topics[name], {})
         before = self._topic(name)
         if sum(1 for _ in layout.folder.glob("*/lineage.json")) > 1:
             read = before.ends  # an earlier lineage may have come further than this one has yet
