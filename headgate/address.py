@@ -10,6 +10,7 @@ __all__ = [
     "authority",
     "checked_brokers",
     "checked_host",
+    "checked_registry_url",
     "checked_url",
     "http_url",
     "masked",
@@ -91,4 +92,18 @@ def checked_url(value: str) -> str:
             f"is not a URL: expected a port from 1 to {LARGEST_PORT}, an IPv6 address in brackets, "
             "and %-escapes in a password"
         ) from None
+    return value
+
+
+def checked_registry_url(value: str) -> str:
+    """An http or https URL that holds no credentials: it stands in messages and logs. Raises ValueError
+    without the text, as `checked_url` does."""
+    parts = urlsplit(checked_url(value))
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not the address of a registry: expected http://HOST or https://HOST")
+    if "@" in value or parts.query or parts.fragment:
+        raise ValueError(
+            "holds more than an address: credentials go to registry.username and registry.password, or "
+            "registry.token, as references"
+        )
     return value

@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from headgate.address import checked_brokers, checked_host, checked_url, http_url, masked
+from headgate.address import (
+    checked_brokers,
+    checked_host,
+    checked_registry_url,
+    checked_url,
+    http_url,
+    masked,
+)
 from headgate.errors import SettingsError
 from headgate.secret import read_secret
 from headgate.settings_reading import FILE_NAME, Reading, Sections, find_home, read
@@ -37,6 +44,7 @@ SecretRef = Annotated[str, AfterValidator(_checked_reference)]
 Brokers = Annotated[str, AfterValidator(checked_brokers)]
 Host = Annotated[str, AfterValidator(checked_host)]
 Url = Annotated[str, AfterValidator(checked_url)]
+RegistryUrl = Annotated[str, AfterValidator(checked_registry_url)]
 
 
 class _Section(BaseModel):
@@ -95,6 +103,25 @@ class HttpSettings(_Section):
         return http_url(self.host, self.port)
 
 
+class RegistrySettings(_Section):
+    """The schema registry of sources that say `registry: true`."""
+
+    url: RegistryUrl | None = None
+    username: SecretRef | None = None
+    password: SecretRef | None = None
+    token: SecretRef | None = None
+    ca_file: str | None = None
+    timeout_seconds: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> RegistrySettings:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("expected both username and password, or neither")
+        if self.token is not None and self.username is not None:
+            raise ValueError("expected either a token or username and password, never both")
+        return self
+
+
 class SupervisorSettings(HttpSettings):
     port: int = Field(default=8070, ge=1, le=65535)
     token: SecretRef = "file:{state}/secrets/supervisor.token"
@@ -143,6 +170,7 @@ class Settings(_Section):
     roots: RootsSettings = RootsSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     redis: RedisSettings = RedisSettings()
+    registry: RegistrySettings = RegistrySettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     serving: ServingSettings = ServingSettings()
     exporter: ExporterSettings = ExporterSettings()

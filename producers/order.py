@@ -125,6 +125,15 @@ def make_order(
     )
 
 
+def _sent(target: Target, records: Iterator[Outgoing], name: str) -> Iterator[Outgoing]:
+    """The records in the source's format: files and what is made up are JSON, or lines of text."""
+    if not target.source.with_schema:
+        return records
+    from producers.encoding import encoded
+
+    return encoded(records, target.source, name)
+
+
 def _made_up(target: Target, key: str | None) -> Iterator[Outgoing]:
     def now() -> datetime:
         return datetime.now(UTC)
@@ -133,12 +142,13 @@ def _made_up(target: Target, key: str | None) -> Iterator[Outgoing]:
         if target.source.format == "text":
             return log_lines(target.source, now=now)
         key = key or default_key(target.contract, target.source)
-        return readings(target.source, key=key, now=now, chance=random.Random())
+        made = readings(target.source, key=key, now=now, chance=random.Random())
     except PatternError as error:
         raise RefusedError(
             f"records cannot be made up for {target.pipeline!r}: {error}",
             help=f"headgate produce {target.pipeline} --from-file FILE --late-ok",
         ) from error
+    return _sent(target, made, "those made up")
 
 
 def _file_order(
@@ -155,7 +165,7 @@ def _file_order(
         shift = _look(settings, target, request, file=file, say=say, watch=watch)
     return Order(
         pipeline=target.pipeline,
-        records=_limited(file.records(shift), request.count),
+        records=_limited(_sent(target, file.records(shift), str(path)), request.count),
         rate=request.rate,
         endless=False,
         key=path.name.encode("utf-8", "surrogateescape"),

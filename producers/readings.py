@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from headgate.contract.model import Contract, Source
+from producers.encoding import enum_names
 from producers.inputs import Outgoing
 from producers.values import column_values
 
@@ -22,6 +23,8 @@ def readings(
     Raises PatternError, at once, for times that cannot be written.
     """
     makers = {column.name: column_values(column, chance) for column in source.columns}
+    for name, words in enum_names(source).items():
+        makers[name] = _one_of(words, chance)
     for column in source.columns:
         if column.type in {"timestamp", "date"}:
             makers[column.name](now())
@@ -34,6 +37,10 @@ def readings(
             yield Outgoing(json.dumps(record).encode(), marker)
 
     return made()
+
+
+def _one_of(words: Sequence[str], chance: random.Random) -> Callable[[datetime], str]:
+    return lambda _: chance.choice(words)
 
 
 def default_key(contract: Contract, source: Source) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from headgate.checkpoints.lineage import Lineage
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import StoreUnavailable
+from headgate.formats.decoder import Writers
 from headgate.settings import Settings
 from serving.results import PublishOutcome, ResultRow, ResultStore
 from spark.delta import DeltaSink
@@ -38,6 +39,7 @@ class DriverContext:
     gate: StopGate
     results: ResultStore | None
     waiting: Callable[[str | None], None]  # told what a batch waits for, or None when it goes on
+    writers: Mapping[str, Writers] = field(default_factory=dict)  # by source, where a registry has them
     _sinks: dict[str, DeltaSink] = field(default_factory=dict)
 
     @property

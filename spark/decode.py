@@ -3,7 +3,8 @@
 What cannot be decoded is not dropped and does not become a silent NULL: each way it can go wrong is a
 reason, a boolean beside the columns.
 
-    _parse              not a JSON object, or a field of another type than the contract says
+    _parse              not a JSON object, or a field of another type than the contract says; not one whole
+                        record of the schema
     _no_event_time      no readable event time
     _unreadable_<col>   the column is there and cannot be converted
     _missing_<col>      a required column is absent or null
@@ -22,9 +23,13 @@ from headgate.contract.facts import event_time_name
 from headgate.contract.model import Column as ContractColumn
 from headgate.contract.model import Source, seconds
 from headgate.contract.text import group_numbers, java_pattern
+from headgate.formats.decoder import carriers
+from spark.binary import binary_fields, unreadable_mark
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+    from headgate.formats.decoder import Writers
 
 __all__ = ["ARRIVAL", "Decoded", "decode", "json_type", "raw_columns", "time_format"]
 
@@ -68,26 +73,49 @@ def raw_columns(frame: DataFrame) -> DataFrame:
     )
 
 
-def decode(raw: DataFrame, source: Source) -> Decoded:
-    """Decode a frame of `raw_columns`; works on streaming and batch frames alike."""
-    fields = _json_fields(raw, source) if source.format == "json" else _text_fields(raw, source)
-    frame, texts, reasons = fields
+def decode(raw: DataFrame, source: Source, writers: Writers | None = None) -> Decoded:
+    """Decode a frame of `raw_columns`; works on streaming and batch frames alike.
+
+    `writers` finds the schemas of records that carry a registry's id.
+    """
+    frame, texts, reasons = _fields(raw, source, writers)
+    shown = carriers(source) if source.with_schema else {}
     columns = []
     for column in source.columns:
-        value = _convert(texts[column.name], column, parsed=source.format == "json")
+        text = texts[column.name]
+        if shown.get(column.name, "text") == "text":
+            value = _convert(text, column, parsed=source.format == "json")
+        else:
+            value = _in_zone(text, column) if shown[column.name] == "local" else text
         columns.append(value.alias(column.name))
     if source.format == "text" and not any(c.name == "line" for c in source.columns):
         columns.append(F.col("_line").alias("line"))
     origin = ["_key", "_value", "_topic", "_partition", "_offset", ARRIVAL, NOW]
-    # Whether there was a text travels beside the columns: a reason needs both.
+    # Whether there was something travels beside the columns: a reason needs both.
     given = [
-        texts[c.name].isNotNull().alias(f"_given_{c.name}") for c in source.columns if _converts(c, source)
+        _given(texts[c.name], c, source).alias(f"_given_{c.name}")
+        for c in source.columns
+        if _converts(c, source)
     ]
     checks = [column.alias(name) for name, column in reasons]
     frame = frame.select(*origin, *columns, *given, *checks)
     # In a step of its own, for which the conversion is a value: Spark would convert twice within one.
     frame = frame.withColumns({c.name: _known(c) for c in source.columns if c.type in {"timestamp", "date"}})
     return Decoded(frame, tuple(_reasons(source, [name for name, _ in reasons])))
+
+
+def _fields(
+    raw: DataFrame, source: Source, writers: Writers | None
+) -> tuple[DataFrame, dict[str, Column], list[tuple[str, Column]]]:
+    if source.with_schema:
+        return binary_fields(raw, source, writers)
+    return _json_fields(raw, source) if source.format == "json" else _text_fields(raw, source)
+
+
+def _given(field: Column, column: ContractColumn, source: Source) -> Column:
+    """Whether a record has something in a column, whether or not it could be read."""
+    mark = unreadable_mark(field, column.name) if source.with_schema else field
+    return mark.isNotNull()
 
 
 def _json_fields(
@@ -156,7 +184,9 @@ def _spark_type(name: str) -> str:
 
 
 def _converts(column: ContractColumn, source: Source) -> bool:
-    """Whether a column's value is converted from text, which can fail."""
+    """Whether a column's value is converted, which can fail."""
+    if source.with_schema:
+        return True
     if source.format == "json":
         return column.type in {"timestamp", "date", "binary", "float", "double"}
     return column.type != "string"
@@ -219,6 +249,11 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
     if zone == "UTC":
         return moment
     return F.when(text.rlike(_UNZONED), F.to_utc_timestamp(moment, zone)).otherwise(moment)
+
+
+def _in_zone(wall: Column, column: ContractColumn) -> Column:
+    """The moment at which a clock in the column's zone shows this time."""
+    return F.to_utc_timestamp(wall, column.zone or "UTC")
 
 
 def _dated(text: Column) -> Column:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
@@ -19,6 +21,7 @@ from headgate.checkpoints.restore import redo_folder
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError
+from headgate.formats.desk import SchemaDesk, open_desk
 from headgate.settings import Settings
 from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
@@ -29,7 +32,7 @@ from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.redo import redo
 from spark.starts import query_starts
-from spark.stop import StopGate, StopRequestedError
+from spark.stop import StopGate, StopRequestedError, drain
 from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+    from headgate.formats.decoder import Writers
     from spark.source import Starts
 
 __all__ = ["Driver", "run_driver"]
@@ -64,6 +68,8 @@ class Driver:
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
+        self._desk: SchemaDesk | None = None
+        self._writers: Mapping[str, Writers] = {}  # what finds the schemas of records, by source
         self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
         self.failed_query: str | None = None
@@ -82,6 +88,7 @@ class Driver:
         self._status.take_over()
         lineage = self._settle(frozen, claim, pyspark.__version__)
         self._status.change(lineage=lineage.id)
+        self._open_desk(frozen, layout.schemas(lineage.id, frozen.hash))
         context = DriverContext(
             settings=settings,
             frozen=frozen,
@@ -93,11 +100,19 @@ class Driver:
             gate=self._gate,
             results=self._results(frozen),
             waiting=self._status.waiting,
+            writers=self._writers,
         )
         self._begin(context, pyspark.__version__)
 
     def _settle(self, frozen: FrozenContract, claim: OwnerClaim, spark_version: str) -> Lineage:
         return begin_generation(self._settings, frozen, self._order, claim, spark_version)
+
+    def _open_desk(self, frozen: FrozenContract, kept: Path) -> None:
+        gate, status = self._gate, self._status
+        self._desk = open_desk(
+            self._settings, frozen.contract, kept, stopping=gate.wait, waiting=status.waiting
+        )
+        self._writers = self._desk.askers if self._desk is not None else {}
 
     def _results(self, frozen: FrozenContract) -> ResultStore | None:
         return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
@@ -165,7 +180,7 @@ class Driver:
     def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        return stateful_frame(spark, self._settings, frozen, output, starts)
+        return stateful_frame(spark, self._settings, frozen, output, starts, writers=self._writers)
 
     def _query(
         self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
@@ -226,7 +241,7 @@ class Driver:
                 self._status.change()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
         self._status.change(phase="stopping")
-        self._drain()
+        drain(self._queries.values())
 
     def fenced(self) -> Failure | None:
         """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
@@ -250,12 +265,8 @@ class Driver:
                 error = query.exception()
                 self.failed_query = self.failed_query or name
                 self._gate.close()
-                self._drain()
-                raise (
-                    error
-                    if error is not None
-                    else HeadgateError(f"query {name} ended, and nobody asked it to")
-                )
+                drain(self._queries.values())
+                raise error or HeadgateError(f"query {name} ended, and nobody asked it to")
 
     def _raise_if_poisoned(self) -> None:
         """What runs is committed first, so that a start goes on with the next batch. A query that fails
@@ -265,22 +276,16 @@ class Driver:
             return
         self._gate.close()
         try:
-            self._drain()
+            drain(self._queries.values())
         except Exception as error:
             raise verdict from error
         raise verdict
 
-    def _drain(self) -> None:
-        """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
-        while any(query.isActive for query in self._queries.values()):
-            for query in self._queries.values():
-                if query.isActive and not query.status["isTriggerActive"]:
-                    query.stop()
-            time.sleep(0.05)
-
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
+        if self._desk is not None:
+            self._desk.close()
 
 
 def _uses_redis(frozen: FrozenContract) -> bool:

@@ -45,6 +45,7 @@ from spark.decode import decode, raw_columns
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from headgate.formats.decoder import Writers
     from headgate.settings import Settings
 
 __all__ = ["gather", "merged"]
@@ -65,7 +66,13 @@ class _Topic:
     broker_time: bool
 
 
-def gather(spark: SparkSession, settings: Settings, frozen: FrozenContract, replay: Replay) -> Evidence:
+def gather(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    replay: Replay,
+    schemas: Mapping[str, Writers],
+) -> Evidence:
     """`settings` are those of the live stream. Raises KafkaUnavailable, RefusedError."""
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     lineage = layout.current_lineage()
@@ -77,7 +84,7 @@ def gather(spark: SparkSession, settings: Settings, frozen: FrozenContract, repl
         live = contracts.get(last_contract(layout, lineage, output))
         way = next((each for each in ways_of(frozen, live, wrote) if each.output == output), None)
         if way is not None and way.kind == WINDOWS_WAY:
-            seen = _Look(spark, settings, frozen, wrote, replay)
+            seen = _Look(spark, settings, frozen, wrote, replay, schemas)
             found[output] = seen.output(way, layout, lineage)
     return Evidence(lineage, time.time(), found)
 
@@ -89,6 +96,7 @@ class _Look:
     frozen: FrozenContract
     wrote: Sequence[FrozenContract]
     replay: Replay
+    schemas: Mapping[str, Writers]  # what finds those that records were written with, by source
 
     def output(self, way: Way, layout: CheckpointLayout, lineage: str) -> OutputEvidence:
         named = windowed_source(self.frozen, way.output)
@@ -135,7 +143,8 @@ class _Look:
         raw = self._records(name, first, begin).unionByName(self._records(name, end, last))
         micros = F.unix_micros(str(event_time_name(source)))
         second = ((micros - F.pmod(micros, F.lit(MICROS))) / F.lit(MICROS)).cast("bigint")
-        return merged(decode(raw, source).frame.select(second.alias("second")), length)
+        times = decode(raw, source, self.schemas.get(name)).frame.select(second.alias("second"))
+        return merged(times, length)
 
     def _records(self, name: str, begin: Ends, end: Ends) -> DataFrame:
         topic = self.frozen.topics[name]

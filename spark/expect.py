@@ -14,17 +14,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headgate.contract.frozen import ContractStore, FrozenContract
+from headgate.formats.desk import open_desk
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from headgate.formats.decoder import Writers
+
 __all__ = ["expect", "main"]
+
+PATIENCE_SECONDS = 120.0
 
 
 def main() -> int:
@@ -37,12 +44,40 @@ def main() -> int:
     settings, _ = load_settings()
     frozen = ContractStore(settings.state).get(arguments.contract)
     spark = build_session(settings, frozen.contract.job, f"headgate expectation {frozen.pipeline}")
-    expect(spark, settings, frozen, arguments.to)
-    spark.stop()
+    desk = open_desk(settings, frozen.contract, None, stopping=_patience(), waiting=_tell)
+    try:
+        expect(spark, settings, frozen, arguments.to, desk.askers if desk is not None else {})
+    finally:
+        spark.stop()
+        if desk is not None:
+            desk.close()
     return 0
 
 
-def expect(spark: SparkSession, settings: Settings, frozen: FrozenContract, folder: Path) -> None:
+def _patience() -> Callable[[float], bool]:
+    """Waits for a registry that is away, which nobody can stop here, for a time."""
+    until = time.monotonic() + PATIENCE_SECONDS
+
+    def stopping(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() > until
+
+    return stopping
+
+
+def _tell(missing: str | None) -> None:
+    if missing is not None:
+        sys.stderr.write(f"waiting: {missing}\n")
+
+
+def expect(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    folder: Path,
+    writers: Mapping[str, Writers],
+) -> None:
+    """`writers` finds the schemas of records that carry a registry's id, by source."""
     from pyspark.sql import functions as F
 
     from spark.decode import raw_columns
@@ -55,7 +90,7 @@ def expect(spark: SparkSession, settings: Settings, frozen: FrozenContract, fold
         raw = raw_columns(_topic(spark, settings, frozen.topics[name])).persist()
         places = [F.col(f"_{each}").alias(each) for each in ("topic", "partition", "offset", "value")]
         _write(raw.select(*places[1:]), folder / "topics" / f"{name}.parquet")
-        screened = screen(raw, frozen.contract, name)
+        screened = screen(raw, frozen.contract, name, writers.get(name))
         good[name] = screened.good()
         bad.append(screened.frame.where(screened.bad).select(*places))
     _write(reduce(lambda left, right: left.unionByName(right), bad), folder / "bad.parquet")

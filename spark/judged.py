@@ -7,6 +7,7 @@ alike wherever windows are swapped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,18 +23,27 @@ if TYPE_CHECKING:
 
     from headgate.contract.frozen import FrozenContract
     from headgate.contract.model import Source
+    from headgate.formats.decoder import Writers
     from headgate.replays.model import Replay
 
 __all__ = ["event_times", "note_judged"]
 
 
 def note_judged(
-    spark: SparkSession, roots: tuple[Path, Path], frozen: FrozenContract, replay: Replay, to: Path
+    spark: SparkSession,
+    roots: tuple[Path, Path],
+    frozen: FrozenContract,
+    replay: Replay,
+    to: Path,
+    *,
+    writers: Mapping[str, Writers] | None = None,
 ) -> None:
     """Write them as Parquet; done again it is the same. `roots` are the live tables and the replay's own."""
     tables = [quarantine_table(root, replay.pipeline) for root in roots]
     found = [
-        event_times(spark.read.format("delta").load(str(table)), frozen, name, replay)
+        event_times(
+            spark.read.format("delta").load(str(table)), frozen, name, replay, (writers or {}).get(name)
+        )
         for table in tables
         if (table / "_delta_log").is_dir()
         for name in frozen.contract.sources
@@ -42,7 +52,9 @@ def note_judged(
     every.coalesce(8).write.mode("overwrite").parquet(str(to))
 
 
-def event_times(rows: DataFrame, frozen: FrozenContract, name: str, replay: Replay) -> DataFrame:
+def event_times(
+    rows: DataFrame, frozen: FrozenContract, name: str, replay: Replay, writers: Writers | None = None
+) -> DataFrame:
     """Of a source's records in the range that a quarantine holds: where they are from, and `at` in
     microseconds, NULL for one without an event time."""
     source, topic = frozen.contract.sources[name], frozen.topics[name]
@@ -56,7 +68,7 @@ def event_times(rows: DataFrame, frozen: FrozenContract, name: str, replay: Repl
         F.col("timestamp").alias("_arrival"),
         F.current_timestamp().alias("_now"),
     )
-    return decode(raw, source).frame.select(
+    return decode(raw, source, writers).frame.select(
         F.lit(name).alias("source"),
         F.col("_topic").alias("topic"),
         F.col("_partition").alias("partition"),

@@ -56,7 +56,10 @@ class RecordQuery:
         hit("records.gate")
         frozen = self._context.frozen
         sources = {name: self._of_source(batch, name) for name in frozen.contract.sources}
-        screened = {name: screen(frame, frozen.contract, name) for name, frame in sources.items()}
+        writers = self._context.writers
+        screened = {
+            name: screen(frame, frozen.contract, name, writers.get(name)) for name, frame in sources.items()
+        }
         counts = self._write_good(batch, screened, batch_id)
         self._refuse(counts)
         total = Totals()

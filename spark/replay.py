@@ -33,7 +33,7 @@ from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, StatusFile
-from spark.stop import StopGate, StopRequestedError
+from spark.stop import StopGate, StopRequestedError, drain
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -131,7 +131,10 @@ class ReplayDriver(Driver):
         from spark.window import stateful_frame
 
         late = not self._upserts(output)
-        return stateful_frame(spark, self._settings, frozen, output, starts, ends=self._replay.end, late=late)
+        end, writers = self._replay.end, self._writers
+        return stateful_frame(
+            spark, self._settings, frozen, output, starts, ends=end, late=late, writers=writers
+        )
 
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
         del frozen
@@ -153,7 +156,7 @@ class ReplayDriver(Driver):
                 self._finish()
                 return
         self._status.change(phase="stopping")
-        self._drain()
+        drain(self._queries.values())
 
     def _running(self) -> bool:
         """Raises what a query failed of."""
@@ -161,7 +164,7 @@ class ReplayDriver(Driver):
             if not query.isActive and not self._reached(name) and not self._gate.closed:
                 error = query.exception()
                 self._gate.close()
-                self._drain()
+                drain(self._queries.values())
                 raise error or HeadgateError(f"query {name} ended before the end of its range")
         return any(query.isActive for query in self._queries.values())
 
@@ -174,8 +177,10 @@ class ReplayDriver(Driver):
         _log.info("the range is read; looking which windows lie wholly inside it")
         if self._frozen.stateful_outputs:
             roots = self._live.tables, self._own.tables
-            note_judged(self._spark, roots, self._frozen, self._replay, self._own.judged)
-        write_note(self._own.evidence, gather(self._spark, self._live, self._frozen, self._replay).to_json())
+            to, writers = self._own.judged, self._writers
+            note_judged(self._spark, roots, self._frozen, self._replay, to, writers=writers)
+        found = gather(self._spark, self._live, self._frozen, self._replay, self._writers)
+        write_note(self._own.evidence, found.to_json())
         write_note(self._own.done, {"at": time.time(), "epoch": self._order.epoch})
         self.done = True
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from headgate.contract.model import Contract
+    from headgate.formats.decoder import Writers
 
 __all__ = ["Screened", "screen"]
 
@@ -84,10 +85,10 @@ class Screened:
         return [name for name, bit in self._quarantine.items() if words[bit // _BITS] >> bit % _BITS & 1]
 
 
-def screen(raw: DataFrame, contract: Contract, source_name: str) -> Screened:
+def screen(raw: DataFrame, contract: Contract, source_name: str, writers: Writers | None = None) -> Screened:
     """Decode and judge the records of one source; `raw` has the columns of `spark.decode.raw_columns`."""
     source = contract.sources[source_name]
-    decoded = decode(raw, source)
+    decoded = decode(raw, source, writers)
     # What could not be decoded has no columns to judge: it has its reason already.
     undecoded = reduce(
         lambda left, right: left | right, [found for _, found in decoded.reasons], F.lit(False)

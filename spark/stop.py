@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections.abc import Collection
 from types import FrameType
+from typing import TYPE_CHECKING
 
-__all__ = ["StopGate", "StopRequestedError"]
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = ["StopGate", "StopRequestedError", "drain"]
 
 
 class StopRequestedError(Exception):
@@ -42,3 +48,12 @@ class StopGate:
     def check(self) -> None:
         if self._asked.is_set():
             raise StopRequestedError
+
+
+def drain(queries: Collection[StreamingQuery]) -> None:
+    """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
+    while any(query.isActive for query in queries):
+        for query in queries:
+            if query.isActive and not query.status["isTriggerActive"]:
+                query.stop()
+        time.sleep(0.05)

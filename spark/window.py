@@ -8,7 +8,7 @@ in some 20 ms; a larger one, such as that of a long window that closes, is writt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from headgate.contract.frozen import FrozenContract
+    from headgate.formats.decoder import Writers
     from headgate.settings import Settings
     from spark.delta import DeltaSink
 
@@ -46,13 +47,14 @@ def stateful_frame(
     *,
     ends: Starts | None = None,
     late: bool = True,
+    writers: Mapping[str, Writers] | None = None,
 ) -> DataFrame:
     """Source, decoding, screening, watermark and the output's own computation. Without `late` there is no
     watermark: no record is too late, and all groups stay in the state."""
     frames = {}
     for name, source in frozen.contract.sources.items():
         raw = read_source(spark, settings, frozen, name, starts, ends=ends)
-        screened = screen(raw, frozen.contract, name)
+        screened = screen(raw, frozen.contract, name, (writers or {}).get(name))
         frames[name] = with_watermark(screened.good(), source) if late else screened.good()
     return output_frame(spark, frozen.contract, output, frames)
 

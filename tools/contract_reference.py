@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from headgate.contract import model
+from headgate.contract import allowed, model
 from headgate.contract.model import (
     Column,
     Contract,
@@ -24,6 +24,7 @@ from headgate.contract.model import (
     Job,
     Output,
     Quality,
+    RecordSchema,
     Rule,
     Slo,
     Source,
@@ -42,6 +43,7 @@ _PLACES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("the contract", Contract),
     ("sources.NAME", Source),
     ("sources.NAME.start", StartAt),
+    ("sources.NAME.schema", RecordSchema),
     ("sources.NAME.columns[]", Column),
     ("sources.NAME.event_time", EventTime),
     ("sources.NAME.rules[]", Rule),
@@ -72,6 +74,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "config": "topic configs that headgate keeps as written",
         "start": "where a *new* checkpoint begins; an existing one goes on from its offsets",
         "format": "how a record's bytes are read",
+        "record_schema": "for Avro and Protobuf: where the records' schema is",
         "pattern": "for text: a regular expression (Java's and Python's) with a named group for each column",
         "columns": "what a record is decoded into",
         "event_time": "when a record happened; needed for windows and for `_future`",
@@ -79,10 +82,21 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "options": "Spark's options of the Kafka source",
     },
     StartAt: {"timestamp": "the first record that arrived at or after this moment, `2026-01-31T00:00:00Z`"},
+    RecordSchema: {
+        "file": "path from the contract's folder: `.avsc` for Avro; `.proto`, or `.desc` with all it "
+        "imports, for Protobuf",
+        "registry": "instead of a file: records are in the registry's wire format, and the schema is there",
+        "subject": "the registry's name of the schema, such as `orders-value`",
+        "message": "full name of the Protobuf message, `package.Name`",
+        "version": "of the subject; without it the newest one when the plan is made",
+        "text": "filled in by headgate: what the contract is frozen with",
+        "id": "filled in by headgate: the registry's id of that version",
+    },
     Column: {
-        "name": "name in JSON, or of the pattern's group; names that begin with `_` are headgate's",
-        "type": "string, boolean, int, long, float, double, date, timestamp, binary, `decimal(p,s)`, and for "
-        "JSON `array<…>`, `map<…>`, `struct<…>`",
+        "name": "name in JSON, of the schema's field, or of the pattern's group; names that begin with `_` "
+        "are headgate's",
+        "type": "string, boolean, int, long, float, double, date, timestamp, binary, `decimal(p,s)`, and but "
+        "for text `array<…>`, `map<…>`, `struct<…>`",
         "required": "a record without it is quarantined as `_missing_NAME`",
         "zone": "zone of times that carry none; UTC without it",
         "format": "Spark's datetime pattern, or `epoch_seconds` or `epoch_millis`",
@@ -144,9 +158,9 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
 }
 
 _LISTS = (
-    ("Topic configs (`config`)", model.TOPIC_CONFIGS),
-    ("Kafka source options (`options`)", model.SOURCE_OPTIONS),
-    ("Spark confs (`job.spark`)", model.SPARK_CONFS),
+    ("Topic configs (`config`)", allowed.TOPIC_CONFIGS),
+    ("Kafka source options (`options`)", allowed.SOURCE_OPTIONS),
+    ("Spark confs (`job.spark`)", allowed.SPARK_CONFS),
 )
 
 
@@ -173,7 +187,7 @@ def page_text(before: str) -> str:
 
 
 def _row(kind: type[BaseModel], name: str, field: FieldInfo) -> str:
-    cells = (f"`{name}`", _value(kind, name), _default(field), MEANINGS[kind][name])
+    cells = (f"`{field.alias or name}`", _value(kind, name), _default(field), MEANINGS[kind][name])
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -194,7 +208,7 @@ def _value(kind: type[BaseModel], name: str) -> str:
     annotation = str(kind.model_fields[name].annotation)
     if any(check.__name__ in annotation for check in _DURATIONS):
         return "duration"
-    return _schema_text(kind.model_json_schema()["properties"][name])
+    return _schema_text(kind.model_json_schema()["properties"][kind.model_fields[name].alias or name])
 
 
 _DURATIONS = (model._duration, model._positive_duration)

@@ -3,7 +3,7 @@
 # an archive of their classes.
 #
 #   tools/setup.sh            what `headgate up` needs
-#   tools/setup.sh --tests    also what the tests need (a browser, Postgres)
+#   tools/setup.sh --tests    also what the tests need (a browser, Postgres, a schema registry)
 #
 # Each step looks first and does nothing when its result is there, so that a second run takes
 # under a second. No service is started by installing a package.
@@ -222,6 +222,23 @@ jars() {
     .venv/bin/python -m headgate.local.jars fetch
 }
 
+# Unpacked beside its archive; without it the tests against a registry are skipped.
+registry() {
+    local folder="jars/registry" stamp="jars/registry/.unpacked" wanted
+    wanted="$(sha256sum <headgate/local/locks/registry.lock)"
+    [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
+    step "the schema registry that the tests run"
+    if .venv/bin/python -m headgate.local.jars fetch --registry; then
+        rm -rf "$folder/app.draft" "$folder/app"
+        mkdir -p "$folder/app.draft"
+        tar -xzf "$folder"/apicurio-registry-app-*.tar.gz -C "$folder/app.draft"
+        mv "$folder/app.draft" "$folder/app"
+        printf '%s\n' "$wanted" >"$stamp"
+    else
+        note "it could not be fetched: the tests against a schema registry are skipped"
+    fi
+}
+
 # A driver that maps the archive starts its first batch seconds sooner, at each of its starts.
 class_archive() {
     local stamp="jars/spark/.classes" wanted
@@ -239,4 +256,5 @@ class_archive() {
 packages
 environment
 jars
+if [ "$WITH_TESTS" = 1 ]; then registry; fi
 class_archive

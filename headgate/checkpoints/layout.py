@@ -2,6 +2,7 @@
 
     <checkpoints>/<pipeline>/current            the lineage that runs, one line
     <checkpoints>/<pipeline>/_owner/<epoch>     a driver's claim, created exclusively
+    <checkpoints>/<pipeline>/_schemas/<lineage>-<contract>.jsonl   what was learned of a registry's ids
     <checkpoints>/<pipeline>/contracts.json     every contract that has run here (headgate.checkpoints.ran)
     <checkpoints>/<pipeline>/<lineage>/lineage.json
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
@@ -54,6 +55,10 @@ class CheckpointLayout:
 
     def query_note(self, lineage: str, query: str) -> Path:
         return self.lineage(lineage) / "queries" / f"{query}.id"
+
+    def schemas(self, lineage: str, contract_hash: str) -> Path:
+        """Beside the lineage, for a restore leaves it in its place: what ran again is judged as before."""
+        return self.folder / "_schemas" / f"{lineage}-{contract_hash[:16]}.jsonl"
 
     def books(self, lineage: str) -> Path:
         return self.lineage(lineage) / "books"

@@ -6,17 +6,10 @@ import re
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
+from headgate.contract.allowed import SOURCE_OPTIONS, SPARK_CONFS, TOPIC_CONFIGS
 from headgate.contract.compile import output_problems, rule_problems, source_columns
 from headgate.contract.document import Document, Key
-from headgate.contract.model import (
-    SOURCE_OPTIONS,
-    SPARK_CONFS,
-    TOPIC_CONFIGS,
-    Contract,
-    Output,
-    Source,
-    StartAt,
-)
+from headgate.contract.model import Contract, Output, Source, StartAt
 from headgate.contract.sql import SqlProblem, parse_output, parse_rule
 from headgate.contract.text import PatternProblem, group_numbers
 from headgate.errors import Problem
@@ -65,6 +58,7 @@ class _Check:
     def source(self, name: str, source: Source) -> None:
         at: Key = ("sources", name)
         self._columns(at, source)
+        self._schema(at, source)
         self._event_time(at, source)
         self._pattern(at, source)
         self._start(at, source)
@@ -88,8 +82,11 @@ class _Check:
 
     def _columns(self, at: Key, source: Source) -> None:
         seen: set[str] = set()
-        if source.format == "json" and not source.columns:
-            self.add(at, "a JSON source has columns", expected="`columns:` with at least one name and type")
+        if source.format != "text" and not source.columns:
+            kind = "JSON" if source.format == "json" else source.format.title()
+            self.add(
+                at, f"a {kind} source has columns", expected="`columns:` with at least one name and type"
+            )
         for i, column in enumerate(source.columns):
             place = (*at, "columns", i)
             if column.name.lower() in seen:
@@ -108,6 +105,28 @@ class _Check:
                     self.add((*place, key), f"`{key}` goes with timestamps", expected="`type: timestamp`")
             if source.format == "text" and column.type.startswith(("array", "map", "struct", "binary")):
                 self.add((*place, "type"), "text has no nested columns", expected="a simple type")
+
+    def _schema(self, at: Key, source: Source) -> None:
+        """Whether a schema is where one has to be; what it says is for `headgate.contract.record_schemas`."""
+        schema, place = source.record_schema, (*at, "schema")
+        if not source.with_schema:
+            if schema is not None:
+                self.add(
+                    place, "`schema` goes with Avro and Protobuf", expected="`format: avro` or `protobuf`"
+                )
+            return
+        if schema is None:
+            self.add(at, f"`format: {source.format}` has a schema", expected="`schema: {file: PATH}`")
+            return
+        if source.format == "protobuf" and schema.message is None:
+            self.add(place, "which message of the schema?", expected="`message: package.Name`")
+        if source.format == "avro" and schema.message is not None:
+            self.add((*place, "message"), "`message` goes with Protobuf", expected="`format: protobuf`")
+        for key in ("text", "id"):
+            if (*place, key) in self.document.places:
+                self.add(
+                    (*place, key), f"`{key}` is filled in by headgate", expected="`file:` or `registry:`"
+                )
 
     def _event_time(self, at: Key, source: Source) -> None:
         event_time = source.event_time

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from headgate.contract.checks import check_contract
 from headgate.contract.document import Document, read_document
 from headgate.contract.model import Contract
+from headgate.contract.record_schemas import with_schema_files
 from headgate.errors import ContractError, Problem
 from headgate.suggest import did_you_mean
 
@@ -73,6 +74,8 @@ def parse_contract(path: Path) -> LoadedContract | list[Problem]:
         problems = [_problem(document, item) for item in _without_echoes(error.errors())]
         return sorted(problems, key=lambda problem: (problem.line, problem.column))
     problems = check_contract(contract, document)
+    if not problems:
+        contract, problems = with_schema_files(contract, document, path)
     if problems:
         return problems
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -147,10 +150,12 @@ def _known_keys(at: Sequence[str | int]) -> list[str]:
     model: Any = Contract
     for part in at:
         if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(str(part))
+            field = next((f for key, f in model.model_fields.items() if (f.alias or key) == part), None)
             # The name of a source or output, or the index of a list, stays in the same model.
             model = _model_in(field.annotation) if field else model
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [field.alias or key for key, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> Any:

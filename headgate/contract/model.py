@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headgate.contract.record_schema import RecordSchema
 from headgate.suggest import did_you_mean
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Job",
     "Output",
     "Quality",
+    "RecordSchema",
     "Rule",
     "Slo",
     "Source",
@@ -36,62 +38,6 @@ PIPELINE = r"^[a-z][a-z0-9-]{0,62}$"
 TOPIC = r"^[a-zA-Z0-9._-]{1,200}$"
 REDIS_KEY = r"^[a-zA-Z0-9_.:-]{1,200}$"
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]{0,126}$"
-
-# Client options a contract may set on the Kafka source. Everything else is refused: Kafka client
-# options are code (CVE-2023-25194, CVE-2025-27817), and offsets and groups belong to headgate.
-SOURCE_OPTIONS = frozenset(
-    {
-        "minPartitions",
-        "maxRecordsPerPartition",
-        "kafka.fetch.max.bytes",
-        "kafka.max.partition.fetch.bytes",
-        "kafka.max.poll.records",
-        "kafka.fetch.min.bytes",
-        "kafka.fetch.max.wait.ms",
-        "kafka.isolation.level",
-    }
-)
-
-# Spark confs a contract may set: tuning that changes speed and memory, not meaning, place or code.
-SPARK_CONFS = frozenset(
-    {
-        "spark.sql.shuffle.partitions",
-        "spark.sql.streaming.stateStore.providerClass",
-        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled",
-        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage",
-        "spark.sql.streaming.minBatchesToRetain",
-        "spark.memory.fraction",
-        "spark.memory.storageFraction",
-        "spark.executor.instances",
-        "spark.executor.memory",
-        "spark.executor.cores",
-        "spark.executor.memoryOverhead",
-        "spark.task.maxFailures",
-        "spark.sql.files.maxRecordsPerFile",
-        "spark.databricks.delta.optimizeWrite.enabled",
-        "spark.databricks.delta.autoCompact.enabled",
-    }
-)
-
-# Topic configs that plan/apply manage. The names are Kafka's.
-TOPIC_CONFIGS = frozenset(
-    {
-        "cleanup.policy",
-        "compression.type",
-        "delete.retention.ms",
-        "max.message.bytes",
-        "message.timestamp.type",
-        "message.timestamp.after.max.ms",
-        "message.timestamp.before.max.ms",
-        "min.compaction.lag.ms",
-        "min.insync.replicas",
-        "retention.bytes",
-        "retention.ms",
-        "segment.bytes",
-        "segment.ms",
-        "unclean.leader.election.enable",
-    }
-)
 
 SIMPLE_TYPES = ("string", "boolean", "int", "long", "float", "double", "date", "timestamp", "binary")
 _DECIMAL = re.compile(r"^decimal\((\d{1,2}),\s*(\d{1,2})\)$")
@@ -189,16 +135,25 @@ class StartAt(_Model):
 class Source(_Model):
     """A topic, how its records are decoded, and what they must satisfy."""
 
+    # `schema` in the file: pydantic's models have a method of that name.
+    model_config = ConfigDict(serialize_by_alias=True)
+
     topic: str = Field(pattern=TOPIC)
     partitions: int = Field(default=1, strict=True, ge=1, le=10_000)
     config: dict[str, Scalar] = {}
     start: Literal["earliest", "latest"] | StartAt = "earliest"
-    format: Literal["json", "text"] = "json"
+    format: Literal["json", "text", "avro", "protobuf"] = "json"
+    record_schema: RecordSchema | None = Field(default=None, alias="schema")
     pattern: str | None = Field(default=None, max_length=4000)
     columns: tuple[Column, ...] = ()
     event_time: EventTime | None = None
     rules: tuple[Rule, ...] = ()
     options: dict[str, Scalar] = {}
+
+    @property
+    def with_schema(self) -> bool:
+        """Whether the records are binary, and their fields come from a schema."""
+        return self.format in {"avro", "protobuf"}
 
 
 class Target(_Model):

@@ -22,6 +22,7 @@ from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.loader import LoadedContract
 from headgate.contract.model import COLUMN, Contract, Output
+from headgate.contract.registered import with_registered
 from headgate.contract.sql import parse_output
 from headgate.errors import ContractError, Problem, ServiceError
 from headgate.settings import Settings
@@ -41,6 +42,7 @@ def needs_analysis(loaded: Sequence[LoadedContract], settings: Settings) -> bool
 
 def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[FrozenContract]:
     """Frozen contracts in the given order. Raises ContractError with all problems of all contracts."""
+    loaded = with_registered(loaded, settings)
     missing = [item for item in loaded if not _cache_file(item.contract, settings).is_file()]
     found: dict[str, Any] = {}
     if missing:
@@ -200,9 +202,13 @@ def _json_problems(name: str, spec: Output, types: dict[str, Any], document: Doc
 
 
 def _cache_file(contract: Contract, settings: Settings) -> Path:
+    dumped = contract.model_dump(mode="json", exclude_defaults=True)
+    for source in dumped["sources"].values():
+        # Spark sees the columns alone, and a registry's schema is not known before it was asked for.
+        source.pop("schema", None)
     seed = {
         "rules": ANALYSIS,
-        "contract": contract.model_dump(mode="json", exclude_defaults=True),
+        "contract": dumped,
         "versions": [__version__, version("pyspark"), version("sqlglot")],
     }
     digest = hashlib.sha256(json.dumps(seed, sort_keys=True).encode()).hexdigest()[:32]

@@ -63,6 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("memory", lambda: _memory(settings)),
         ("process manager", lambda: _manager(platform)),
         ("services", lambda: _services(platform)),
+        ("schema registry", lambda: _registry(settings)),
     ]
     return [finding for name, test in tests for finding in _guarded(name, test)]
 
@@ -99,6 +100,17 @@ def _elsewhere(settings: Settings) -> Iterator[Finding]:
         health = check()
         help = "" if health.ok else f"see the settings of {name} below, and that it runs"
         yield Finding(name, not health.ok, address if health.ok else health.detail, help)
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    """Nothing without one: only contracts that name a subject need it."""
+    if settings.registry.url is None:
+        return
+    url = urlsplit(settings.registry.url)
+    health = Tcp(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))()
+    address = url.netloc.rpartition("@")[2]
+    help = "" if health.ok else "see the settings of registry below: records of a new schema wait for it"
+    yield Finding("schema registry", not health.ok, address if health.ok else health.detail, help)
 
 
 def memory_needed(heaps: list[str]) -> int:

@@ -26,11 +26,12 @@ from headgate.errors import HeadgateError, RefusedError, UnavailableError
 from headgate.local.java import find_java
 from headgate.settings import Settings, load_settings
 
-__all__ = ["Jar", "JarSet", "fetch", "ivy_module", "jar_sets", "missing", "parse_lock"]
+__all__ = ["Jar", "JarSet", "fetch", "ivy_module", "jar_sets", "missing", "parse_lock", "registry_set"]
 
 LOCKS = Path(__file__).parent / "locks"
 STAMP = ".verified.json"
 FETCH_SECONDS = 600
+_LINE = r"([\w.-]+):([\w.-]+):([\w.-]+)(?::([\w.-]+))?(?:@([\w.]+))?\s+([0-9a-f]{64})"
 # Without POMs: a lock has no dependencies to follow, and each POM would drag its parents in.
 IVY_SETTINGS = (
     '<ivysettings><settings defaultResolver="central"/><resolvers>'
@@ -46,11 +47,12 @@ class Jar:
     version: str
     classifier: str
     sha256: str
+    ext: str = "jar"
 
     @property
     def file_name(self) -> str:
         tail = f"-{self.classifier}" if self.classifier else ""
-        return f"{self.artifact}-{self.version}{tail}.jar"
+        return f"{self.artifact}-{self.version}{tail}.{self.ext}"
 
     @property
     def coordinates(self) -> str:
@@ -67,20 +69,20 @@ class JarSet:
 
 
 def parse_lock(text: str) -> tuple[Jar, ...]:
-    """Read `group:artifact:version[:classifier] sha256` lines; `#` starts a comment."""
+    """Read `group:artifact:version[:classifier][@extension] sha256` lines; `#` starts a comment."""
     jars = []
     for number, line in enumerate(text.splitlines(), 1):
         content = line.partition("#")[0].strip()
         if not content:
             continue
-        match = re.fullmatch(r"([\w.-]+):([\w.-]+):([\w.-]+)(?::([\w.-]+))?\s+([0-9a-f]{64})", content)
+        match = re.fullmatch(_LINE, content)
         if match is None:
             raise RefusedError(
                 f"line {number} of a jar lock cannot be read: {content!r}",
-                expected="group:artifact:version[:classifier] sha256",
+                expected="group:artifact:version[:classifier][@extension] sha256",
             )
-        group, artifact, version, classifier, digest = match.groups()
-        jars.append(Jar(group, artifact, version, classifier or "", digest))
+        group, artifact, version, classifier, ext, digest = match.groups()
+        jars.append(Jar(group, artifact, version, classifier or "", digest, ext or "jar"))
     return tuple(jars)
 
 
@@ -92,6 +94,12 @@ def jar_sets(settings: Settings) -> tuple[JarSet, ...]:
         JarSet(name, folder, parse_lock((LOCKS / f"{name}.lock").read_text(encoding="utf-8")))
         for name, folder in folders.items()
     )
+
+
+def registry_set(settings: Settings) -> JarSet:
+    """The schema registry that the tests run: nothing of an installation needs it."""
+    text = (LOCKS / "registry.lock").read_text(encoding="utf-8")
+    return JarSet("registry", settings.jars_dir.parent / "registry", parse_lock(text))
 
 
 def missing(jar_set: JarSet) -> list[Jar]:
@@ -134,7 +142,7 @@ def ivy_module(jars: Sequence[Jar]) -> str:
         lines.append(
             f"<dependency org={quoteattr(jar.group)} name={name} rev={quoteattr(jar.version)}"
             ' transitive="false">'
-            f'<artifact name={name} type="jar" ext="jar"{classifier}/></dependency>'
+            f'<artifact name={name} type="{jar.ext}" ext="{jar.ext}"{classifier}/></dependency>'
         )
     return "\n".join([*lines, "</dependencies></ivy-module>", ""])
 
@@ -224,11 +232,13 @@ def _write_stamp(jar_set: JarSet) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m headgate.local.jars", description=__doc__)
     parser.add_argument("action", choices=["fetch", "check"])
-    action = parser.parse_args(arguments).action
+    parser.add_argument("--registry", action="store_true", help="that of the tests' registry alone")
+    options = parser.parse_args(arguments)
+    action = options.action
     try:
         settings, _ = load_settings()
         absent = 0
-        for jar_set in jar_sets(settings):
+        for jar_set in [registry_set(settings)] if options.registry else jar_sets(settings):
             if action == "fetch":
                 done = fetch(jar_set)
                 text = f"fetched {len(done)}" if done else "nothing to do"

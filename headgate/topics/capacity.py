@@ -18,13 +18,16 @@ _MB = 1024 * 1024
 _OVERHEAD = 384 * _MB
 _OVERHEAD_SHARE = 0.1
 _PYTHON = 200 * _MB
+_WORKER = 160 * _MB  # of Python, one for each core, where records are decoded there
 
 
 def driver_memory(contract: FrozenContract) -> int:
     """What one driver may come to hold, in bytes."""
     text = contract.contract.job.memory
     heap = int(text[:-1]) * (1024 if text.endswith("g") else 1) * _MB
-    return heap + max(_OVERHEAD, int(heap * _OVERHEAD_SHARE)) + _PYTHON
+    decoded = any(source.with_schema for source in contract.contract.sources.values())
+    workers = contract.contract.job.cores * _WORKER if decoded else 0
+    return heap + max(_OVERHEAD, int(heap * _OVERHEAD_SHARE)) + _PYTHON + workers
 
 
 def machine_memory(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:

@@ -19,6 +19,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.kinds import is_aggregate
 from headgate.contract.model import Output
 from headgate.contract.sql import parse_output, to_sql
+from headgate.formats.compat import unreadable_after
 from headgate.topics.differences import Action, Note, Refusal
 from headgate.topics.schemas import nullable_schema, type_text
 
@@ -60,6 +61,7 @@ def compare_contract(
             notes += [_new_lineage(contract.pipeline, each) for each in stranded]
         else:
             refusals += [_state_refusal(contract, each) for each in stranded]
+        refusals += _schema_refusals(contract, before, committed)
     if refusals:
         return [], refusals, []
     return [_put(contract, before, file)], [], notes
@@ -130,6 +132,26 @@ def _new_lineage(pipeline: str, change: StateChange) -> Note:
         "lineage (or --from latest, timestamp, offsets); with --dry-run it only says what is read again and "
         "what is skipped. Rows that are in the tables stay beside the new ones",
     )
+
+
+def _schema_refusals(
+    contract: FrozenContract, before: FrozenContract, committed: Collection[str]
+) -> Iterable[Refusal]:
+    """Records of a topic that was read, and that the new schema could not read, or would read wrongly."""
+    for name, source in contract.contract.sources.items():
+        old = before.contract.sources.get(name)
+        if old is None or not committed or contract.topics[name] != before.topics[name]:
+            continue
+        why = unreadable_after(old, source)
+        if why is not None:
+            yield Refusal(
+                "schema_does_not_resolve",
+                f"source {contract.pipeline}/{name}",
+                contract.pipeline,
+                why,
+                "undo it; or give a new field a default and a renamed one its old name in `aliases`; or read "
+                "another topic",
+            )
 
 
 def breaking_changes(old: FrozenContract, new: FrozenContract) -> list[str]:

@@ -17,10 +17,12 @@ from typing import Any
 
 from headgate.contract.model import Column, Contract, Source, seconds
 from headgate.errors import RefusedError
+from headgate.formats.encode import encoder
 from headgate.torture.texts import Sampler
+from producers.encoding import enum_names, times_of
 from producers.values import column_values, written_time
 
-__all__ = ["BAD_SHARE", "SourceRecords", "refuse_unmakeable"]
+__all__ = ["BAD_SHARE", "SourceRecords", "in_its_format", "refuse_unmakeable"]
 
 BAD_SHARE = 0.06
 _LEAST_WATERMARK = 1.0
@@ -46,6 +48,23 @@ def refuse_unmakeable(contract: Contract) -> None:
                 expected=f"at least {_LEAST_WATERMARK:g} second, within which records can be out of order",
                 help="give records in order: headgate torture PIPELINE --from-file FILE",
             )
+
+
+def in_its_format(source: Source, make: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """The same records as the source reads them. What does not fit its schema stays what it is: a bad one."""
+    if not source.with_schema:
+        return make
+    encode = encoder(source, times_of(source))
+
+    def made(number: int) -> bytes:
+        value = make(number)
+        try:
+            record = json.loads(value)
+            return encode(record) if isinstance(record, dict) else value
+        except ValueError:
+            return value
+
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,8 @@ class SourceRecords:
         moment = self.moment(number, chance.random())
         if column.type in ("timestamp", "date"):
             return written_time(column, moment)
+        if (names := enum_names(self.source).get(column.name)) is not None:
+            return chance.choice(names)
         make = _VALUES.get(column.type.partition("(")[0])
         if make is None:
             return column_values(column, chance)(moment)

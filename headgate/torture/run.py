@@ -29,7 +29,7 @@ from headgate.torture.outcome import Outcome, slowest
 from headgate.torture.place import OWNER, Place, open_place
 from headgate.torture.plan import make_plan
 from headgate.torture.proof import Proof, Sizes, prove
-from headgate.torture.records import SourceRecords, refuse_unmakeable
+from headgate.torture.records import SourceRecords, in_its_format, refuse_unmakeable
 
 __all__ = ["Report", "Request", "boundaries_of", "drained", "feeds_of", "torture"]
 
@@ -208,7 +208,7 @@ def feeds_of(own: Place, request: Request) -> list[Feed]:
         Feed(
             own.frozen.topics[name],
             source.partitions,
-            SourceRecords(source, _seed(request, name), share, now).make,
+            in_its_format(source, SourceRecords(source, _seed(request, name), share, now).make),
             total=share,
             endless=True,
             chunk=share // _CHUNKS,
@@ -229,7 +229,8 @@ def _feed_of_file(own: Place, request: Request, file: Path) -> Feed:
         raise UsageError(f"{file} holds no line")
     ((name, source),) = sources.items()
     chunk = max(len(lines) // (100 + 50 * request.kills), 1)
-    return Feed(own.frozen.topics[name], source.partitions, lines.__getitem__, len(lines), False, chunk)
+    make = in_its_format(source, lines.__getitem__)
+    return Feed(own.frozen.topics[name], source.partitions, make, len(lines), False, chunk)
 
 
 def _seed(request: Request, source: str) -> str:

@@ -56,6 +56,7 @@ def context(tmp_path: Path) -> Iterator[Any]:
         generation=1,
         epoch=1,
         lineage=SimpleNamespace(id="l1"),
+        writers={},
         sink=lambda output, query: sinks["copy"],
         quarantine_sink=lambda source: sinks["_quarantine"],
         before_batch=lambda: None,

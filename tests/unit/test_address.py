@@ -6,6 +6,7 @@ import pytest
 from headgate.address import (
     checked_brokers,
     checked_host,
+    checked_registry_url,
     checked_url,
     http_url,
     masked,
@@ -73,3 +74,14 @@ def test_a_url_that_cannot_be_used_is_refused_without_being_quoted(url: str) -> 
         checked_url(url)
     assert "hun" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["https://r", "http://r:8081/apis/ccompat/v7", "http://[::1]:8081"])
+def test_the_address_of_a_registry_is_taken_as_it_is(url: str) -> None:
+    assert checked_registry_url(url) == url
+
+
+@pytest.mark.parametrize("url", ["redis://r", "file:///etc/passwd", "http://", "r:8081"])
+def test_what_is_no_address_of_a_registry_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        checked_registry_url(url)

@@ -20,6 +20,9 @@ REFERENCES = [
     "KAFKA_USERNAME",
     "KAFKA_PASSWORD",
     "REDIS_PASSWORD",
+    "REGISTRY_USERNAME",
+    "REGISTRY_PASSWORD",
+    "REGISTRY_TOKEN",
     "SUPERVISOR_TOKEN",
     "AIRFLOW_PASSWORD",
 ]
@@ -58,6 +61,28 @@ def test_every_field_that_takes_a_reference_is_tried_here() -> None:
 def test_references_are_taken(tmp_path: Path) -> None:
     settings = _load(tmp_path, '[kafka]\npassword = "env:P"\nusername = "file:/run/secrets/u"\n')
     assert (settings.kafka.password, settings.kafka.username) == ("env:P", "file:/run/secrets/u")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@registry.example.com",
+        "https://hunter2@registry.example.com",
+        "https://registry.example.com/?token=hunter2",
+        "https://registry.example.com/#hunter2",
+    ],
+)
+def test_credentials_in_the_registrys_address_are_refused_and_never_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match="credentials go to registry") as caught:
+        load_settings(tmp_path, {"HEADGATE_REGISTRY_URL": url})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_there_is_one_way_into_a_registry(tmp_path: Path) -> None:
+    text = '[registry]\nurl = "http://r"\nusername = "env:U"\n'
+    assert "expected both username and password" in _refused(tmp_path, text)
+    more = 'password = "env:P"\ntoken = "env:T"\n'
+    assert "either a token or username and password" in _refused(tmp_path, text + more)
 
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["urls"], ["urls", "--json"]])

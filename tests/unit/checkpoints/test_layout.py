@@ -12,6 +12,7 @@ def test_every_path_is_below_the_pipelines_folder_and_holds_lineage_and_query():
     assert LAYOUT.owners == Path("/c/logs/_owner")
     assert LAYOUT.query("1-ab", "records") == Path("/c/logs/1-ab/queries/records")
     assert LAYOUT.books("1-ab") == Path("/c/logs/1-ab/books")
+    assert LAYOUT.schemas("1-ab", "f" * 64) == Path(f"/c/logs/_schemas/1-ab-{'f' * 16}.jsonl")
 
 
 def test_a_transaction_is_known_by_pipeline_query_output_and_lineage_alone():

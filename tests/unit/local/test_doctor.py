@@ -87,6 +87,14 @@ def test_services_that_others_run_are_asked_whether_they_can_be_reached(tmp_path
     assert _named(findings, "supervisor").failed
 
 
+def test_a_schema_registry_is_looked_for_where_one_is_set(tmp_path: Path) -> None:
+    assert "schema registry" not in {finding.name for finding in examine(_settings(tmp_path))}
+    environ = {"HEADGATE_REGISTRY_URL": f"http://127.0.0.1:{free_port()}/apis/ccompat/v7"}
+    finding = _named(examine(load_settings(tmp_path, environ)[0]), "schema registry")
+    assert finding.failed
+    assert "settings of registry" in finding.help
+
+
 def test_replays_that_lie_on_the_disk_are_named_with_their_size(tmp_path):
     settings = Settings(home=tmp_path)
     assert list(doctor._replays(settings)) == []

@@ -31,6 +31,12 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def test_a_lock_can_name_what_is_no_jar():
+    (one,) = parse_lock((jars.LOCKS / "registry.lock").read_text(encoding="utf-8"))
+    assert one.file_name == f"apicurio-registry-app-{one.version}-all.tar.gz"
+    assert 'type="tar.gz" ext="tar.gz" m:classifier="all"' in ivy_module([one])
+
+
 def test_a_lock_line_names_a_jar_with_or_without_a_classifier() -> None:
     text = f"# comment\n\norg.example:thing_2.13:1.2 {SHA}\na.b:c:1:linux-x86_64 {SHA}  # native\n"
     assert parse_lock(text) == (JAR, Jar("a.b", "c", "1", "linux-x86_64", SHA))

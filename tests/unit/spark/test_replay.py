@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from spark.replay import reached
+from spark.replay import ReplayDriver, reached
 
 
 def batch(
@@ -44,3 +46,15 @@ def test_a_topic_that_a_function_may_not_read_is_not_waited_for(tmp_path):
     ends = {"t": {0: 10}, "other": {0: 3}}
     assert not reached(tmp_path, ends, settled=False)
     assert reached(tmp_path, ends, settled=False, told=False)
+
+
+def test_a_replay_reads_records_by_the_schemas_that_they_were_written_with(monkeypatch):
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("spark.window.stateful_frame", lambda *_, **options: asked.append(options))
+    driver = ReplayDriver.__new__(ReplayDriver)
+    driver._settings = driver._frozen = SimpleNamespace()  # type: ignore[assignment]
+    driver._replay = SimpleNamespace(end={"t": {0: 3}})  # type: ignore[assignment]
+    driver._writers = {"a": dict}
+    monkeypatch.setattr(ReplayDriver, "_upserts", lambda *_: True)
+    driver._changes(None, None, "per_minute", {})  # type: ignore[arg-type]
+    assert asked == [{"ends": {"t": {0: 3}}, "late": False, "writers": {"a": dict}}]

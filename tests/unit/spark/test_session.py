@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.contract.model import SPARK_CONFS, Job
+from headgate.contract.allowed import SPARK_CONFS
+from headgate.contract.model import Job
 from headgate.errors import SettingsError
 from headgate.settings import Settings
 from spark.session import meaning_confs, session_confs

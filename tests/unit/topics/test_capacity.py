@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from record_schemas import avro_schema, avro_source
 
 from headgate.contract.frozen import FrozenContract
 from headgate.topics.capacity import capacity_refusals, driver_memory, machine_memory
@@ -13,8 +15,6 @@ MakeContract = Callable[..., FrozenContract]
 
 
 def with_memory(contract: FrozenContract, memory: str) -> FrozenContract:
-    from dataclasses import replace
-
     model = contract.contract
     return replace(
         contract, contract=model.model_copy(update={"job": model.job.model_copy(update={"memory": memory})})
@@ -24,6 +24,14 @@ def with_memory(contract: FrozenContract, memory: str) -> FrozenContract:
 @pytest.mark.parametrize(("memory", "least"), [("512m", 0.5 * GB), ("1g", GB), ("10g", 11 * GB)])
 def test_a_driver_needs_more_than_its_heap(contract: MakeContract, memory: str, least: float) -> None:
     assert driver_memory(with_memory(contract(), memory)) > least
+
+
+def test_records_that_are_decoded_in_python_need_a_worker_for_each_core(contract: MakeContract) -> None:
+    plain = with_memory(contract(), "1g")
+    source = avro_source(avro_schema(("a", "int")), [{"name": "a", "type": "int"}])
+    model = plain.contract.model_copy(update={"sources": {"orders": source}})
+    decoded = replace(plain, contract=model)
+    assert driver_memory(decoded) == driver_memory(plain) + model.job.cores * 160 * 1024 * 1024
 
 
 def test_what_does_not_fit_with_all_others_is_refused_with_the_sum(contract: MakeContract) -> None:

@@ -1,0 +1,264 @@
+"""Protobuf: descriptors from a .proto or a descriptor set, messages turned into shapes.
+
+A schema is frozen as the base64 of its FileDescriptorSet with all it imports, the file itself last, so that
+no process but the one that reads the contract needs the compiler.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from headgate.formats.shapes import (
+    Boolean,
+    Choice,
+    Field,
+    ListOf,
+    MapOf,
+    Moment,
+    Other,
+    Raw,
+    Real,
+    Record,
+    SchemaProblem,
+    Shape,
+    Text,
+    Whole,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.message import Message
+
+__all__ = [
+    "descriptor_set_text",
+    "message_at",
+    "message_class",
+    "message_names",
+    "message_path",
+    "message_reader",
+    "protobuf_record",
+    "single_shape",
+]
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+_WRAPPERS = frozenset(
+    f"google.protobuf.{kind}Value"
+    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+)
+_DYNAMIC = frozenset(f"google.protobuf.{name}" for name in ("Any", "Struct", "Value", "ListValue"))
+_BOUNDS = {32: (2**31, 2**32), 64: (2**63, 2**64)}
+
+
+def descriptor_set_text(data: bytes) -> str:
+    """A descriptor set, as `protoc --descriptor_set_out --include_imports` writes it, as frozen text."""
+    text = base64.b64encode(data).decode()
+    message_names(text)
+    return text
+
+
+def message_names(text: str) -> list[str]:
+    """The full names of the messages that the schema's own file has. Raises SchemaProblem."""
+    own = _pool(text)[1]
+    found: list[str] = []
+
+    def collect(messages: Any) -> None:
+        for message in messages:
+            if not message.GetOptions().map_entry:
+                found.append(message.full_name)
+                collect(message.nested_types)
+
+    collect(own.message_types_by_name.values())
+    return found
+
+
+@lru_cache(maxsize=1024)
+def message_at(text: str, path: tuple[int, ...]) -> str | None:
+    """The full name of the message at a path of indexes, None where there is none."""
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
+    file = FileDescriptorProto()
+    _pool(text)[1].CopyToProto(file)
+    messages: list[DescriptorProto] = list(file.message_type)
+    names = [file.package] if file.package else []
+    for index in path:
+        if not 0 <= index < len(messages):
+            return None
+        names.append(messages[index].name)
+        messages = list(messages[index].nested_type)
+    return ".".join(names)
+
+
+def message_path(text: str, name: str) -> tuple[int, ...]:
+    """The way back of `message_at`. Raises SchemaProblem."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    file = FileDescriptorProto()
+    _pool(text)[1].CopyToProto(file)
+    messages: Any = file.message_type
+    path: list[int] = []
+    for part in name.removeprefix(f"{file.package}.").split("."):
+        index = next((i for i, each in enumerate(messages) if each.name == part), None)
+        if index is None:
+            raise SchemaProblem(f"there is no message `{name}` in the schema's own file")
+        path.append(index)
+        messages = messages[index].nested_type
+    return tuple(path)
+
+
+def message_class(text: str, name: str) -> type[Message]:
+    """The class of a message by its full name. Raises SchemaProblem."""
+    from google.protobuf.message_factory import GetMessageClass
+
+    pool, _ = _pool(text)
+    try:
+        found: type[Message] = GetMessageClass(pool.FindMessageTypeByName(name))
+    except KeyError as error:
+        raise SchemaProblem(f"there is no message `{name}`") from error
+    return found
+
+
+def message_reader(message: type[Message]) -> Callable[[bytes], Any]:
+    """What reads one message; raises ValueError for what is none."""
+    from google.protobuf.message import DecodeError
+
+    def read(value: bytes) -> Message:
+        record = message()
+        try:
+            record.ParseFromString(value)
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
+        if not record.IsInitialized():
+            raise ValueError("a required field is missing")
+        return record
+
+    return read
+
+
+def protobuf_record(message: type[Message]) -> Record:
+    shape = _message(message.DESCRIPTOR, ())
+    if not isinstance(shape, Record):
+        raise SchemaProblem(f"`{message.DESCRIPTOR.full_name}` is not a record: it is made for one value")
+    return shape
+
+
+@lru_cache(maxsize=64)
+def _pool(text: str) -> tuple[Any, Any]:
+    """The pool of a frozen schema and the descriptor of its own file."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message import DecodeError
+
+    try:
+        files = FileDescriptorSet.FromString(base64.b64decode(text, validate=True)).file
+        pool = DescriptorPool()
+        for file in files:
+            pool.Add(file)
+        if not files:
+            raise SchemaProblem("there is no file in the descriptor set")
+        return pool, pool.FindFileByName(files[-1].name)
+    except (DecodeError, TypeError, KeyError, binascii.Error) as error:
+        raise SchemaProblem(
+            f"not a whole descriptor set: {error}",
+            expected="what `protoc --include_imports --descriptor_set_out` writes",
+        ) from error
+
+
+def _message(message: Descriptor, above: tuple[str, ...]) -> Shape:
+    name = message.full_name
+    if name == _TIMESTAMP:
+        return Moment(1_000_000_000, zoned=True)
+    if name in _WRAPPERS:
+        return _single(message.fields_by_name["value"], above)
+    if name in _DYNAMIC:
+        return Other(f"a `{name}`, which has no type of its own")
+    if name in above:
+        return Other(f"a message `{name}` that contains itself")
+    inside = (*above, name)
+    return Record(message.name, tuple(_field(field, inside) for field in message.fields))
+
+
+def _field(field: FieldDescriptor, above: tuple[str, ...]) -> Field:
+    shape, get = _value(field, above)
+    return Field(field.name, shape, get, number=field.number, has_default=True, default=_absent(field))
+
+
+def _value(field: FieldDescriptor, above: tuple[str, ...]) -> tuple[Shape, Callable[[Any], Any]]:
+    name = field.name
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+        name_of, one = _plain(key), _plain(value)
+        shape = MapOf(_single(key, above), _single(value, above))
+        return shape, lambda record: {name_of(k): one(v) for k, v in getattr(record, name).items()}
+    one = _plain(field)
+    if field.is_repeated:
+        return ListOf(_single(field, above)), lambda record: [one(v) for v in getattr(record, name)]
+    if field.has_presence:
+        return _single(
+            field, above
+        ), lambda record: one(getattr(record, name)) if record.HasField(name) else None
+    return _single(field, above), lambda record: one(getattr(record, name))
+
+
+def _absent(field: FieldDescriptor) -> Any:
+    """What a message of a writer that did not know the field reads as."""
+    entry = field.message_type
+    if field.is_repeated:
+        return {} if entry is not None and entry.GetOptions().map_entry else []
+    return None if field.has_presence else field.default_value
+
+
+def _plain(field: FieldDescriptor) -> Callable[[Any], Any]:
+    """From what Python's protobuf hands over to a plain value."""
+    message = field.message_type
+    if message is None and field.type == field.TYPE_STRING:
+        return _text
+    if message is None:
+        return lambda value: value
+    if message.full_name == _TIMESTAMP:
+        return lambda value: value.seconds * 1_000_000_000 + value.nanos
+    if message.full_name in _WRAPPERS:
+        return lambda value: value.value
+    return lambda value: value
+
+
+def _text(value: str | bytes) -> str:
+    """Text of proto2 that is no UTF-8 comes as bytes."""
+    return value if isinstance(value, str) else value.decode()
+
+
+def _single(field: FieldDescriptor, above: tuple[str, ...]) -> Shape:
+    if field.message_type is not None:
+        return _message(field.message_type, above)
+    if field.enum_type is not None:
+        return Choice({each.number: each.name for each in field.enum_type.values}, numbered=True)
+    return _scalars()[field.type]
+
+
+def single_shape(field: FieldDescriptor) -> Shape:
+    """The shape of one value of a field, of a repeated one too."""
+    return _single(field, ())
+
+
+def _scalars() -> dict[int, Shape]:
+    from google.protobuf.descriptor import FieldDescriptor as F
+
+    shapes: dict[int, Shape] = {
+        F.TYPE_BOOL: Boolean(),
+        F.TYPE_FLOAT: Real(32),
+        F.TYPE_DOUBLE: Real(64),
+        F.TYPE_STRING: Text(),
+        F.TYPE_BYTES: Raw(),
+    }
+    for bits, signed, unsigned in (
+        (32, (F.TYPE_INT32, F.TYPE_SINT32, F.TYPE_SFIXED32), (F.TYPE_UINT32, F.TYPE_FIXED32)),
+        (64, (F.TYPE_INT64, F.TYPE_SINT64, F.TYPE_SFIXED64), (F.TYPE_UINT64, F.TYPE_FIXED64)),
+    ):
+        half, whole = _BOUNDS[bits]
+        shapes |= {kind: Whole(-half, half - 1) for kind in signed}
+        shapes |= {kind: Whole(0, whole - 1) for kind in unsigned}
+    return shapes

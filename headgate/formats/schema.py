@@ -1,0 +1,49 @@
+"""A source's schema, loaded: the shape of its records, and what reads one from its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from headgate.contract.model import Source
+from headgate.errors import RefusedError
+from headgate.formats.shapes import Record
+
+__all__ = ["LoadedSchema", "load_schema", "schema_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSchema:
+    """`read` raises one of `headgate.formats.avro_binary.MALFORMED` for what is no record."""
+
+    record: Record
+    read: Callable[[bytes], Any]
+
+
+def schema_of(source: Source) -> LoadedSchema:
+    """The schema that is frozen with a source."""
+    schema = source.record_schema
+    if schema is None or schema.text is None:
+        raise RefusedError(
+            f"the schema of topic {source.topic} is not frozen with its contract",
+            expected="a contract that was applied",
+            help="headgate plan && headgate apply",
+        )
+    return load_schema(source.format, schema.text, schema.message)
+
+
+@lru_cache(maxsize=256)
+def load_schema(format_: str, text: str, message: str | None) -> LoadedSchema:
+    """Raises SchemaProblem."""
+    if format_ == "avro":
+        from headgate.formats.avro import avro_record, parse_avro
+        from headgate.formats.avro_binary import record_reader
+
+        parsed = parse_avro(text)
+        return LoadedSchema(avro_record(parsed), record_reader(parsed))
+    from headgate.formats.protobuf import message_class, message_reader, protobuf_record
+
+    class_ = message_class(text, str(message))
+    return LoadedSchema(protobuf_record(class_), message_reader(class_))
