@@ -181,7 +181,7 @@ class _Driver:
     def _start_queries(
         self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
     ) -> list[tuple[str, StreamingQuery]]:
-        from spark.record import RecordQuery
+        from spark.lane import lane_of
         from spark.window import StatefulQuery, stateful_frame
 
         def counted(page: Page) -> None:
@@ -191,7 +191,8 @@ class _Driver:
         frozen = context.frozen
         starts = query_starts(self._settings, frozen, context.lineage)
         raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
-        started = [(RECORDS, self._query(context, RECORDS, raw, RecordQuery(context, counted), "append"))]
+        lane = lane_of(context, counted)
+        started = [(RECORDS, self._query(context, RECORDS, lane.frame(raw), lane.commit, "append"))]
         for output in frozen.stateful_outputs:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))

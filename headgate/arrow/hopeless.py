@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 from headgate.contract.model import Source
@@ -17,7 +18,8 @@ __all__ = ["Hopeless"]
 
 _SPACE = b" \t\r\n"
 _DAY = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = date(1970, 1, 1)
+_DAY_LENGTH = 86_400_000_000  # microseconds
 _SLACK = timedelta(days=2)  # more than zones can move a date
 _FAR = 250_000_000_000_000_000  # microseconds: the year 9892
 _DIGITS = 50  # of a number that is looked at
@@ -68,7 +70,7 @@ class Hopeless:
         """Whether no text in it is a date as late as the bound; what an escape stands for is not known."""
         if not self._dated or b"\\" in value or not 0 <= bound <= _FAR:
             return False
-        latest = (_EPOCH + timedelta(microseconds=bound) - _SLACK).strftime("%Y-%m-%d").encode()
+        latest = _day_before(bound // _DAY_LENGTH)
         return all(day < latest for day in _DAY.findall(value))
 
     def _has_wrong_type(self, fields: Sequence[tuple[str, Any]]) -> bool:
@@ -78,6 +80,12 @@ class Hopeless:
             if wrong is not None and names.count(name) == 1 and wrong(value):
                 return True
         return False
+
+
+@lru_cache(maxsize=16)
+def _day_before(day: int) -> bytes:
+    """A day, and as many more as zones can move it, before one that is counted from the epoch's."""
+    return (_EPOCH + timedelta(days=day) - _SLACK).isoformat().encode()
 
 
 def _refuse(text: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ __all__ = ["Statistics"]
 
 MAX_COLUMNS = 32  # as many as Delta's own writers look at
 MAX_TEXT = 32  # a longer bound would have to be cut, and what is cut is no upper bound
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, and written with its Z
 
 
 class Statistics:
@@ -74,5 +74,5 @@ def _texts(kind: pa.DataType, bounds: list[Any]) -> tuple[Any, Any] | None:
 
 
 def _moment(milliseconds: int) -> str:
-    moment = min(milliseconds, 253_402_300_799_999)
-    return (_EPOCH + timedelta(milliseconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment % 1000:03d}Z"
+    moment = _EPOCH + timedelta(milliseconds=min(milliseconds, 253_402_300_799_999))
+    return f"{moment.isoformat(timespec='milliseconds')}Z"

@@ -219,6 +219,8 @@ class Output(_Model):
 
     `mode: update` upserts on `key`; `append` adds rows. `event_time` names the output's column that
     orders what Redis keeps (`keep` event times) and publishes; by default the timestamp in `key`.
+    `lane` says how records are read and written: `arrow` is the faster one and takes not every contract,
+    `jvm` takes all. Both give the same rows.
     """
 
     sql: str | None = Field(default=None, max_length=20_000)
@@ -227,6 +229,7 @@ class Output(_Model):
     key: tuple[str, ...] = ()
     event_time: str | None = None
     keep: int = Field(default=100, strict=True, ge=1, le=100_000)
+    lane: Literal["arrow", "jvm"] | None = None
     to: tuple[Target, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

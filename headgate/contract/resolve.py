@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate import __version__
+from headgate.arrow.choice import lane_problems
 from headgate.contract.document import Document
 from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
@@ -65,6 +66,7 @@ def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[Frozen
             problems.extend(more)
             if not more:
                 frozen.append(_freeze(item.contract, outputs, settings))
+                problems.extend(_lane_problems(frozen[-1], item.document))
     if problems:
         raise ContractError(problems)
     return frozen
@@ -107,6 +109,14 @@ def _outputs(
             count_column=count if result["stateful"] else None,
         )
     return outputs, problems
+
+
+def _lane_problems(frozen: FrozenContract, document: Document) -> list[Problem]:
+    """Outputs that cannot run in the lane that they ask for."""
+    return [
+        document.problem(("outputs", found.output, "lane"), found.message, help=found.help)
+        for found in lane_problems(frozen)
+    ]
 
 
 def _name_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:

@@ -67,7 +67,8 @@ def context(tmp_path: Path) -> Iterator[Any]:
 def run(session: Any, context: Any, batch_id: int = 0) -> Page:
     pages: list[Page] = []
     records = [json.dumps({"value": n}).encode() for n in range(-2, 10)]
-    RecordQuery(context, pages.append)(raw_columns(kafka_frame(session, [*records, b"{"])), batch_id)
+    query = RecordQuery(context, pages.append)
+    query.commit(query.frame(raw_columns(kafka_frame(session, [*records, b"{"]))), batch_id)
     (page,) = pages
     return page
 
