@@ -6,7 +6,7 @@ be one object:
 
 - by its braces: it begins with `{`, ends with `}` and has no other `}`. Whatever it holds, a first object
   cannot end before the value does. (And no NaN or Infinity is anywhere in the block.)
-- else by a regular expression of the whole grammar (`headgate.arrow.shapes`).
+- else by a regular expression (`headgate.arrow.shapes`).
 
 What neither shows is left, and so is what the parser stumbles over, one record at a time.
 """

@@ -1,7 +1,7 @@
 """JSON as a regular expression of RE2: values that are one object each, and of the contract's types.
 
-What is matched is JSON by its whole grammar, so that a parser that reads more than JSON reads no more in
-it. Lone surrogates are not matched, and objects and arrays are up to some levels deep.
+A parser that reads more than JSON, or several objects, reads no more than one object of JSON in what is
+matched. Lone surrogates are not matched, nor objects below some depth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 # With a power of ten that a double has: a larger one may have it, too, and is left.
 _DOUBLE = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE](?:\+?[0-9]{1,2}|-[0-9]{1,3}))?"
 _SCALAR = rf"(?:{_STRING}|{_NUMBER}|true|false|null)"
-_DEPTH = 2
+_WORD = rf"{_SCALAR}|[\[\]:, \t\r\n]"
+_DEPTH = 5
 # The signs of a name that has no escapes.
 _SIGN = r'[^"\\\x00-\x1f]'
 
@@ -38,10 +39,12 @@ def typed_object(schema: pa.Schema) -> str:
 
 
 def _any_value() -> str:
-    value = _SCALAR
+    """Any value, down to some depth of objects. Of what is inside only the words are looked at, and that
+    braces come in pairs, which says where the object ends: whether they make sense is the parser's to say."""
+    inside = rf"(?:{_WORD})*"
     for _ in range(_DEPTH):
-        value = rf"(?:{_SCALAR}|\[{_SPACE}(?:{_listed(value)})?\]|{_object(_pair(_STRING, value))})"
-    return value
+        inside = rf"(?:{_WORD}|\{{{inside}\}})*"
+    return rf"(?:{_SCALAR}|\[{inside}\]|\{{{inside}\}})"
 
 
 def _typed(kind: pa.DataType) -> str:

@@ -1,4 +1,4 @@
-"""Whatever Arrow's parser would make of them: only values that are one JSON object come out, each as itself."""
+"""Whatever Arrow's parser would make of them: only values that are one JSON object come out, as they are."""
 
 from __future__ import annotations
 
@@ -122,6 +122,12 @@ HOSTILE: list[bytes | None] = [
     b"{'n': 1}",
     b'{"n": 1} // x',
     b'\xef\xbb\xbf{"n": 1}',
+    b'{"x": {"y": [1}, "n": 1}',
+    b'{"x": [1 2], "n": 1}',
+    b'{"x": [}], "n": 1}',
+    b'{"x": {]}, "n": 1}',
+    b'{"x": {"y": 1}}, "n": 1}',
+    b'{"x": [NaN], "n": 1}',
     b'{"x": {"y": [1, {"n": "deep"}]}, "n": 1}',
     b'{"x": ' + b"[" * 2000 + b"]" * 2000 + b"}",
     b'{"x": ' + b"[" * 20 + b"]" * 20 + b"}",

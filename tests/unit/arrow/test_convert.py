@@ -70,7 +70,7 @@ def test_times_of_several_shapes_in_one_block_do_not_disturb_each_other():
     ]
     found = convert(pa.array(texts), column("timestamp"))
     assert found.value.to_pylist() == [NOON, NOON, None, None, None, NOON]
-    assert found.unreadable is not None and found.doubtful is not None  # noqa: PT018
+    assert found.unreadable is not None and found.doubtful is not None
     assert found.doubtful.tolist() == [False, False, False, False, True, False]
     assert found.unreadable.tolist()[:4] == [False, False, False, True]
 
