@@ -109,6 +109,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "event_time": "the timestamp column that orders what is published; without it the first "
         "timestamp of `key`",
         "keep": "how many event times Redis keeps",
+        "lane": "`arrow` or `jvm`: how records are read and written; both give the same rows, see Lanes",
         "to": "where it goes: one table and one Redis key at most",
     },
     Target: {

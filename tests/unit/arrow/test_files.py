@@ -113,10 +113,15 @@ def test_files_that_no_commit_names_go_after_the_tables_horizon(table, sweeps):
     os.utime(table / old.path, (long_ago, long_ago))
     for batch in range(TIDY_FIRST):
         assert not sink.has(batch)
-        sink.append_files(written(table, rows(batch)), batch)
+        (merged,) = written(table, rows(batch))
+        os.utime(table / merged.path, (long_ago, long_ago))
+        sink.append_files([merged], batch)
         sink.upkeep(batch)
     assert (table / old.path).exists() is not sweeps
     assert (table / new.path).exists()
+    # What was replaced just now has its readers, however old it is.
+    assert (table / merged.path).exists()
+    assert merged.path not in DeltaTable(str(table)).file_uris()[0]
     assert numbers(table) == list(range(TIDY_FIRST))
 
 
