@@ -33,7 +33,7 @@ ROWS_DDL = (
     "_now timestamp, reasons array<string>"
 )
 # What a task carries along for the driver, of bad records and of doubtful ones.
-CARRIED_ROWS, CARRIED_BYTES = 2_000, 4 * 1024 * 1024
+CARRIED_ROWS, CARRIED_BYTES = 1_000, 1024 * 1024
 # Spark's own word for the batch that a task belongs to.
 _BATCH = "streaming.sql.batchId"
 

@@ -80,6 +80,14 @@ def test_the_hostile_corpus_comes_out_the_same(spark_session, tmp_path):
     assert jvm.batch.read == len(CORPUS)
     assert jvm.batch.good > 500
     assert jvm.batch.quarantined > 500
+    for table in ("all_of", "some_of"):
+        one, two = (
+            spark_session.read.format("delta").load(str(tmp_path / lane / "example" / table))
+            for lane in ("jvm", "arrow")
+        )
+        assert one.schema == two.schema
+        assert one.exceptAll(two).isEmpty()
+        assert two.exceptAll(one).isEmpty()
 
 
 def test_the_corpus_in_any_order_and_among_good_records_comes_out_the_same(spark_session, tmp_path):

@@ -94,6 +94,7 @@ HOSTILE: list[bytes | None] = [
     b'{"s": "a\tb"}',
     b'{"s": "\\ud83d"}',
     b'{"s": "\\ud83d\\ude00"}',
+    b'{"s": "\\ude00"}',
     b'{"s": "\xff"}',
     b'{"s": "\xed\xa0\x80"}',
     b'{"x": "\xc0\xaf"}',
