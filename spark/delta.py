@@ -24,6 +24,7 @@ from deltalake.transaction import AddAction
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake.transaction import RemoveAction
     from pyspark.sql import DataFrame
 
     from headgate.arrow.files import Written
@@ -125,7 +126,7 @@ class DeltaSink:
 
     def append_files(self, files: Sequence[Written], batch_id: int) -> None:
         """Commit files that are in the table's folder. Call `has` first: both use the same handle."""
-        actions = [
+        actions: list[AddAction | RemoveAction] = [
             AddAction(each.path, each.size, {}, each.modified, True, each.statistics) for each in files
         ]
         self._table.create_write_transaction(

@@ -52,7 +52,7 @@ def _column(tree: exp.Column, kinds: Kinds) -> Node:
     return Node(kinds[name], lambda batch: batch.columns[name])
 
 
-def _literal(tree: exp.Literal, _: Inner) -> Node:
+def _literal(tree: exp.Expr, _: Inner) -> Node:
     return literal(plain_text(tree), is_text=True) if tree.is_string else literal(tree.name)
 
 

@@ -121,7 +121,7 @@ def to_kind(node: Node, kind: str) -> Node:
     return Node(kind, lambda batch: pc.cast(inner(batch), target, safe=False), nan=node.nan)
 
 
-def cast(tree: exp.TryCast, node: Node) -> Node:
+def cast(tree: exp.Expr, node: Node) -> Node:
     """`try_cast`, where what cannot be cast is NULL."""
     wanted = to_sql(tree.args["to"]).lower()
     if node.kind == "string" and node.constant and wanted == "timestamp":
@@ -138,7 +138,7 @@ def cast(tree: exp.TryCast, node: Node) -> Node:
     raise unknown(tree)
 
 
-def _moment(tree: exp.TryCast) -> Node:
+def _moment(tree: exp.Expr) -> Node:
     """A time that is written out, in UTC as the session is."""
     found = moments(pa.array([str(tree.this.name)]))
     if not found.value[0].is_valid or (found.doubtful is not None and found.doubtful[0]):

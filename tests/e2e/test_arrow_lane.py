@@ -74,35 +74,6 @@ def same(jvm: Outcome, arrow: Outcome) -> None:
     assert jvm == arrow
 
 
-def test_the_hostile_corpus_comes_out_the_same(spark_session, tmp_path):
-    jvm, arrow = run_both(spark_session, contract(), tmp_path, CORPUS)
-    same(jvm, arrow)
-    assert jvm.batch.read == len(CORPUS)
-    assert jvm.batch.good > 500
-    assert jvm.batch.quarantined > 500
-    for table in ("all_of", "some_of"):
-        one, two = (
-            spark_session.read.format("delta").load(str(tmp_path / lane / "example" / table))
-            for lane in ("jvm", "arrow")
-        )
-        assert one.schema == two.schema
-        assert one.exceptAll(two).isEmpty()
-        assert two.exceptAll(one).isEmpty()
-
-
-def test_the_corpus_in_any_order_and_among_good_records_comes_out_the_same(spark_session, tmp_path):
-    good = [b'{"at": "2025-10-01 12:00:00", "l": %d, "s": "ok", "n": %d}' % (n, n) for n in range(4000)]
-    mixed = [*good, *CORPUS]
-    random.Random(5).shuffle(mixed)
-    same(*run_both(spark_session, contract(), tmp_path, mixed))
-
-
-def test_an_event_time_by_arrival_and_required_columns_come_out_the_same(spark_session, tmp_path):
-    required = [{**column, "required": True} for column in COLUMNS]
-    frozen = contract(columns=required, event_time={"arrival": True})
-    same(*run_both(spark_session, frozen, tmp_path, CORPUS[::3]))
-
-
 def records(count: int, every: int, bad: Sequence[bytes]) -> list[bytes | None]:
     return [
         bad[n // every % len(bad)]
@@ -179,3 +150,32 @@ def test_a_driver_that_was_replaced_while_its_tasks_ran_commits_nothing(spark_se
     assert not context.sink("all", "records").has(0)
     assert not context.quarantine_sink("a").has(0)
     assert not Path(context.books).exists()
+
+
+def test_the_hostile_corpus_comes_out_the_same(spark_session, tmp_path):
+    jvm, arrow = run_both(spark_session, contract(), tmp_path, CORPUS)
+    same(jvm, arrow)
+    assert jvm.batch.read == len(CORPUS)
+    assert jvm.batch.good > 500
+    assert jvm.batch.quarantined > 500
+    for table in ("all_of", "some_of"):
+        one, two = (
+            spark_session.read.format("delta").load(str(tmp_path / lane / "example" / table))
+            for lane in ("jvm", "arrow")
+        )
+        assert one.schema == two.schema
+        assert one.exceptAll(two).isEmpty()
+        assert two.exceptAll(one).isEmpty()
+
+
+def test_the_corpus_in_any_order_and_among_good_records_comes_out_the_same(spark_session, tmp_path):
+    good = [b'{"at": "2025-10-01 12:00:00", "l": %d, "s": "ok", "n": %d}' % (n, n) for n in range(4000)]
+    mixed = [*good, *CORPUS]
+    random.Random(5).shuffle(mixed)
+    same(*run_both(spark_session, contract(), tmp_path, mixed))
+
+
+def test_an_event_time_by_arrival_and_required_columns_come_out_the_same(spark_session, tmp_path):
+    required = [{**column, "required": True} for column in COLUMNS]
+    frozen = contract(columns=required, event_time={"arrival": True})
+    same(*run_both(spark_session, frozen, tmp_path, CORPUS[::3]))
