@@ -101,7 +101,7 @@ def common(*nodes: Node) -> str:
     kinds = {node.kind for node in nodes} - {"null"}
     if len(kinds) <= 1 and "decimal" not in kinds:
         return next(iter(kinds), "null")
-    if "decimal" in kinds and kinds & {"float", "double"} and kinds <= {"decimal", "float", "double"}:
+    if "decimal" in kinds and kinds & {"float", "double"} and kinds <= {"decimal", *_WIDER}:
         return "double"
     if kinds <= set(_WIDER):
         return max(kinds, key=_WIDER.index)
@@ -115,10 +115,10 @@ def to_kind(node: Node, kind: str) -> Node:
     inner, target = node.compute, KINDS[kind]
     if node.kind != "null" and not (node.kind in {*_WIDER, "decimal"} and kind in _WIDER):
         raise Unsupported(f"{node.kind} is not cast to {kind} in the Arrow lane")
-    if node.constant:
-        return Node(kind, lambda batch: inner(batch).cast(target), constant=True)
     # From whole numbers to floating ones: the nearest, as in Java.
-    return Node(kind, lambda batch: pc.cast(inner(batch), target, safe=False), nan=node.nan)
+    return Node(
+        kind, lambda batch: pc.cast(inner(batch), target, safe=False), nan=node.nan, constant=node.constant
+    )
 
 
 def cast(tree: exp.Expr, node: Node) -> Node:

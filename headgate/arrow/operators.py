@@ -37,6 +37,11 @@ def _same(tree: exp.Expr, part: Inner) -> Node:
     return Node("boolean", lambda batch: kernels.null_safe_equal(one(batch), two(batch), nan=nan))
 
 
+def _different(tree: exp.Expr, part: Inner) -> Node:
+    same = _same(tree, part).compute
+    return Node("boolean", lambda batch: pc.invert(same(batch)))
+
+
 def _logical(join: Callable[[Any, Any], Any]) -> Compiler:
     def compiled(tree: exp.Expr, part: Inner) -> Node:
         one, two = (of_kind(part(each), "boolean").compute for each in (tree.this, tree.expression))
@@ -143,6 +148,7 @@ OPERATORS: Mapping[type[exp.Expr], Compiler] = {
     exp.GT: _comparison(">"),
     exp.GTE: _comparison(">="),
     exp.NullSafeEQ: _same,
+    exp.NullSafeNEQ: _different,
     exp.And: _logical(pc.and_kleene),
     exp.Or: _logical(pc.or_kleene),
     exp.Not: _not,

@@ -24,7 +24,7 @@ def re2_pattern(java: str) -> str | None:
     """The same for RE2, or None where that is not sure."""
     first, last = java.startswith("^"), java.endswith("$")
     body = _translated(java[first : len(java) - last])
-    if body is None or (last and "[^" in body):
+    if body is None or (last and "[^" in java):
         # A class that leaves signs out can match the `\r` of a `\r\n`, and there `$` differs.
         return None
     if (first or last) and "|" in body:

@@ -49,6 +49,10 @@ def computed(text: str) -> list[object]:
         ("s LIKE ''", [False, None, True]),
         ("CASE WHEN b THEN 1 END", [1, None, None]),
         ("I > 0", [True, None, False]),
+        ("b IS DISTINCT FROM TRUE", [False, True, True]),
+        ("b IS NOT DISTINCT FROM NULL", [False, True, False]),
+        ("d IN (0, 0.5)", [True, None, True]),
+        ("d = 16777217", [False, None, False]),
     ],
 )
 def test_values_and_nulls(text, wanted):

@@ -28,6 +28,8 @@ def found(pattern: str | None, text: str) -> bool:
         ("a.c", "a\u0085c", False),
         ("a.c", "a😀c", True),
         ("[^a]", "\n", True),
+        ("^x.y$", "x\ny", False),
+        ("^x.y$", "xay\n", True),
         ("(ab|cd){2}", "abcd", True),
         ("[0-9]{2,3}-x?", "12-", True),
     ],
