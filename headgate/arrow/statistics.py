@@ -14,6 +14,7 @@ __all__ = ["Statistics"]
 
 MAX_COLUMNS = 32  # as many as Delta's own writers look at
 MAX_TEXT = 32  # a longer bound would have to be cut, and what is cut is no upper bound
+LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, and written with its Z
 
 
@@ -65,7 +66,8 @@ def _texts(kind: pa.DataType, bounds: list[Any]) -> tuple[Any, Any] | None:
     low, high = bounds
     if pa.types.is_timestamp(kind):
         # Milliseconds are all that the log has: down for the lower bound, up for the upper one.
-        return _moment(low // 1000), _moment(-(-high // 1000))
+        upper = -(-high // 1000)
+        return (_moment(low // 1000), _moment(upper)) if upper <= LAST_MILLISECOND else None
     if pa.types.is_date(kind):
         return low.isoformat(), high.isoformat()
     if isinstance(low, str) and (len(low) > MAX_TEXT or len(high) > MAX_TEXT):
@@ -74,5 +76,5 @@ def _texts(kind: pa.DataType, bounds: list[Any]) -> tuple[Any, Any] | None:
 
 
 def _moment(milliseconds: int) -> str:
-    moment = _EPOCH + timedelta(milliseconds=min(milliseconds, 253_402_300_799_999))
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
     return f"{moment.isoformat(timespec='milliseconds')}Z"

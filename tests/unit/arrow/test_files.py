@@ -144,6 +144,7 @@ def statistics(kind: pa.DataType, *values: Any) -> dict[str, Any]:
         (pa.date32(), [date(2025, 1, 1), date(1, 1, 1)], "0001-01-01", "2025-01-01"),
         (MOMENT, [NOON], "2025-10-01T12:00:00.123Z", "2025-10-01T12:00:00.124Z"),
         (MOMENT, [datetime(2, 1, 1, tzinfo=UTC)], "0002-01-01T00:00:00.000Z", "0002-01-01T00:00:00.000Z"),
+        (MOMENT, [NOON, datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)], None, None),
         (pa.string(), ["a", "x" * 33], None, None),
         (pa.bool_(), [True, False], None, None),
         (pa.float64(), [1.0, math.inf], None, None),
