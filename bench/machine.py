@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import timeit
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import psutil
 from bench.place import CHECKOUT
 from headgate.local.java import find_java
 
-__all__ = ["machine", "versions"]
+__all__ = ["loop_seconds", "machine", "versions"]
 
 
 def machine() -> dict[str, Any]:
@@ -23,7 +24,14 @@ def machine() -> dict[str, Any]:
         "memory_gib": psutil.virtual_memory().total / 2**30,
         "system": f"{platform.system()} {platform.release()}",
         "filesystem": _filesystem(CHECKOUT),
+        "loop_seconds": loop_seconds(),
     }
+
+
+def loop_seconds() -> float:
+    """How long one core takes for ten million additions in CPython: absolute times of a machine whose
+    cores are shared with others, or slow, are read against it. The best of three."""
+    return min(timeit.repeat("x += 1", "x = 0", repeat=3, number=10_000_000))
 
 
 def versions() -> dict[str, str]:

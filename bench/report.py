@@ -60,7 +60,8 @@ def results_text(results: Sequence[Mapping[str, Any]]) -> str:
 def _machine_line(found: Mapping[str, Any]) -> str:
     return (
         f"Machine: {found['processor']}, {found['cores']} cores, {found['memory_gib']:.0f} GiB, "
-        f"{found['system']}, {found['filesystem']}."
+        f"{found['system']}, {found['filesystem']}. Ten million additions in CPython took it "
+        f"{found['loop_seconds']:.2f} s."
     )
 
 

@@ -1,4 +1,4 @@
-"""Start to first batch, with and without the class-data archive."""
+"""Start to first batch: hand-written, and by headgate with and without the class-data archive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bench.baseline import run_plain
 from bench.dataset import Dataset
 from bench.loader import load
 from bench.place import CHECKOUT, Place
@@ -27,6 +28,8 @@ def measure(place: Place, runs: int) -> Iterator[dict[str, Any]]:
     took = _make_archive(place)
     if took is not None:
         yield _result("archive", "making the class-data archive, once per machine", [took], None)
+    plain = [_plain_start(place) for _ in range(runs)]
+    yield _result("plain", "start to first batch, plain PySpark, append to Delta", plain, None)
     for pipeline, what in (("bench-records", "one query"), ("bench-windows", "two queries, one stateful")):
         for archive in (True, False):
             seconds = [_start(place, pipeline, archive) for _ in range(runs)]
@@ -49,6 +52,12 @@ def _make_archive(place: Place) -> float | None:
         capture_output=True,
     )
     return time.monotonic() - begun
+
+
+def _plain_start(place: Place) -> float:
+    place.clear_run()
+    ran = run_plain(place, "bench.plain_records", _TOPIC, batch=_RECORDS, memory="1g")
+    return read_commits(ran.checkpoint).points[0][0] - ran.started
 
 
 def _start(place: Place, pipeline: str, archive: bool) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
+from bench.baseline import run_plain
 from bench.dataset import Dataset, Expected
 from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
 from bench.loader import load
-from bench.place import CHECKOUT, Place
+from bench.place import Place
 from bench.rates import read_commits, spread, steady_rate
 from bench.stream import apply, driver
 
@@ -73,25 +72,12 @@ def batch_size(records: int) -> int:
 
 
 def _plain(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
-    settings = place.settings()
-    table, checkpoint, scratch = (place.plain / name for name in ("table", "checkpoint", "scratch"))
-    scratch.mkdir(parents=True)
-    command = [sys.executable, "-m", job.module, "--brokers", place.brokers, "--topic", job.topic]
-    command += ["--table", str(table), "--checkpoint", str(checkpoint), "--scratch", str(scratch)]
-    command += ["--jars", str(settings.jars_dir), "--batch", str(batch), "--memory", MEMORY]
-    log = place.root / "log" / f"plain-{job.name}.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as stream:
-        done = subprocess.run(
-            command, cwd=CHECKOUT, stdout=stream, stderr=subprocess.STDOUT, timeout=_DEADLINE, check=False
-        )
-    if done.returncode != 0:
-        raise SystemExit(f"error: {job.module} ended with {done.returncode}, see {log}")
+    ran = run_plain(place, job.module, job.topic, batch=batch, memory=MEMORY)
     if job.name == "windows":
-        check_windows(table, expected)
+        check_windows(ran.table, expected)
     else:
-        check_plain_records(table, records)
-    return steady_rate([read_commits(checkpoint)], records)
+        check_plain_records(ran.table, records)
+    return steady_rate([read_commits(ran.checkpoint)], records)
 
 
 def _headgate(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:

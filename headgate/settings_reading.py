@@ -5,7 +5,6 @@ What has the wrong shape is noted and left out, so that one reading finds all th
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.errors import SettingsError
+from headgate.suggest import closest
 
 __all__ = ["FILE_NAME", "Reading", "Sections", "find_home", "read"]
 
@@ -192,10 +192,8 @@ def _add_environ(found: Reading, environ: Mapping[str, str], sections: Sections)
             found.values.setdefault(section, {})[key] = value.split(",") if sections[section][key] else value
             found.places[f"{section}.{key}"] = variable
         else:
-            close = difflib.get_close_matches(variable, [*known, *_SPECIAL, "HEADGATE_PREFIX"], n=1)
-            hint = (
-                f"did you mean {close[0]}?" if close else "docs/guides/production.md says how they are named"
-            )
+            close = closest(variable, [*known, *_SPECIAL, "HEADGATE_PREFIX"])
+            hint = f"did you mean {close}?" if close else "docs/guides/production.md says how they are named"
             found.problems.append(f"{variable} (environment): there is no such setting; {hint}")
     if environ.get("HEADGATE_PIPELINES"):
         found.values["pipelines"] = environ["HEADGATE_PIPELINES"]

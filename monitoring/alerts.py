@@ -12,32 +12,16 @@ What every expression keeps to:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from monitoring.alert import Alert
+from monitoring.recovery_alerts import RECOVERY_ALERTS
 
 __all__ = ["ALERTS", "DRIVER_JOB", "EXPORTER_JOB", "Alert", "rules", "runbook_url"]
-
-Severity = Literal["page", "warn", "ticket", "none"]
 
 # Job names of the generated prometheus.yml, which expressions below refer to.
 EXPORTER_JOB = "headgate-exporter"
 DRIVER_JOB = "headgate-drivers"
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One alert. `hold` is Prometheus's `for`; `blind` says what fires when its series are missing."""
-
-    name: str
-    expr: str
-    hold: str
-    severity: Severity
-    summary: str
-    description: str
-    blind: str
-    keep_firing_for: str = ""
-    no_data: Literal["Alerting", "OK"] = "Alerting"
-
 
 _WANTED = "last_over_time(headgate_stream_desired[15m]) == 1"
 
@@ -238,6 +222,7 @@ sum by (pipeline) (increase(headgate_committed_rows_total{outcome="quarantined"}
         description="Topic {{ $labels.topic }} differs from the applied contract in {{ $value }} places.",
         blind="ExporterSourceDown",
     ),
+    *RECOVERY_ALERTS,
     Alert(
         name="ExporterSourceDown",
         expr="max by (source) (headgate_exporter_source_up) == 0",

@@ -135,6 +135,7 @@ def _supervision(
             "consecutive_failures": status.consecutive_failures,
             "next_attempt_at": status.next_attempt_at,
             "events": (readings.supervised.events if readings.supervised else {}).get(status.stream, ()),
+            "rolled_back": "rolled_back" in status.conditions,
             "forgotten": False,
         }
     if readings.supervised is not None and _has_run(name, report, readings):
@@ -213,6 +214,8 @@ def _progress(
     return {
         "queries": queries,
         "rows": checkpoint.rows,
+        "snapshot_at": checkpoint.snapshot_at,
+        "snapshot_every": checkpoint.snapshot_every,
         "lag_records": max((q.lag_records for q in queries if q.lag_records is not None), default=None),
         "lag_seconds": _oldest(queries),
         # The oldest of the queries' newest commits: a stream is as healthy as its worst query.
@@ -290,7 +293,7 @@ def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
             yield f"query {query.query} is stalled"
 
 
-_TOLD = ("suspended", "draining", "silent", "report_unreadable")
+_TOLD = ("suspended", "rolled_back", "draining", "silent", "report_unreadable")
 
 
 def _told(status: StreamStatus | None) -> Iterable[str]:

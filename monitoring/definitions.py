@@ -175,6 +175,12 @@ _EXPORTER = (
         "1 when Airflow's last sweep found the stream running while its DAG is paused, without a task that "
         "watches it, or without an owner.",
     ),
+    _gauge(
+        "stream_rolled_back",
+        _P,
+        "exporter",
+        "1 while the stream runs its last stable contract because a newer one was taken back.",
+    ),
     _counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),
     _gauge(
         "contract_pending", _P, "exporter", "1 when the stream runs another contract than the applied one."
@@ -225,6 +231,13 @@ _EXPORTER = (
         "When the output was last checked.",
     ),
     _gauge("quality_interval_seconds", _P, "exporter", "The contract's quality.every."),
+    _gauge(
+        "snapshot_timestamp_seconds",
+        _P,
+        "exporter",
+        "When the newest snapshot was taken, or the lineage began where that is later.",
+    ),
+    _gauge("snapshot_interval_seconds", _P, "exporter", "The schedule of snapshots; not there without one."),
     _gauge(
         "topic_drift",
         ("topic",),

@@ -157,6 +157,7 @@ _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
     "stream_generation": _each(lambda item: item.generation),
     "stream_epoch": _each(lambda item: item.epoch),
     "stream_airflow_finding": _findings,
+    "stream_rolled_back": _each(lambda item: item.rolled_back),
     "restarts_total": _if_supervised(lambda item: item.restarts),
     "contract_pending": _each(lambda item: item.contract_pending if item.running_hash else None),
     "driver_outdated": _each(lambda item: item.outdated if item.driver_alive else None),
@@ -172,6 +173,8 @@ _SAMPLES: dict[str, Callable[[PlatformSnapshot], Samples]] = {
     "quality_interval_seconds": _each(lambda item: item.quality_every),
     "quality_verdict": _verdicts,
     "quality_verdict_timestamp_seconds": _verdict_moments,
+    "snapshot_timestamp_seconds": _each(lambda item: item.snapshot_at),
+    "snapshot_interval_seconds": _each(lambda item: item.snapshot_every),
     "topic_drift": lambda snapshot: [((topic.topic,), topic.drift) for topic in snapshot.topics],
     "topic_recreated": lambda snapshot: [
         ((topic.topic,), topic.recreated) for topic in snapshot.topics if topic.recreated is not None

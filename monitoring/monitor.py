@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from headgate.errors import UnavailableError
@@ -107,13 +108,20 @@ def _sources(
 ) -> list[Source[Any]]:
     contracts = ContractsReader(settings.state)
     store = StoreReader(settings.store_url, applied)
+    checkpoints = partial(
+        read_checkpoints,
+        settings.checkpoints,
+        applied,
+        settings.snapshots_root,
+        settings.snapshots.every,
+    )
     # Reading needs no token, so the exporter holds none and cannot give orders.
     client = SupervisorClient(settings.supervisor_url, "", timeout=10)
     return [
         Source("contracts", contracts.read, 5, 15),
         Source("supervisor", SupervisorReader(client, events=events).read, 2, 12),
         Source("drivers", lambda: read_drivers(settings.state), 5, 15),
-        Source("checkpoints", lambda: read_checkpoints(settings.checkpoints, applied), 5, 15),
+        Source("checkpoints", checkpoints, 5, 15),
         Source("kafka", lambda: read_lags(settings, applied), 10, 30),
         Source("store", store.read, 10, 15),
         Source("topics", lambda: read_topics(settings, applied), 120, 60),

@@ -57,11 +57,14 @@ class QueryCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointReading:
-    """The checkpoints of one pipeline; no queries before the first commit."""
+    """The checkpoints of one pipeline; no queries before the first commit. `snapshot_at` is the newest
+    snapshot, or the lineage's begin where that is later; `snapshot_every` None without a schedule."""
 
     lineage: str | None = None
     queries: Mapping[str, QueryCheckpoint] = field(default_factory=dict)
     rows: Rows | None = None
+    snapshot_at: float | None = None
+    snapshot_every: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

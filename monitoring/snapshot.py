@@ -128,6 +128,9 @@ class PipelineSnapshot:
     airflow_finding: str | None = None  # paused | unwatched | ownerless | "" when the sweep found nothing
     contract_pending: bool = False
     outdated: bool = False
+    rolled_back: bool | None = None  # its newest contract was taken back
+    snapshot_at: float | None = None  # the newest snapshot, or the lineage's begin where that is later
+    snapshot_every: float | None = None  # None without a schedule
     forgotten: bool | None = None  # it has run, and the supervisor has no record of it
 
     def to_json(self) -> dict[str, Any]:

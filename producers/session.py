@@ -17,11 +17,10 @@ from typing import Any
 
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
-from kafka.net.compat import KafkaNetClient
 
 from headgate.errors import KafkaUnavailable, NotFoundError
 from headgate.settings import Settings
-from headgate.topics.kafka import admin_client, client_options, unavailable_as_ours
+from headgate.topics.kafka import admin_client, client_options, ended_unless_built, unavailable_as_ours
 from producers.records import Record
 from producers.segments import Handed
 
@@ -159,22 +158,11 @@ def connect(
             f"Kafka at {settings.kafka.brokers} does not show the topic {topic!r}: {error.__name__}",
             expected="a leader for its partitions, and the right to describe and write it",
         )
-    transports: list[Any] = []
-
-    def transport(*args: Any, **kwargs: Any) -> Any:
-        transports.append(KafkaNetClient(*args, **kwargs))
-        return transports[-1]
-
-    options = {**client_options(settings), **delivery_options(max_request_size), "kafka_client": transport}
-    try:
-        with unavailable_as_ours(settings):
-            producer = KafkaProducer(**options)
-            if not producer.partitions_for(topic):
-                raise KafkaUnavailable(f"Kafka at {settings.kafka.brokers} has no leader for {topic!r}")
-    except BaseException:
-        for item in transports:
-            item.close()
-        raise
+    options = {**client_options(settings), **delivery_options(max_request_size)}
+    with ended_unless_built() as transport, unavailable_as_ours(settings):
+        producer = KafkaProducer(**options, kafka_client=transport)
+        if not producer.partitions_for(topic):
+            raise KafkaUnavailable(f"Kafka at {settings.kafka.brokers} has no leader for {topic!r}")
     return Session(producer, topic, max_request_size=max_request_size, observe=observe)
 
 

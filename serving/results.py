@@ -187,6 +187,13 @@ class ResultStore:
             if rows  # dropped between the two reads
         ]
 
+    def oldest(self, pipeline: str, output: str) -> int | None:
+        """The oldest event time that is kept, in milliseconds; 0 where rows are kept without one, None where
+        nothing is."""
+        with self._errors():
+            found = self._redis.zrange(self._key(pipeline, output, "times"), 0, 0, withscores=True)
+        return int(cast("list[tuple[str, float]]", found)[0][1]) if found else None
+
     def recent(self, pipeline: str, output: str, count: int) -> list[TailRow]:
         """The last rows of the live stream, oldest first."""
         with self._errors():

@@ -8,7 +8,8 @@ import sys
 
 from headgate.errors import HeadgateError
 from headgate.settings import load_settings
-from spark.driver import Order, run_driver
+from spark.driver import run_driver
+from spark.incarnation import Order
 
 
 def main() -> int:

@@ -23,12 +23,15 @@ def problem(at: Place, error: BaseException) -> Problem:
 
 def source_problems(spark: SparkSession, contract: Contract, name: str) -> list[Problem]:
     """Everything that is wrong with a source by itself. Where there is nothing, `good_records` works."""
+    from spark.decode import json_type
+
     source = contract.sources[name]
     at = ("sources", name)
     checks: list[tuple[Place, Callable[[], object]]] = []
     if source.pattern is not None:
         checks.append(((*at, "pattern"), lambda: _check_pattern(spark, str(source.pattern))))
     for i, column in enumerate(source.columns):
+        checks.append(((*at, "columns", i, "type"), lambda column=column: json_type(column)))  # type: ignore[misc]
         if column.format and not column.format.startswith("epoch_"):
             place = (*at, "columns", i, "format")
             checks.append((place, lambda column=column: _check_format(spark, column)))  # type: ignore[misc]

@@ -53,6 +53,7 @@ class _Batch:
     aside: list[str] = field(default_factory=list)
     bad: list[pa.Table] = field(default_factory=list)
     doubtful: pa.Table = field(default_factory=RAW.empty_table)
+    examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
 
 
 class ArrowLane:
@@ -61,6 +62,7 @@ class ArrowLane:
     def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
         self._context = context
         self._counted = counted
+        self.example = ""
         self._plan: RecordPlan = plan_records(context.frozen)
         self._topic = context.frozen.topics[self._plan.source_name]
         sinks = {name: context.sink(name, "records") for name in context.frozen.record_outputs}
@@ -106,6 +108,8 @@ class ArrowLane:
         for name, sink in self._tables.items():
             self._commit_output(sink, found.outputs[name], batch_id)
         if found.counts[BAD]:
+            offset, partition = max(found.examples)
+            self.example = f"topic {self._topic}, partition {partition}, offset {offset}"
             self._commit_quarantine(found, batch_id)
         remove(self._aside, found.aside)
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
@@ -130,6 +134,7 @@ class ArrowLane:
                 found.outputs[output.name].extend(files.close())
         if settled.bad.num_rows:
             found.bad.append(settled.bad)
+            found.examples.append((settled.bad["_offset"][-1].as_py(), settled.bad["_partition"][-1].as_py()))
 
     def _commit_output(self, sink: DeltaSink, files: list[Written], batch_id: int) -> None:
         self._context.before_write()
@@ -189,6 +194,9 @@ def _reported(rows: pa.Table) -> _Batch:
             found.outputs[name].extend(Written(**file) for file in files)
         found.quarantine.extend(Written(**file) for file in report["quarantine"])
         found.aside.extend(report["aside"])
+        if report["example"]:
+            partition, offset = report["example"]
+            found.examples.append((offset, partition))
     carried = rows.filter(rows.column("report").is_null())
     judged = carried.column("reasons").is_valid()
     found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]

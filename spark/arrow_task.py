@@ -76,6 +76,7 @@ class _Work:
     def __init__(self, order: TaskOrder, plan: RecordPlan) -> None:
         self._screen = Screen(plan, order.topic)
         self._counts: Counter[str] = Counter()
+        self._example: list[int] = []  # partition and offset of the last bad record
         self._outputs = {
             each.name: TableFiles(Path(order.folders[each.name]), each.schema) for each in plan.outputs
         }
@@ -90,6 +91,9 @@ class _Work:
         self._counts.update(judged.counts)
         for name, rows in judged.good.items():
             self._outputs[name].write(rows)
+        if judged.bad.num_rows:
+            last = judged.bad.slice(judged.bad.num_rows - 1)
+            self._example = [last.column(name)[0].as_py() for name in ("_partition", "_offset")]
         self._bad.take(judged.bad)
         self._doubtful.take(judged.doubtful)
 
@@ -97,6 +101,7 @@ class _Work:
         files = {name: each.close() for name, each in self._outputs.items()}
         report = {
             "counts": self._counts,
+            "example": self._example,
             "outputs": {name: [one.to_json() for one in each] for name, each in files.items()},
             "quarantine": [one.to_json() for one in self._bad.files.close()],
             "aside": [one.path for one in self._doubtful.files.close()],

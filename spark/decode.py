@@ -26,19 +26,17 @@ from headgate.contract.text import group_numbers, java_pattern
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ARRIVAL", "Decoded", "decode", "raw_columns", "time_format"]
+__all__ = ["ARRIVAL", "Decoded", "decode", "json_type", "raw_columns", "time_format"]
 
 ARRIVAL = "_arrival"
 NOW = "_now"
 _CORRUPT = "_corrupt"
-_DATED = r"^\d{4}-\d\d-\d\d"
 # Everything that a cast reads as a time and that says no zone: after `+02:00`, `Z` or `Europe/Paris` the
 # contract's zone has no say.
 _UNZONED = r"^\d{4}-\d\d-\d\d(?:[T ](?:\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)?)?\s*$"
 # The years 1 to 9999, which every reader of a table knows, in microseconds and in days; a cast reads more.
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 _DAYS = (-719_162, 2_932_896)
-_JSON_SPACE = " \t\r\n"
 # Spark reads more than JSON by default. What is not JSON goes to the quarantine, whichever lane reads it.
 _STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 
@@ -55,8 +53,10 @@ def raw_columns(frame: DataFrame) -> DataFrame:
     """Kafka's columns under headgate's names, with the batch's time.
 
     `current_timestamp()` before `writeStream` is the time that Spark noted in the offset log: it is the
-    same when a batch runs again. Inside foreachBatch it would not be.
+    same when a batch runs again. Inside foreachBatch it would not be. It is an element of an array, because
+    Spark writes a plain literal into the code that it generates, which it would compile anew for each batch.
     """
+    now = F.get(F.array(F.current_timestamp()), F.spark_partition_id() * 0)
     return frame.select(
         F.col("key").alias("_key"),
         F.col("value").alias("_value"),
@@ -64,7 +64,7 @@ def raw_columns(frame: DataFrame) -> DataFrame:
         F.col("partition").alias("_partition"),
         F.col("offset").alias("_offset"),
         F.col("timestamp").alias(ARRIVAL),
-        F.current_timestamp().alias(NOW),
+        now.alias(NOW),
     )
 
 
@@ -79,10 +79,14 @@ def decode(raw: DataFrame, source: Source) -> Decoded:
     if source.format == "text" and not any(c.name == "line" for c in source.columns):
         columns.append(F.col("_line").alias("line"))
     origin = ["_key", "_value", "_topic", "_partition", "_offset", ARRIVAL, NOW]
-    # The texts travel beside the columns: a reason needs both, and Spark prunes what nobody reads.
-    kept = [texts[c.name].alias(f"_raw_{c.name}") for c in source.columns if _converts(c, source)]
+    # Whether there was a text travels beside the columns: a reason needs both.
+    given = [
+        texts[c.name].isNotNull().alias(f"_given_{c.name}") for c in source.columns if _converts(c, source)
+    ]
     checks = [column.alias(name) for name, column in reasons]
-    frame = frame.select(*origin, *columns, *kept, *checks)
+    frame = frame.select(*origin, *columns, *given, *checks)
+    # In a step of its own, for which the conversion is a value: Spark would convert twice within one.
+    frame = frame.withColumns({c.name: _known(c) for c in source.columns if c.type in {"timestamp", "date"}})
     return Decoded(frame, tuple(_reasons(source, [name for name, _ in reasons])))
 
 
@@ -91,34 +95,37 @@ def _json_fields(
 ) -> tuple[DataFrame, dict[str, Column], list[tuple[str, Column]]]:
     schema = T.StructType(
         [
-            *(T.StructField(c.name, _json_type(c), nullable=True) for c in source.columns),
+            *(T.StructField(c.name, json_type(c), nullable=True) for c in source.columns),
             T.StructField(_CORRUPT, T.StringType()),
         ]
     )
     text = F.col("_value").cast("string")
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, **_STRICT}
     parsed = raw.withColumn("_json", F.from_json(text, schema, options))
-    # from_json takes the first object of an array, and bytes that are not UTF-8 as replacement signs.
+    # from_json takes bytes that are not UTF-8 as replacement signs.
     broken = (
         F.col("_json").isNull()
         | F.col(f"_json.{_CORRUPT}").isNotNull()
-        | ~F.coalesce(F.startswith(F.ltrim(text, F.lit(_JSON_SPACE)), F.lit("{")), F.lit(False))
         | ~F.coalesce(F.is_valid_utf8(text), F.lit(False))
-        | ~F.coalesce(_nothing_behind(text), F.lit(False))
+        | ~F.coalesce(_one_object(text), F.lit(False))
     )
     texts = {c.name: F.col("_json").getField(c.name) for c in source.columns}
     return parsed, texts, [("_parse", broken)]
 
 
-def _nothing_behind(text: Column) -> Column:
-    """Whether an object is all there is: from_json stops after the first one, and `{…}{…}` would lose a
-    record. Where the first brace that closes is the last sign, nothing can follow; otherwise the text is
-    read again, as an array's first element, and the second one must be the mark that was put behind it."""
-    closed = F.locate("}", text) == F.length(text)
+def _one_object(text: Column) -> Column:
+    """Whether an object is all there is: from_json takes the first object of an array, and stops after the
+    first of `{…}{…}`, which would lose a record. Where the first brace that closes is the last sign, nothing
+    can follow; otherwise the text is read again, as an array's first element, and the second one must be the
+    mark that was put behind it."""
     array = F.concat(F.lit("["), text, F.lit(',{"_":"behind"}]'))
     elements = F.from_json(array, "array<struct<_:string>>", _STRICT)
     alone = (F.size(elements) == 2) & (F.get(elements, 1).getField("_") == "behind")
-    return F.when(closed, F.lit(True)).otherwise(F.coalesce(alone, F.lit(False)))
+    opened = F.expr(r"TRIM(LEADING ' \t\r\n' FROM CAST(_value AS STRING))").startswith("{")
+    # What most records are is found out cheaply: locate() and length() walk a text sign by sign.
+    but_the_last = F.substring("_value", 1, F.octet_length("_value") - 1).cast("string")
+    flat = text.startswith("{") & text.endswith("}") & ~but_the_last.contains("}")
+    return F.when(flat, F.lit(True)).otherwise(opened & alone)
 
 
 def _text_fields(
@@ -137,7 +144,7 @@ def _text_fields(
     return frame, texts, [("_parse", F.col("_value").isNull())]
 
 
-def _json_type(column: ContractColumn) -> T.DataType:
+def json_type(column: ContractColumn) -> T.DataType:
     """Times and dates are read as text: how they are converted is the contract's, not the parser's."""
     if column.type in {"timestamp", "date", "binary"}:
         return T.StringType()
@@ -157,11 +164,9 @@ def _converts(column: ContractColumn, source: Source) -> bool:
 
 def _convert(text: Column, column: ContractColumn, *, parsed: bool) -> Column:
     if column.type == "timestamp":
-        moment = _timestamp(text, column)
-        return F.when(F.unix_micros(moment).between(*_YEARS), moment)
+        return _timestamp(text, column)
     if column.type == "date":
-        day = _date(text, column)
-        return F.when(F.unix_date(day).between(*_DAYS), day)
+        return _date(text, column)
     if column.type == "binary":
         return F.try_to_binary(text, F.lit("base64"))
     if parsed and column.type in {"float", "double"}:
@@ -172,10 +177,18 @@ def _convert(text: Column, column: ContractColumn, *, parsed: bool) -> Column:
     return text.try_cast(_spark_type(column.type))
 
 
+def _known(column: ContractColumn) -> Column:
+    """A converted date or time, or NULL where its year is not one that every reader knows."""
+    value = F.col(column.name)
+    if column.type == "date":
+        return F.when(F.unix_date(value).between(*_DAYS), value)
+    return F.when(F.unix_micros(value).between(*_YEARS), value)
+
+
 def _date(text: Column, column: ContractColumn) -> Column:
     if column.format:
         return F.try_to_timestamp(text, F.lit(time_format(column))).cast("date")
-    return F.when(text.rlike(_DATED), text.try_cast("date"))
+    return F.when(_dated(text), text.try_cast("date"))
 
 
 def time_format(column: ContractColumn) -> str:
@@ -202,10 +215,18 @@ def _timestamp(text: Column, column: ContractColumn) -> Column:
         zoned = any(letter in _without_quotes(column.format) for letter in "XxZzVO")
         return moment if zoned or zone == "UTC" else F.to_utc_timestamp(moment, zone)
     # Without a date at the front, a cast would take today's.
-    moment = F.when(text.rlike(_DATED), text.try_cast("timestamp"))
+    moment = F.when(_dated(text), text.try_cast("timestamp"))
     if zone == "UTC":
         return moment
     return F.when(text.rlike(_UNZONED), F.to_utc_timestamp(moment, zone)).otherwise(moment)
+
+
+def _dated(text: Column) -> Column:
+    """Whether a text that a cast can read has `2023-10-01` at its front: the cast itself also takes `2023`,
+    `2023-1-5` and a time alone. That the other signs are digits, it sees to; a pattern would be one more
+    reading of each text."""
+    dashes = (F.substring(text, 5, 1) == "-") & (F.substring(text, 8, 1) == "-")
+    return dashes & F.substring(text, 10, 1).between("0", "9")
 
 
 def _without_quotes(pattern: str) -> str:
@@ -222,16 +243,17 @@ def _reasons(source: Source, decoding: list[str]) -> list[tuple[str, Column]]:
             reasons.append(("_no_event_time", whole & absent))
             continue
         if _converts(column, source):
-            unreadable = F.col(f"_raw_{column.name}").isNotNull() & absent
-            reasons.append((f"_unreadable_{column.name}", whole & unreadable))
-            absent = absent & F.col(f"_raw_{column.name}").isNull()
+            given = F.col(f"_given_{column.name}")
+            reasons.append((f"_unreadable_{column.name}", whole & given & absent))
+            absent = absent & ~given
         if column.required:
             reasons.append((f"_missing_{column.name}", whole & absent))
     if source.event_time is not None and event_time is not None and not source.event_time.arrival:
         # Arrival is Kafka's clock (LogAppendTime), so every query and every run judges alike; the batch's
         # own time bounds it where a topic takes the producer's word.
-        bound = seconds(source.event_time.max_future)
-        arrived = F.least(F.col(ARRIVAL), F.col(NOW))
-        ahead = F.col(event_time) > arrived + F.make_dt_interval(secs=F.lit(bound))
+        # In microseconds: an interval would go through a calendar for each record.
+        bound = round(seconds(source.event_time.max_future) * 1_000_000)
+        arrived = F.unix_micros(F.least(F.col(ARRIVAL), F.col(NOW)))
+        ahead = F.unix_micros(F.col(event_time)) - arrived > F.lit(bound)
         reasons.append(("_future", F.coalesce(ahead, F.lit(False))))
     return reasons

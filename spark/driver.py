@@ -1,23 +1,19 @@
-"""One incarnation of a driver, from claim to exit: the order of steps, and what each way out means.
-
-Exit codes: 0 stopped on request · 10 failed · 11 fenced · 12 refused to start. The reason is in
-`status.json`, for the supervisor, and in the log, for people.
-"""
+"""One incarnation of a driver, from its claim to the end of its queries: the order of steps."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate import __version__, failpoints
+from headgate import failpoints
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import note_contract
+from headgate.checkpoints.lineage import Lineage, note_contract, note_query
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
@@ -25,13 +21,13 @@ from headgate.checkpoints.restore import redo_folder
 from headgate.checkpoints.settling import settle_generation
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
-from headgate.errors import HeadgateError, RefusedError
+from headgate.errors import HeadgateError
 from headgate.settings import Settings
-from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
-from headgate.streams.model import DriverStatus
+from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
+from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.redo import redo
 from spark.starts import query_starts
@@ -41,79 +37,26 @@ from spark.tasks import TaskWatch
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from spark.source import Starts
 
-__all__ = ["Order", "run_driver"]
+__all__ = ["Driver", "run_driver"]
 
 _log = logging.getLogger("headgate.driver")
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the supervisor asks one incarnation to run."""
-
-    pipeline: str
-    contract_hash: str
-    generation: int
-    epoch: int
-    origin: str | None = None  # the file that says where the generation begins
-
-
 def run_driver(settings: Settings, order: Order) -> int:
     """Run until stopped, fenced or failed; the exit code."""
-    gate = StopGate()
-    gate.install()
-    status = StatusFile(
-        settings.state / "streams" / order.pipeline / "status.json",
-        DriverStatus(
-            stream=order.pipeline,
-            pipeline=order.pipeline,
-            epoch=order.epoch,
-            generation=order.generation,
-            contract_hash=order.contract_hash,
-            lineage="",
-            headgate_version=__version__,
-            pid=os.getpid(),
-            phase="starting",
-            written_at=time.time(),
-        ),
-    )
-    driver = _Driver(settings, order, gate, status)
-    try:
-        driver.start()
-        driver.watch()
-    except StopRequestedError:
-        return _end(status, driver, 0, None)
-    except FencedError as error:
-        return _end(status, driver, EXIT_FENCED, failure_of(error))
-    except RefusedError as error:
-        return _end(status, driver, EXIT_REFUSED, failure_of(error))
-    except Exception as error:  # noqa: BLE001 - the one place that catches: every way out is classified
-        _log.exception("the driver failed")
-        return _end(status, driver, EXIT_FAILED, driver.fenced() or driver.first_failure or failure_of(error))
-    return _end(status, driver, 0, None)
+    report = settings.state / "streams" / order.pipeline / "status.json"
+    return run_incarnation(order, report, lambda gate, status: Driver(settings, order, gate, status))
 
 
-def _end(status: StatusFile, driver: _Driver, code: int, failure: Failure | None) -> int:
-    if failure is None:
-        status.change(phase="stopped")
-        _log.info("stopped on request; every batch that ran is committed")
-    else:
-        if failure.failure_class == "fenced":
-            code = EXIT_FENCED
-        status.change(
-            phase="failed",
-            failure_class=failure.failure_class,
-            failure_condition=failure.condition,
-            failure_message=failure.message,
-        )
-        _log.error("%s: %s", failure.failure_class, failure.message)
-    driver.close()
-    return code
+class Driver:
+    """Of a live stream. Where a replay is another, it overrides a step."""
 
+    done = False  # whether it has come to an end of its own
 
-class _Driver:
     def __init__(self, settings: Settings, order: Order, gate: StopGate, status: StatusFile) -> None:
         self._settings = settings
         self._order = order
@@ -123,7 +66,9 @@ class _Driver:
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
+        self._poison: PoisonWatch | None = None
         self.first_failure: Failure | None = None
+        self.failed_query: str | None = None
 
     def start(self) -> None:
         import pyspark
@@ -137,16 +82,8 @@ class _Driver:
         self._claim = claim
         claim.take({"pid": os.getpid(), "generation": order.generation, "at": time.time()})
         self._status.take_over()
-        lineage = settle_generation(
-            settings,
-            frozen,
-            read_origin(Path(order.origin)) if order.origin else None,
-            generation=order.generation,
-            spark_version=pyspark.__version__,
-            at=time.time(),
-        )
+        lineage = self._settle(frozen, claim, pyspark.__version__)
         self._status.change(lineage=lineage.id)
-        results = ResultStore.from_settings(settings) if _uses_redis(frozen) else None
         context = DriverContext(
             settings=settings,
             frozen=frozen,
@@ -156,10 +93,25 @@ class _Driver:
             epoch=order.epoch,
             claim=claim,
             gate=self._gate,
-            results=results,
+            results=self._results(frozen),
             waiting=self._status.waiting,
         )
         self._begin(context, pyspark.__version__)
+
+    def _settle(self, frozen: FrozenContract, claim: OwnerClaim, spark_version: str) -> Lineage:
+        order = self._order
+        return settle_generation(
+            self._settings,
+            frozen,
+            read_origin(Path(order.origin)) if order.origin else None,
+            generation=order.generation,
+            spark_version=spark_version,
+            at=time.time(),
+            check=claim.check,
+        )
+
+    def _results(self, frozen: FrozenContract) -> ResultStore | None:
+        return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
 
     def _begin(self, context: DriverContext, spark_version: str) -> None:
         from spark.session import build_session
@@ -175,31 +127,57 @@ class _Driver:
             metrics.active(name, True)
             self._status.query(name, lambda before: before)
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
-        self._status.change(phase="running", metrics_port=metrics.serve(), ui_url=spark.sparkContext.uiWebUrl)
+        self._status.change(
+            phase="running", metrics_port=self._serve(metrics), ui_url=spark.sparkContext.uiWebUrl
+        )
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
+
+    def _serve(self, metrics: DriverMetrics) -> int | None:
+        return metrics.serve()
 
     def _start_queries(
         self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
     ) -> list[tuple[str, StreamingQuery]]:
         from spark.lane import lane_of
-        from spark.window import StatefulQuery, stateful_frame
+        from spark.window import StatefulQuery
+
+        frozen = context.frozen
 
         def counted(page: Page) -> None:
             metrics.count(page)
             self._status.query(RECORDS, lambda before: replace(before, rows=page.batch.read))
+            poison.note(page.batch, records.example, time.monotonic())
 
-        frozen = context.frozen
+        poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
+        records = lane_of(context, counted)
         starts = query_starts(self._settings, frozen, context.lineage)
-        raw = _all_sources(spark, self._settings, frozen, starts.get(RECORDS, {}))
-        lane = lane_of(context, counted)
-        started = [(RECORDS, self._query(context, RECORDS, lane.frame(raw), lane.commit, "append"))]
-        for output in frozen.stateful_outputs:
+        started = []
+        if self._wanted(RECORDS):
+            raw = self._records(spark, frozen, starts.get(RECORDS, {}))
+            frame = records.frame(raw)
+            started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
+        for output in filter(self._wanted, frozen.stateful_outputs):
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = stateful_frame(spark, self._settings, frozen, output, starts.get(output, {}))
+            frame = self._changes(spark, frozen, output, starts.get(output, {}))
             mode = frozen.contract.outputs[output].mode
             started.append((output, self._query(context, output, frame, commit, mode)))
         return started
+
+    def _wanted(self, query: str) -> bool:
+        """Whether a query has something to do."""
+        del query
+        return True
+
+    def _records(self, spark: SparkSession, frozen: FrozenContract, starts: Starts) -> DataFrame:
+        from spark.source import read_all
+
+        return read_all(spark, self._settings, frozen, starts)
+
+    def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
+        from spark.window import stateful_frame
+
+        return stateful_frame(spark, self._settings, frozen, output, starts)
 
     def _query(
         self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
@@ -207,17 +185,17 @@ class _Driver:
         def guarded(batch: DataFrame, batch_id: int) -> None:
             # Spark wraps what is raised here in text; the first failure is kept as it was.
             try:
+                self._before(name)
                 commit(batch, batch_id)
             except StopRequestedError:
                 raise
             except Exception as error:
                 if self.first_failure is None:
-                    self.first_failure = failure_of(error)
+                    self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
         note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
         folder = context.layout.query(context.lineage.id, name)
-        trigger = f"{round(seconds(context.frozen.contract.job.trigger) * 1000)} milliseconds"
         writer = (
             frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
             .foreachBatch(guarded)
@@ -226,7 +204,16 @@ class _Driver:
         )
         again = redo_folder(context.layout.lineage(context.lineage.id), name)
         redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
-        return writer.trigger(processingTime=trigger).start()
+        query = self._triggered(writer, context.frozen).start()
+        note_query(context.layout, context.lineage.id, name, str(query.id))
+        return query
+
+    def _before(self, query: str) -> None:
+        """Ahead of each batch of a query; what is raised here ends it."""
+
+    def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
+        interval = round(seconds(frozen.contract.job.trigger) * 1000)
+        return writer.trigger(processingTime=f"{interval} milliseconds")
 
     def _one_batch(self, query: StreamingQuery) -> None:
         """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
@@ -244,6 +231,7 @@ class _Driver:
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_ended()
+            self._raise_if_poisoned()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
@@ -272,6 +260,7 @@ class _Driver:
         for name, query in self._queries.items():
             if not query.isActive and not self._gate.closed:
                 error = query.exception()
+                self.failed_query = self.failed_query or name
                 self._gate.close()
                 self._drain()
                 raise (
@@ -279,6 +268,14 @@ class _Driver:
                     if error is not None
                     else HeadgateError(f"query {name} ended, and nobody asked it to")
                 )
+
+    def _raise_if_poisoned(self) -> None:
+        """What runs is committed first, so that a start goes on with the next batch."""
+        verdict = self._poison.verdict if self._poison is not None else None
+        if verdict is not None:
+            self._gate.close()
+            self._drain()
+            raise verdict
 
     def _drain(self) -> None:
         """Every query ends behind the gate, or is stopped while it waits for its next trigger."""
@@ -291,21 +288,6 @@ class _Driver:
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
-
-
-def _all_sources(
-    spark: SparkSession, settings: Settings, frozen: FrozenContract, starts: Starts
-) -> DataFrame:
-    """The record query reads all sources; with several, each record carries its source's name."""
-    from pyspark.sql import functions as F
-
-    from spark.source import read_source
-
-    frames = {name: read_source(spark, settings, frozen, name, starts) for name in frozen.contract.sources}
-    if len(frames) == 1:
-        return next(iter(frames.values()))
-    named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]
-    return reduce(lambda left, right: left.unionByName(right), named)
 
 
 def _uses_redis(frozen: FrozenContract) -> bool:

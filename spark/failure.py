@@ -10,6 +10,7 @@ from headgate.checkpoints.owner import FencedError
 from headgate.errors import HeadgateError, RefusedError, UnavailableError
 from headgate.streams.failures import classify
 from headgate.streams.model import FailureClass
+from headgate.streams.poison import PoisonedError
 
 __all__ = ["Failure", "failure_of"]
 
@@ -38,6 +39,8 @@ def failure_of(error: BaseException) -> Failure:
 def _own_class(error: BaseException) -> str | None:
     if isinstance(error, FencedError):
         return FailureClass.FENCED.value
+    if isinstance(error, PoisonedError):
+        return FailureClass.POISON.value
     if isinstance(error, UnavailableError):
         return FailureClass.DEPENDENCY.value
     if isinstance(error, RefusedError):

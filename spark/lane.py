@@ -22,6 +22,8 @@ __all__ = ["Lane", "lane_of"]
 class Lane(Protocol):
     """One record query."""
 
+    example: str  # where the newest record that was quarantined stands, for people
+
     def frame(self, raw: DataFrame) -> DataFrame:
         """What goes before `writeStream`; `raw` has the columns of `spark.decode.raw_columns`. It works on
         a batch of records as on a stream of them."""

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prometheus_client import CollectorRegistry, start_http_server
-from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from headgate import __version__
 from headgate.checkpoints.books import Page
@@ -23,12 +22,7 @@ from headgate.streams.model import DriverStatus, QueryProgress
 from monitoring.catalogue import build, precreate
 
 if TYPE_CHECKING:
-    from pyspark.sql.streaming.listener import (
-        QueryIdleEvent,
-        QueryProgressEvent,
-        QueryStartedEvent,
-        QueryTerminatedEvent,
-    )
+    from py4j.java_gateway import JavaObject
 
     from headgate.contract.frozen import FrozenContract
 
@@ -165,19 +159,33 @@ class DriverMetrics:
         self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1 if alive else 0)
 
 
-class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark's types stop at our rim
-    """Runs in the driver on Py4J's thread: short, and it never raises for a field that is missing."""
+class ProgressListener:
+    """Runs in the driver on Py4J's thread: short, and it never raises for a field that is missing.
+
+    It implements Spark's Java interface itself. PySpark's listener would first rebuild every event as
+    Python objects, in some hundred calls to the JVM, for every batch.
+    """
 
     def __init__(self, names: Mapping[str, str], status: StatusFile, metrics: DriverMetrics) -> None:
         self._names = names  # Spark's ids of a query and of its run to headgate's name
         self._status = status
         self._metrics = metrics
 
-    def onQueryStarted(self, event: QueryStartedEvent) -> None:
+    class Java:
+        implements: ClassVar = ["org.apache.spark.sql.streaming.PythonStreamingQueryListener"]
+
+    @property
+    def _jlistener(self) -> Any:
+        """What `spark.streams.addListener` hands to Spark."""
+        from pyspark import SparkContext
+
+        return SparkContext._jvm.PythonStreamingQueryListenerWrapper(self)
+
+    def onQueryStarted(self, event: JavaObject) -> None:
         del event  # a query's name is known once `start` has returned
 
-    def onQueryProgress(self, event: QueryProgressEvent) -> None:
-        progress = json.loads(event.progress.json)
+    def onQueryProgress(self, event: JavaObject) -> None:
+        progress = json.loads(event.progress().json())
         name = self._names.get(progress["id"])
         if name is None:
             return
@@ -185,17 +193,17 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc]  # pyspark
         self._status.query(name, lambda before: _after(name, before, progress, late))
         self._metrics.progress(name, self._status.status.queries[name], late)
 
-    def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        name = self._names.get(str(event.id))
+    def onQueryIdle(self, event: JavaObject) -> None:
+        name = self._names.get(event.id().toString())
         if name is None:
             return
         now = time.time()
         self._status.query(name, lambda before: replace(before, last_idle_at=now, rows_per_second=0.0))
         self._metrics.idle(name, now)
 
-    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
+    def onQueryTerminated(self, event: JavaObject) -> None:
         # By its run: the end of a batch that ran again by itself is told late, and is not the query's.
-        name = self._names.get(str(event.runId))
+        name = self._names.get(event.runId().toString())
         if name is not None:
             self._status.query(name, lambda before: replace(before, active=False))
             self._metrics.active(name, False)

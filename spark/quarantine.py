@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column
 
-__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "batch_values", "carried"]
+__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "batch_values", "carried", "example"]
 
 BAD, BAD_BYTES = "_bad", "_bad_bytes"
 # What counting carries along at most: every task holds so many rows of so many bytes.
@@ -56,8 +56,18 @@ def carried(one: Screened) -> Column:
         "_value",
         F.array(*one.words).alias("words"),
     )
-    order = F.when(one.bad & (size <= CARRIED_BYTES), F.col("_offset"))
-    return F.call_function("max_by", record, order, F.lit(CARRIED_ROWS))
+    comes = one.bad & (size <= CARRIED_BYTES)
+    # Not even made of a good record, of which there are thousands for each bad one.
+    record = F.when(comes, record)
+    return F.call_function("max_by", record, F.when(comes, F.col("_offset")), F.lit(CARRIED_ROWS))
+
+
+def example(counts: Counted) -> str:
+    """Where one of the bad records that came along stands; empty where none did."""
+    if not counts.carried:
+        return ""
+    row = counts.carried[0]
+    return f"topic {row['_topic']}, partition {row['_partition']}, offset {row['_offset']}"
 
 
 class Quarantine:

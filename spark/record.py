@@ -23,7 +23,7 @@ from headgate.checkpoints.books import Page, Totals, write_page
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
-from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried
+from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried, example
 from spark.rows import newest_rows, result_rows
 from spark.screen import Screened, screen
 from spark.stateful import output_frame
@@ -51,6 +51,7 @@ class RecordQuery:
     def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
         self._context = context
         self._counted = counted
+        self.example = ""  # the newest record that was quarantined, for people
         self._quarantine = Quarantine(context)
         self._tables = {name: context.sink(name, "records") for name in context.frozen.record_outputs}
 
@@ -73,6 +74,7 @@ class RecordQuery:
         total = Totals()
         for name, one in counts.items():
             if one.numbers[BAD]:
+                self.example = example(one) or self.example
                 self._quarantine.write(screened[name], name, one, batch_id)
             total = total.plus(_totals(screened[name], one.numbers))
         keep_books(self._context, self._counted, batch_id, total)

@@ -105,7 +105,9 @@ def screen(raw: DataFrame, contract: Contract, source_name: str) -> Screened:
     names = tuple(f"_broken{number}" for number in range(len(words)))
     columns = tuple(source_columns(source))
     kept = dict.fromkeys((*_ORIGIN, *columns))
-    frame = frame.select(*kept, *(word.alias(name) for word, name in zip(words, names, strict=True)))
+    frame = frame.select(
+        *kept, *(_settled(word).alias(name) for word, name in zip(words, names, strict=True))
+    )
     return Screened(frame, columns, names, kinds["quarantine"], kinds["warn"], kinds["fail"])
 
 
@@ -115,6 +117,12 @@ def _word(conditions: Sequence[Column]) -> Column:
         for bit, condition in enumerate(conditions)
     ]
     return reduce(lambda left, right: left.bitwiseOR(right), bits)
+
+
+def _settled(word: Column) -> Column:
+    """The same word, as a value that Spark does not take for deterministic. A filter on any other is pushed
+    below the projection, where each record would be decoded to judge it, and again for its columns."""
+    return word.bitwiseOR(F.spark_partition_id().cast("bigint") * F.lit(0))
 
 
 def _conditions(bits: Mapping[str, int]) -> tuple[tuple[str, Column], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from headgate.contract.model import Source, StartAt
@@ -12,12 +13,12 @@ from headgate.topics.kafka import spark_options
 from spark.decode import raw_columns
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
 
-__all__ = ["Starts", "read_source"]
+__all__ = ["Starts", "read_all", "read_source"]
 
 
 Starts = Mapping[str, Mapping[int, int]]
@@ -29,10 +30,13 @@ def read_source(
     frozen: FrozenContract,
     name: str,
     starts: Starts | None = None,
+    *,
+    ends: Starts | None = None,
 ) -> DataFrame:
     """The stream of one source as `raw_columns`. Every query of a pipeline has its own.
 
-    `starts` are the offsets at which a lineage with an origin begins, by topic.
+    `starts` are the offsets at which a lineage with an origin begins, by topic. Of a query that has `ends`
+    no record from there on is seen: the source itself knows no end.
     """
     source = frozen.contract.sources[name]
     reader = spark.readStream.format("kafka").name(name)
@@ -45,7 +49,36 @@ def read_source(
     )
     for option, text in _start(source, frozen.topics[name], starts or {}).items():
         reader = reader.option(option, text)
-    return raw_columns(reader.load())
+    raw = raw_columns(reader.load())
+    return raw if ends is None else raw.where(_before(ends.get(frozen.topics[name], {})))
+
+
+def read_all(
+    spark: SparkSession,
+    settings: Settings,
+    frozen: FrozenContract,
+    starts: Starts | None = None,
+    ends: Starts | None = None,
+) -> DataFrame:
+    """All sources, for the record query; with several, each record carries its source's name."""
+    from pyspark.sql import functions as F
+
+    names = frozen.contract.sources
+    frames = {name: read_source(spark, settings, frozen, name, starts, ends=ends) for name in names}
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]
+    return reduce(lambda left, right: left.unionByName(right), named)
+
+
+def _before(ends: Mapping[int, int]) -> Column:
+    """Whether a record lies before the end of its partition; a partition without one has no records."""
+    from pyspark.sql import functions as F
+
+    inside = F.lit(False)
+    for number, end in sorted(ends.items()):
+        inside = inside | ((F.col("_partition") == number) & (F.col("_offset") < end))
+    return inside
 
 
 def _start(source: Source, topic: str, starts: Starts) -> dict[str, str]:

@@ -142,7 +142,7 @@ def _records(contract: Contract, table: Path, batch: DataFrame, batch_id: int) -
 
 
 def _until_two_batches(queries: Sequence[StreamingQuery]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while any((query.lastProgress or {"batchId": 0})["batchId"] < 2 for query in queries):
         if time.monotonic() > deadline or not all(query.isActive for query in queries):
             raise RuntimeError(f"the warm-up stream did not run: {[q.exception() for q in queries]}")

@@ -43,12 +43,17 @@ def stateful_frame(
     frozen: FrozenContract,
     output: str,
     starts: Starts | None = None,
+    *,
+    ends: Starts | None = None,
+    late: bool = True,
 ) -> DataFrame:
-    """Source, decoding, screening, watermark and the output's own computation."""
+    """Source, decoding, screening, watermark and the output's own computation. Without `late` there is no
+    watermark: no record is too late, and all groups stay in the state."""
     frames = {}
     for name, source in frozen.contract.sources.items():
-        screened = screen(read_source(spark, settings, frozen, name, starts), frozen.contract, name)
-        frames[name] = with_watermark(screened.good(), source)
+        raw = read_source(spark, settings, frozen, name, starts, ends=ends)
+        screened = screen(raw, frozen.contract, name)
+        frames[name] = with_watermark(screened.good(), source) if late else screened.good()
     return output_frame(spark, frozen.contract, output, frames)
 
 

@@ -138,6 +138,8 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "memory": "heap of the driver's JVM",
         "shuffle_partitions": "partitions of state; fixed by the first batch of a checkpoint",
         "stall_restart": "a stall that lasts so long restarts the driver; below it a stall is only shown",
+        "poison_ratio": "share of quarantined records above which a batch counts as poison; 1: none does",
+        "poison_park": "a stream of nothing but such batches for so long is parked",
         "spark": "further Spark confs",
     },
 }

@@ -13,6 +13,7 @@ from headgate.airflow.links import runbook_url, status_url
 from headgate.airflow.operate import (
     ORDER_TASK,
     PLAN_TASK,
+    WATCH_TASK,
     OrderOperator,
     ShowPlanOperator,
     WatchAgainOperator,
@@ -138,7 +139,7 @@ def build_operate_dag(applied: Applied, settings: Settings) -> DAG:
         approve = approval_task(applied.pipeline, settings.airflow.approvers, owner=applied.owner)
         order = OrderOperator(task_id=ORDER_TASK, **step)
         watch = WatchAgainOperator(
-            task_id="watch_again", stream_dag=stream_dag_id(applied.pipeline), owner=applied.owner
+            task_id=WATCH_TASK, stream_dag=stream_dag_id(applied.pipeline), owner=applied.owner
         )
         plan >> approve >> order >> watch
     return dag

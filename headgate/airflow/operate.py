@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import BaseOperator, Param
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    DagRunTriggerException,
+    DownstreamTasksSkipped,
+)
 
 from headgate.airflow import access
 from headgate.airflow.links import RunbookLink, StatusPageLink
@@ -27,6 +32,7 @@ from headgate.airflow.operations import (
     fence,
     unwatched,
 )
+from headgate.airflow.proposals import SETTLE_SECONDS
 from headgate.contract.frozen import ContractStore
 from headgate.errors import HeadgateError, UnavailableError
 from headgate.streams.model import Desired, Phase, StreamStatus
@@ -36,11 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OrderOperator", "ShowPlanOperator", "WatchAgainOperator", "approval_task", "form"]
 
-PLAN_TASK, APPROVE_TASK, ORDER_TASK = "show_plan", "approve", "order"
+PLAN_TASK, APPROVE_TASK, ORDER_TASK, WATCH_TASK = "show_plan", "approve", "order", "watch_again"
 BODY_KEY = "body"
 # A plan is what it saw: after an hour nobody remembers it, and an open question blocks the next one.
 ANSWER_WITHIN = timedelta(hours=1)
-SETTLE_SECONDS = 300.0
 POLL_SECONDS = 2.0
 
 
@@ -148,7 +153,7 @@ class OrderOperator(BaseOperator):  # type: ignore[misc]
                 fence(proposal, before)
                 status = choice(request.action).order(client, request, proposal, approval)
                 self.log.info("ordered by %s: generation %d", approval.actor, status.generation)
-                status = settle(client, status)
+                status = settle(client, status, choice(request.action).seconds)
         except HeadgateError as error:
             raise AirflowFailException(f"{request.action} was not carried out. {error}") from error
         self.log.info("%s is %s, generation %d", self.pipeline, status.phase, status.generation)
@@ -157,6 +162,13 @@ class OrderOperator(BaseOperator):  # type: ignore[misc]
                 f"{self.pipeline} is parked: {status.reason}\n"
                 f"Next: headgate events {self.pipeline}. Runbook: docs/runbooks/StreamParked.md"
             )
+        if status.draining is not None:
+            raise AirflowFailException(
+                f"{self.pipeline} was not drained, and runs on: {status.draining['given_up']}"
+            )
+        if status.phase is Phase.RETIRED:
+            # Its DAGs go within a minute, this one too: what follows is skipped while it is there.
+            raise DownstreamTasksSkipped(tasks=[WATCH_TASK])
         watch = status.desired is Desired.RUNNING and unwatched(before)
         return {"generation": status.generation, "phase": str(status.phase), "watch": watch}
 
@@ -230,14 +242,24 @@ def settle(client: SupervisorClient, ordered: StreamStatus, seconds: float = SET
 
 
 def _settled(status: StreamStatus, ordered: StreamStatus) -> bool:
+    if ordered.draining is not None and status.generation == ordered.generation:
+        return _drained(status)
     if (status.generation, status.desired) != (ordered.generation, ordered.desired):
         return True
     if status.phase is Phase.PARKED:
         return True
-    if ordered.desired is Desired.STOPPED:
-        return status.phase in (Phase.STOPPED, Phase.RETIRED)
+    if ordered.desired is not Desired.RUNNING:
+        ends = (Phase.RETIRED,) if ordered.desired is Desired.RETIRED else (Phase.STOPPED, Phase.RETIRED)
+        return status.phase in ends
     driver = status.driver
     return status.phase is Phase.RUNNING and driver is not None and driver.generation == ordered.generation
+
+
+def _drained(status: StreamStatus) -> bool:
+    """Stopped, parked, given up, or the drain was replaced by another order."""
+    if status.draining is not None:
+        return bool(status.draining["given_up"]) or status.phase is Phase.PARKED
+    return status.desired is Desired.RUNNING or status.phase in (Phase.STOPPED, Phase.PARKED, Phase.RETIRED)
 
 
 def _request(context: Any, pipeline: str) -> Request:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headgate.airflow.endings import ENDING_CHOICES
 from headgate.airflow.origins import ORIGIN_CHOICES
 from headgate.airflow.proposals import (
     CUT_OFF,
@@ -146,5 +147,6 @@ CHOICES: tuple[Choice, ...] = (
         _propose_stop,
         _order_stop,
     ),
+    *ENDING_CHOICES,
     *ORIGIN_CHOICES,
 )

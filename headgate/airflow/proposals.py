@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CUT_OFF",
     "DEADLINE_SECONDS",
+    "SETTLE_SECONDS",
     "Approval",
     "Choice",
     "Ground",
@@ -31,6 +32,7 @@ __all__ = [
     "why",
 ]
 
+SETTLE_SECONDS = 300.0
 DEADLINE_SECONDS = 60.0  # for the running batch to commit, before the driver is killed
 
 
@@ -99,13 +101,15 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One thing that can be ordered. `value` says what the form's second field means, or is empty."""
+    """One thing that can be ordered. `value` says what the form's second field means, or is empty;
+    `seconds` is how long the stream may take until it is as ordered."""
 
     name: str
     help: str
     propose: Callable[[Ground, Request], Proposal]
     order: Callable[[SupervisorClient, Request, Proposal, Approval], StreamStatus]
     value: str = ""
+    seconds: float = SETTLE_SECONDS
 
 
 def fence(proposal: Proposal, status: StreamStatus) -> None:

@@ -6,6 +6,7 @@ a readable log and a task state. A refusal fails the task with its reasons and t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,9 @@ class _PipelineStep(BaseOperator):  # type: ignore[misc]
         except HeadgateError as error:
             raise AirflowFailException(f"{self.task_id} of {self.pipeline} failed. {error}") from error
 
+    @abstractmethod
     def step(self, settings: Settings, frozen: FrozenContract) -> Any:
-        raise NotImplementedError
+        """What the task does; its answer is the task's XCom."""
 
     def _plan(self, settings: Settings, frozen: FrozenContract) -> Plan:
         from headgate.topics.plan import make_plan

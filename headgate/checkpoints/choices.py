@@ -208,7 +208,7 @@ def _notes(origin: Origin, spans: Sequence[Span], effects: Sequence[Effect]) -> 
     found.append(f"{behind} records are read until the topic's present end")
     if any(effect.doubles for effect in effects):
         found.append(
-            "to have nothing twice, restore a snapshot instead (headgate snapshot list), or empty those "
+            "to have nothing twice, restore a snapshot instead: headgate snapshot list; or empty those "
             "tables before the stream starts"
         )
     if origin.kind in ("latest", "timestamp") and any(span.loses for span in spans):

@@ -24,7 +24,7 @@ from headgate.contract.model import EventTime, Source, seconds
 from headgate.contract.sql import parse_output
 from headgate.topics.contracts import state_changes
 
-__all__ = ["Difference", "conf_differences", "contract_differences", "kept"]
+__all__ = ["Difference", "conf_differences", "contract_differences", "kept", "unfit_changes"]
 
 Severity = Literal["warn", "refuse"]
 # Cannot be switched over under a checkpoint: the offset log has another format.
@@ -60,6 +60,16 @@ def contract_differences(old: FrozenContract, new: FrozenContract, query: str) -
         if before is not None:
             found += _source_changes(name, before, new.contract.sources[name], stateful=query != RECORDS)
     return found
+
+
+def unfit_changes(old: FrozenContract, new: FrozenContract) -> list[str]:
+    """Why the state of one contract is none for the other; nothing when it fits."""
+    return [
+        f"query {query}: {each.why}"
+        for query in (RECORDS, *new.stateful_outputs)
+        for each in contract_differences(old, new, query)
+        if each.severity == "refuse"
+    ]
 
 
 def conf_differences(pinned: Mapping[str, str], wanted: Mapping[str, str]) -> list[Difference]:

@@ -43,15 +43,19 @@ def refuse(code: str, message: str, *choices: str) -> Finding:
     return Finding(code, "refuse", message, choices)
 
 
-def lineage_choices(pipeline: str) -> tuple[str, ...]:
-    """The ways to go on without the checkpoint as it is. Each is a command that says what it costs."""
-    return (
+def lineage_choices(pipeline: str, *, snapshot: bool = True) -> tuple[str, ...]:
+    """The ways to go on without the checkpoint as it is. Each is a command that says what it costs; a
+    snapshot is none where its state would not fit either."""
+    anew = (
         f"headgate restart {pipeline} --from earliest: a new lineage; reads again what the topics still "
         "hold, and what was committed of it is written again",
         f"headgate restart {pipeline} --from latest: a new lineage; what was not read until now is skipped",
-        f"headgate restart {pipeline} --from snapshot: goes on from the newest good snapshot; what came "
-        "after it is read again",
     )
+    back = (
+        f"headgate restart {pipeline} --from snapshot: goes on from the newest good snapshot; what came "
+        "after it is read again"
+    )
+    return (*anew, back) if snapshot else anew
 
 
 def refusal(findings: Sequence[Finding]) -> Refusal | None:

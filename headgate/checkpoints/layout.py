@@ -6,6 +6,7 @@
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
     <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint
     <checkpoints>/<pipeline>/<lineage>/queries/<query>.contract  the contract that last ran on it
+    <checkpoints>/<pipeline>/<lineage>/queries/<query>.id        the id that Spark gave it
     <checkpoints>/<pipeline>/<lineage>/redo/<query>/<batch id>   offsets of batches that run again (restore)
     <checkpoints>/<pipeline>/<lineage>.before-<generation>/      what a restore moved aside
     <checkpoints>/<pipeline>/<lineage>.restored-<generation>/    made whole, about to take its place
@@ -49,6 +50,9 @@ class CheckpointLayout:
 
     def contract_note(self, lineage: str, query: str) -> Path:
         return self.lineage(lineage) / "queries" / f"{query}.contract"
+
+    def query_note(self, lineage: str, query: str) -> Path:
+        return self.lineage(lineage) / "queries" / f"{query}.id"
 
     def books(self, lineage: str) -> Path:
         return self.lineage(lineage) / "books"

@@ -22,6 +22,8 @@ __all__ = [
     "make_current",
     "new_lineage",
     "note_contract",
+    "note_query",
+    "noted_query",
     "open_lineage",
     "read_lineage",
     "tables_with_history",
@@ -180,6 +182,24 @@ def note_contract(layout: CheckpointLayout, lineage: str, query: str, contract_h
     draft = path.with_suffix(".new")
     draft.write_text(contract_hash + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def note_query(layout: CheckpointLayout, lineage: str, query: str, query_id: str) -> None:
+    """Note the id that Spark gave a query, by which a folder of another query is told from its own."""
+    path = layout.query_note(lineage, query)
+    if noted_query(layout, lineage, query) == query_id:
+        return
+    draft = path.with_suffix(".new-id")
+    draft.write_text(query_id + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def noted_query(layout: CheckpointLayout, lineage: str, query: str) -> str | None:
+    """None where nothing was noted: by an older driver, or before a restore."""
+    try:
+        return layout.query_note(lineage, query).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def last_contract(layout: CheckpointLayout, lineage: str, query: str, *, begun: bool = True) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headgate.checkpoints.checksums import verify_checksum
 from headgate.errors import RefusedError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "batch_watermark",
     "committed_offsets",
     "newest",
+    "query_id",
     "verify_log",
 ]
 
@@ -80,10 +82,23 @@ def batch_watermark(query: Path, batch_id: int) -> float | None:
     return milliseconds / 1000 if milliseconds else None
 
 
+def query_id(query: Path) -> str:
+    """The id that Spark gave a query. Without it Spark takes the folder for another's: RefusedError."""
+    path = query / "metadata"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(found, dict) or not found.get("id"):
+        raise _damaged(path, "it has no query id")
+    return str(found["id"])
+
+
 def verify_log(query: Path) -> None:
     """Spark reads an old batch's file only when it needs it, so a gap would stop the stream much later.
 
-    Raises RefusedError for a gap, for a newest file that cannot be read, and for a damaged `metadata`.
+    Raises RefusedError for a gap, for a newest file that cannot be read, for a damaged `metadata`, and
+    where the first offsets of a source are gone.
     """
     offsets, commits = _batch_ids(query / "offsets"), _batch_ids(query / "commits")
     for name, ids in (("offsets", offsets), ("commits", commits)):
@@ -94,19 +109,35 @@ def verify_log(query: Path) -> None:
         raise RefusedError(
             f"{query} holds batch {commits[-1]} as committed, and offsets/ does not go with it"
         )
+    if not commits and len(offsets) > 1:
+        raise RefusedError(
+            f"{query} holds the offsets of the batches {offsets[0]} to {offsets[-1]}, and commits/ is empty"
+        )
     if offsets:
         batch_offsets(query, offsets[-1])
-        _verify_metadata(query / "metadata")
+        query_id(query)
+        _verify_sources(query, offsets[-1])
+        newest_files = [query / "metadata", query / "offsets" / str(offsets[-1])]
+        newest_files += [query / "commits" / str(commits[-1])] if commits else []
+        for path in newest_files:
+            verify_checksum(path)
 
 
-def _verify_metadata(path: Path) -> None:
-    """The query's id; without it Spark takes the folder for somebody else's."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(found, dict) or not found.get("id"):
-        raise _damaged(path, "it has no query id")
+def _verify_sources(query: Path, batch_id: int) -> None:
+    """Where each source began. A first batch that runs again would otherwise begin somewhere else."""
+    folder = query / "sources"
+    read = [line for line in _lines(query / "offsets" / str(batch_id))[2:] if line.strip() not in {"", "-"}]
+    known = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if len(known) < len(read):
+        raise RefusedError(
+            f"{folder} holds the first offsets of {len(known)} sources, and {len(read)} have been read"
+        )
+    for source in known:
+        path = source / "0"
+        try:
+            json.loads(path.read_bytes().lstrip(b"\0").partition(b"\n")[2])
+        except (OSError, ValueError) as error:
+            raise _damaged(path, str(error)) from error
 
 
 def _batch_ids(folder: Path) -> list[int]:

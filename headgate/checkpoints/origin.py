@@ -39,7 +39,8 @@ class Origin:
     """`offsets` by topic and partition, for the kinds that read the topic from somewhere else.
 
     For the kind `snapshot`: its id, and the `way` that was announced, where one was. `keep` is the id of
-    a snapshot that is taken before anything else runs, of what `contract` has left.
+    a snapshot that is taken before anything else runs, of what `contract` has left. `replay` is one whose
+    `tables` are swapped in before anything runs.
     """
 
     kind: str
@@ -49,15 +50,18 @@ class Origin:
     note: str = ""
     keep: str = ""
     contract: str = ""
+    replay: str = ""
+    tables: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
         """For people: `the timestamp 2026-01-01T00:00:00Z`."""
         what = {"snapshot": f"snapshot {self.snapshot}", "timestamp": f"the timestamp {self.note}"}
-        return what.get(self.kind, self.kind)
+        told = what.get(self.kind, self.kind)
+        return f"{told}, with replay {self.replay} swapped in" if self.replay else told
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self)
+        data = {**asdict(self), "tables": list(self.tables)}
         data["offsets"] = {
             topic: {str(number): offset for number, offset in sorted(partitions.items())}
             for topic, partitions in sorted(self.offsets.items())
@@ -68,7 +72,8 @@ class Origin:
     def from_json(cls, data: Mapping[str, Any]) -> Origin:
         """Raises UsageError."""
         try:
-            found = cls(**{**data, "offsets": _offsets(data.get("offsets", {}))})
+            tables = tuple(data.get("tables", ()))
+            found = cls(**{**data, "offsets": _offsets(data.get("offsets", {})), "tables": tables})
         except (TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"this is not an origin: {error}", expected="`Origin.to_json`") from error
         if found.kind not in KINDS:

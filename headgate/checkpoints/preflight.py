@@ -11,13 +11,15 @@ from contextlib import closing
 
 from kafka import TopicPartition
 
+from headgate.checkpoints.compatibility import unfit_changes
 from headgate.checkpoints.findings import Finding, Refusal, lineage_choices, refusal, refuse
 from headgate.checkpoints.layout import CheckpointLayout, quarantine_table, table_path
 from headgate.checkpoints.lineage import read_lineage, tables_with_history
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.query_checks import Ground, KafkaView, check_query
+from headgate.checkpoints.snapshots import read_snapshot
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import RefusedError
+from headgate.errors import NotFoundError, RefusedError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
 from headgate.topics.kafka import admin_client
@@ -43,7 +45,8 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
     if origin is not None:
         # Offsets of its own were made from the topics as they are, also where one was made anew.
         kept = [each for each in findings if not (origin.offsets and each.code == "topic_recreated")]
-        return [*kept, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
+        unfit = _of_snapshot(settings, frozen, origin.snapshot) if origin.kind == "snapshot" else []
+        return [*kept, *unfit, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
     lineage = _lineage(settings, layout)
     findings += lineage
     name = layout.current_lineage()
@@ -52,6 +55,26 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
         for query in queries_of(frozen):
             findings += check_query(ground, query)
     return findings
+
+
+def _of_snapshot(settings: Settings, frozen: FrozenContract, id: str) -> list[Finding]:
+    """Whether the contract can go on from the state of a snapshot, which another one may have written."""
+    try:
+        snapshot = read_snapshot(settings.snapshots_root, frozen.pipeline, id)
+    except NotFoundError:
+        return []  # the driver says so, or goes on from the checkpoint: a way back that was never needed
+    except RefusedError as error:
+        told = f"snapshot {id}: {error.message}"
+        return [refuse("snapshot_damaged", told, *lineage_choices(frozen.pipeline, snapshot=False))]
+    return [
+        refuse(
+            "state_does_not_fit",
+            f"snapshot {id}: {why}; its state does not fit",
+            "undo the change, then headgate plan and headgate apply",
+            *lineage_choices(frozen.pipeline, snapshot=False),
+        )
+        for why in unfit_changes(ContractStore(settings.state).get(snapshot.contract_hash), frozen)
+    ]
 
 
 def planned_preflight(settings: Settings, frozen: FrozenContract) -> list[Finding]:

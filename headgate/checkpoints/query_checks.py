@@ -12,10 +12,11 @@ from headgate.checkpoints.books import read_page
 from headgate.checkpoints.compatibility import conf_differences, contract_differences, kept
 from headgate.checkpoints.findings import Finding, lineage_choices, refuse
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import last_contract
-from headgate.checkpoints.logs import CommittedOffsets, committed_offsets, verify_log
+from headgate.checkpoints.lineage import last_contract, noted_query
+from headgate.checkpoints.logs import CommittedOffsets, committed_offsets, newest, query_id, verify_log
+from headgate.checkpoints.state_files import CODEC_CONF, StateDamagedError, verify_state
 from headgate.contract.frozen import FrozenContract
-from headgate.errors import HeadgateError, NotFoundError
+from headgate.errors import HeadgateError, NotFoundError, RefusedError
 
 __all__ = ["Ground", "KafkaView", "check_query"]
 
@@ -45,9 +46,12 @@ def check_query(ground: Ground, query: str) -> list[Finding]:
     folder = ground.layout.query(ground.lineage, query)
     try:
         verify_log(folder)
+        _verify_id(ground, query, folder)
         committed = committed_offsets(folder)
         if committed is not None:
             _verify_beside(ground, query, committed)
+    except StateDamagedError as error:
+        return [_state_damaged(ground, query, error)]
     except (HeadgateError, OSError) as error:
         return [_unreadable(ground, query, folder, error)]
     if committed is None:
@@ -76,6 +80,26 @@ def _unreadable(ground: Ground, query: str, folder: Path, error: Exception) -> F
     )
 
 
+def _state_damaged(ground: Ground, query: str, error: StateDamagedError) -> Finding:
+    pipeline = ground.frozen.pipeline
+    return refuse(
+        "state_damaged",
+        f"the state of query {query} cannot be loaded: {error.message}",
+        f"restore {ground.layout.lineage(ground.lineage)} and {pipeline}'s tables from one backup",
+        *lineage_choices(pipeline),
+    )
+
+
+def _verify_id(ground: Ground, query: str, folder: Path) -> None:
+    """A folder that was copied over this one brings its query's id along. Raises RefusedError."""
+    noted = noted_query(ground.layout, ground.lineage, query)
+    if noted is None or newest(folder / "offsets") is None:
+        return
+    found = query_id(folder)
+    if found != noted:
+        raise RefusedError(f"{folder} is another query's: its id is {found}, and {noted} has run here")
+
+
 def _verify_beside(ground: Ground, query: str, committed: CommittedOffsets) -> None:
     """What else a query cannot go on without. Raises RefusedError, NotFoundError."""
     if query == RECORDS:
@@ -85,6 +109,7 @@ def _verify_beside(ground: Ground, query: str, committed: CommittedOffsets) -> N
     state = ground.layout.query(ground.lineage, query) / "state"
     if query in ground.frozen.stateful_outputs and not (state.is_dir() and any(state.iterdir())):
         raise NotFoundError(f"it has committed batch {committed.batch_id}, and {state} holds no state")
+    verify_state(state.parent, committed.batch_id, committed.pinned.get(CODEC_CONF, "lz4"))
 
 
 def _contract(ground: Ground, query: str) -> Iterable[Finding]:
@@ -110,9 +135,8 @@ def _contract(ground: Ground, query: str) -> Iterable[Finding]:
         else:
             undo = "undo the change, then headgate plan and headgate apply"
             rename = "give the output another name and table: it begins with a checkpoint of its own"
-            yield refuse(
-                each.code, f"{told}; its state does not fit", undo, rename, *lineage_choices(pipeline)
-            )
+            anew = lineage_choices(pipeline, snapshot=False)
+            yield refuse(each.code, f"{told}; its state does not fit", undo, rename, *anew)
     if stays := kept(before, ground.frozen):
         yield Finding("contract_changed", "ok", f"query {query}: in force from now on: {', '.join(stays)}")
 

@@ -25,8 +25,9 @@ from headgate import __version__
 from headgate.checkpoints.copying import FileMark, PurgedError, copy_file, copy_query, mark_of
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import read_lineage
-from headgate.checkpoints.logs import Offsets, batch_offsets
+from headgate.checkpoints.logs import Offsets, batch_offsets, verify_log
 from headgate.checkpoints.sinks import Sink, sinks_of
+from headgate.checkpoints.state_files import CODEC_CONF, verify_state
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError, NotFoundError, RefusedError
 
@@ -218,9 +219,14 @@ def _copy_patiently(
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         try:
-            return _copy(layout, lineage, names, draft)
+            queries, files = _copy(layout, lineage, names, draft)
+            _verify_copy(layout.pipeline, draft, queries)
+            return queries, files
         except PurgedError as error:
             last = error
+        except RefusedError:
+            shutil.rmtree(draft)
+            raise
     shutil.rmtree(draft, ignore_errors=True)
     raise HeadgateError(
         f"{layout.pipeline} commits and cleans up faster than its checkpoint can be copied: {last}",
@@ -243,6 +249,24 @@ def _copy(
             except FileNotFoundError as error:
                 raise PurgedError(str(error)) from error
     return queries, files
+
+
+def _verify_copy(pipeline: str, draft: Path, queries: Mapping[str, int]) -> None:
+    """A copy of what is damaged already is no way back. Raises RefusedError."""
+    for query, batch in queries.items():
+        folder = draft / "queries" / query
+        if batch < 0:
+            continue
+        try:
+            verify_log(folder)
+            codec = batch_offsets(folder, batch).pinned.get(CODEC_CONF, "lz4")
+            verify_state(folder, batch, codec)
+        except RefusedError as error:
+            raise RefusedError(
+                f"no snapshot of {pipeline} was taken: query {query} is damaged ({error.message})",
+                expected="a checkpoint that a restart could go on from",
+                help=f"headgate preflight {pipeline}; headgate snapshot list {pipeline} has the older ones",
+            ) from error
 
 
 def _versions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import typer
 from headgate.cli.output import out
 from headgate.errors import NotFoundError
 from headgate.settings import load_settings
+from headgate.suggest import closest
 
 __all__ = ["log_of", "register"]
 
@@ -55,11 +55,11 @@ def log_of(state: Path, name: str) -> Path:
     if name in applied:
         path = folder / "streams" / f"{name}.log"
         raise NotFoundError(f"{name} has no log yet", expected=f"{path}", help=f"headgate start {name}")
-    close = difflib.get_close_matches(name, sorted({*known, *applied}), n=1, cutoff=0.6)
+    close = closest(name, sorted({*known, *applied}))
     raise NotFoundError(
         f"no pipeline and no service {name!r} has a log",
         expected=f"one of {', '.join(sorted(known))}" if known else f"logs in {folder}: nothing has run yet",
-        help=f"did you mean {close[0]}?" if close else "headgate status shows the pipelines",
+        help=f"did you mean {close}?" if close else "headgate status shows the pipelines",
     )
 
 

@@ -31,6 +31,7 @@ COMMAND_MODULES = (
     "headgate.cli.streams",  # start, stop, retire, events, supervisor
     "headgate.cli.restart",  # restart
     "headgate.cli.snapshots",  # snapshot, operations
+    "headgate.cli.replay",  # replay
     "headgate.cli.logs",  # logs
     "headgate.cli.results",  # produce, tail, serve
     "headgate.cli.quality",  # check, audit

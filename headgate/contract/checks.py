@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
@@ -21,6 +20,7 @@ from headgate.contract.model import (
 from headgate.contract.sql import SqlProblem, parse_output, parse_rule
 from headgate.contract.text import PatternProblem, group_numbers
 from headgate.errors import Problem
+from headgate.suggest import did_you_mean
 
 __all__ = ["check_contract"]
 
@@ -198,22 +198,20 @@ class _Check:
     def _allowed(self, at: Key, names: Sequence[str], allowed: frozenset[str], what: str) -> None:
         for name in names:
             if name not in allowed:
-                close = difflib.get_close_matches(name, allowed, n=1)
                 self.add(
                     (*at, name),
                     f"the {what} `{name}` is not one that a contract may set",
                     expected=f"one of {', '.join(sorted(allowed))}",
-                    help=f"did you mean `{close[0]}`?" if close else None,
+                    help=did_you_mean(name, allowed),
                     on_key=True,
                 )
 
     def _unknown(self, at: Key, what: str, name: str, known: Sequence[str]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
         self.add(
             at,
             f"there is no {what} `{name}`",
             expected=f"one of {', '.join(known) or '(none)'}",
-            help=f"did you mean `{close[0]}`?" if close else None,
+            help=did_you_mean(name, known),
         )
 
 

@@ -10,7 +10,16 @@ from sqlglot import exp
 from headgate.contract.model import Source, seconds
 from headgate.contract.sql import to_sql
 
-__all__ = ["OutputFacts", "event_time_name", "open_seconds", "output_facts"]
+__all__ = [
+    "OutputFacts",
+    "event_time_name",
+    "is_column",
+    "only_source",
+    "open_seconds",
+    "output_facts",
+    "row_positions",
+    "row_span",
+]
 
 _TRUNCATED = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
 
@@ -53,6 +62,40 @@ def open_seconds(query: exp.Select, event_time: str, sources: Mapping[str, Sourc
     return 0.0 if _passed_through(value, query, sources) else None
 
 
+def row_span(query: exp.Select, column: str, sources: Mapping[str, Source]) -> float | None:
+    """For how long after the time in this column the event times of a row's records lie, 0 where they are
+    that time itself. None when the text does not prove that they lie nowhere else."""
+    source = only_source(query, sources)
+    time = event_time_name(sources[source]) if source is not None else None
+    found = next((c for c in query.expressions if c.alias_or_name.lower() == column.lower()), None)
+    if time is None or found is None:
+        return None
+    value = found.unalias()
+    if isinstance(value, exp.TimestampTrunc):
+        return _TRUNCATED.get(value.text("unit").lower()) if is_column(value.this, time, query) else None
+    if is_column(value, time, query):
+        return 0.0
+    if _root(value) != "window" or value.name.lower() != "start":
+        return None
+    windows = [f for f in query.find_all(exp.Anonymous) if f.name.lower() == "window"]
+    over = all(f.expressions and is_column(f.expressions[0], time, query) for f in windows)
+    return _window_seconds(query) if over else None
+
+
+def row_positions(query: exp.Select, sources: Iterable[str]) -> dict[str, str]:
+    """The columns that say which record a row is of: `_partition`, `_offset` and, where it is selected,
+    `_topic`, each with its name in the output. Empty when the text does not prove it."""
+    if only_source(query, sources) is None:
+        return {}
+    found = {
+        name: str(column.alias_or_name)
+        for name in ("_topic", "_partition", "_offset")
+        for column in query.expressions
+        if is_column(column.unalias(), name, query)
+    }
+    return found if {"_partition", "_offset"} <= found.keys() else {}
+
+
 def _root(value: exp.Expr) -> str:
     """The name at the front of `window.start` and of `window(at, '1 minute').start`."""
     while isinstance(value, exp.Dot | exp.Paren):
@@ -63,14 +106,25 @@ def _root(value: exp.Expr) -> str:
 
 def _passed_through(value: exp.Expr, query: exp.Select, sources: Mapping[str, Source]) -> bool:
     """Whether it is the event time of the only source, as it was read."""
+    source = only_source(query, sources)
+    name = event_time_name(sources[source]) if source is not None else None
+    return name is not None and is_column(value, name, query)
+
+
+def only_source(query: exp.Select, sources: Iterable[str]) -> str | None:
+    """The source of a query that reads one, and nothing else."""
     clause = query.args.get("from_")
     table = clause.this if clause is not None else None
     if not isinstance(table, exp.Table) or query.args.get("joins") or query.args.get("with_"):
+        return None
+    return table.name if table.name in sources else None
+
+
+def is_column(value: exp.Expr, name: str, query: exp.Select) -> bool:
+    """Whether it is this column of the only source, as it is."""
+    if not isinstance(value, exp.Column) or value.name.lower() != name.lower():
         return False
-    source = sources.get(table.name)
-    name = event_time_name(source) if source is not None else None
-    if name is None or not isinstance(value, exp.Column) or value.name.lower() != name.lower():
-        return False
+    table = query.args["from_"].this
     return len(value.parts) == 1 or value.table.lower() == table.alias_or_name.lower()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from headgate.contract.checks import check_contract
 from headgate.contract.document import Document, read_document
 from headgate.contract.model import Contract
 from headgate.errors import ContractError, Problem
+from headgate.suggest import did_you_mean
 
 __all__ = ["LoadedContract", "load_contract", "load_contracts", "parse_contract"]
 
@@ -96,7 +96,7 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
             at,
             f"unknown key `{last}`",
             expected=f"one of {', '.join(known)}" if known else None,
-            help=_did_you_mean(last, known),
+            help=did_you_mean(last, known),
             on_key=True,
         )
     if kind == "missing":
@@ -109,7 +109,7 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
             at,
             f"`{_short(error['input'])}` is not a value of `{last}`",
             expected=f"one of {', '.join(choices)}",
-            help=_did_you_mean(str(error["input"]), choices),
+            help=did_you_mean(str(error["input"]), choices),
         )
     if kind == "string_pattern_mismatch":
         return document.problem(
@@ -163,11 +163,6 @@ def _model_in(annotation: Any) -> Any:
     return None
 
 
-def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else None
-
-
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
@@ -199,5 +194,5 @@ def _unknown_pipeline(name: str, folder: Path, loaded: Sequence[LoadedContract])
     known = [item.contract.pipeline for item in loaded]
     return Problem(
         _display(folder), 1, 1, f"no contract here has the pipeline `{name}`",
-        expected=f"one of {', '.join(known) or '(none)'}", help=_did_you_mean(name, known),
+        expected=f"one of {', '.join(known) or '(none)'}", help=did_you_mean(name, known),
     )  # fmt: skip

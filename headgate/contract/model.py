@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headgate.suggest import did_you_mean
+
 __all__ = [
     "Column",
     "Contract",
@@ -127,7 +129,8 @@ def _column_type(value: str) -> str:
     if value.count("(") != value.count(")") or value.count("<") != value.count(">"):
         raise ValueError(f'inside braces a type with a comma is quoted, such as "{value}, …"')
     known = ", ".join((*SIMPLE_TYPES, "decimal(p,s)", "array<…>", "map<…>", "struct<…>"))
-    raise ValueError(f"expected one of {known}")
+    hint = did_you_mean(value, SIMPLE_TYPES)
+    raise ValueError(f"expected one of {known}{f'; {hint}' if hint else ''}")
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
@@ -272,7 +275,8 @@ class Slo(_Model):
 class Job(_Model):
     """How the Spark job runs: its rhythm, its size, and tuning. Where it runs is the environment's.
 
-    A stream that has been stalled for `stall_restart` is restarted.
+    A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
+    `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
     """
 
     trigger: PositiveDuration = "2 seconds"
@@ -281,6 +285,8 @@ class Job(_Model):
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
     stall_restart: PositiveDuration = "10 minutes"
+    poison_ratio: float = Field(default=0.9, gt=0, le=1)
+    poison_park: PositiveDuration = "5 minutes"
     spark: dict[str, Scalar] = {}
 
 

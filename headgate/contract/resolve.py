@@ -26,6 +26,7 @@ from headgate.contract.model import COLUMN, Contract, Output
 from headgate.contract.sql import parse_output
 from headgate.errors import ContractError, Problem, ServiceError
 from headgate.settings import Settings
+from headgate.suggest import did_you_mean
 from headgate.topics.schemas import unportable_types
 
 __all__ = ["needs_analysis", "resolve"]
@@ -139,12 +140,17 @@ def _name_problems(name: str, spec: Output, result: dict[str, Any], document: Do
 def _output_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:
     problems = _name_problems(name, spec, result, document)
     types = {field["name"]: field["type"] for field in result["schema"]["fields"]}
-    known = ", ".join(types)
+    known = f"one of {', '.join(types)}"
     for i, column in enumerate(spec.key):
         if column not in types:
             at = ("outputs", name, "key", i)
             problems.append(
-                document.problem(at, f"the output has no column `{column}`", expected=f"one of {known}")
+                document.problem(
+                    at,
+                    f"the output has no column `{column}`",
+                    expected=known,
+                    help=did_you_mean(column, types),
+                )
             )
         elif not isinstance(types[column], str):
             at = ("outputs", name, "key", i)
@@ -178,7 +184,12 @@ def _output_problems(name: str, spec: Output, result: dict[str, Any], document: 
             if column not in types:
                 place = ("outputs", name, "to", i, "partition_by")
                 problems.append(
-                    document.problem(place, f"the output has no column `{column}`", expected=known)
+                    document.problem(
+                        place,
+                        f"the output has no column `{column}`",
+                        expected=known,
+                        help=did_you_mean(column, types),
+                    )
                 )
     return problems
 

@@ -17,6 +17,7 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 
 from headgate.contract.kinds import is_aggregate
+from headgate.suggest import did_you_mean
 
 __all__ = ["MAX_DEPTH", "SPARK", "SqlProblem", "parse_output", "parse_rule", "to_sql"]
 
@@ -36,6 +37,8 @@ class _Spark(Spark):
 
 
 SPARK = _Spark
+
+_SQLGLOTS_CLASS = re.compile(r"<class 'sqlglot\.[\w.]*?(\w+)'>")  # as its messages name a part of a query
 
 # Functions that sqlglot has no class for and that are pure. What it has a class for is a known SQL
 # function and allowed, but for those below.
@@ -171,7 +174,7 @@ def _parse_one(text: str) -> exp.Expr | list[SqlProblem]:
         details = getattr(error, "errors", None) or [{}]
         first = details[0]
         where = f"line {first['line']}, column {first['col']}: " if first.get("line") else ""
-        what = first.get("description") or str(error).splitlines()[0]
+        what = _SQLGLOTS_CLASS.sub(r"\1", first.get("description") or str(error).splitlines()[0])
         return [SqlProblem(f"not readable as Spark SQL: {where}{what}")]
     except RecursionError:
         return [SqlProblem("not readable as Spark SQL: nested too deeply")]
@@ -254,11 +257,7 @@ def _unknown_columns(node: exp.Expr, columns: Sequence[str]) -> Iterator[SqlProb
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> SqlProblem:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean `{close[0]}`?" if close else None
-    return SqlProblem(f"there is no {what} `{name}`", f"one of {', '.join(known)}", hint)
+    return SqlProblem(f"there is no {what} `{name}`", f"one of {', '.join(known)}", did_you_mean(name, known))
 
 
 def _a_kind(node: exp.Expr) -> str:

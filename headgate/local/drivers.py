@@ -19,7 +19,7 @@ PAUSE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A runner or a driver that lives; `stream` is whose it is."""
+    """A runner or a driver that lives; `stream` is the stream, or the replay, whose it is."""
 
     stream: str
     role: str
@@ -30,7 +30,8 @@ class Process:
 
 def live_processes(state: Path) -> list[Process]:
     """Every runner and driver of this installation that lives now."""
-    return [process for process in _recorded(state / "streams") if _lives(process)]
+    folders = [*(state / "streams").glob("*"), *(state / "replays").glob("*/*")]
+    return [process for folder in sorted(folders) for process in _recorded(folder) if _lives(process)]
 
 
 def live_drivers(state: Path) -> list[Process]:
@@ -55,7 +56,7 @@ def _until_gone(state: Path, seconds: float) -> None:
 
 
 def _recorded(folder: Path) -> Iterator[Process]:
-    for file in sorted(folder.glob("*/runner-*.json")):
+    for file in sorted(folder.glob("runner-*.json")):
         try:
             note = runner_note(file.parent, int(file.stem.removeprefix("runner-")))
         except ValueError:

@@ -10,7 +10,7 @@ drops it without counting records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,9 +26,12 @@ from headgate.checkpoints.layout import (
     transaction_id,
 )
 from headgate.checkpoints.logs import batch_offsets, committed_offsets
+from headgate.checkpoints.sinks import QUARANTINE
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
+from headgate.delta_rows import delta_rows
 from headgate.errors import NotFoundError
+from headgate.replays.model import swapped_into
 from headgate.settings import Settings
 from headgate.topics.lag import initial_offsets
 
@@ -90,6 +93,7 @@ def audit(settings: Settings, frozen: FrozenContract) -> Audit:
             help=f"headgate status, or headgate start {frozen.pipeline}",
         )
     total = page.total
+    swapped = swapped_into(settings.state, frozen.pipeline)
     return Audit(
         pipeline=frozen.pipeline,
         lineage=lineage,
@@ -97,9 +101,10 @@ def audit(settings: Settings, frozen: FrozenContract) -> Audit:
         read=total.read,
         good=total.good,
         quarantined=total.quarantined,
-        quarantine_rows=_quarantine_rows(settings, frozen.pipeline, lineage, committed.batch_id),
+        quarantine_rows=_quarantine_rows(settings, frozen.pipeline, lineage, committed.batch_id)
+        + _taken_out(swapped.get(QUARANTINE, ()), lineage),
         outputs=tuple(
-            _output(settings, frozen, name, _Read(total.good, committed.offsets, layout, lineage))
+            _output(settings, frozen, name, _Read(total.good, committed.offsets, layout, lineage, swapped))
             for name, output in frozen.outputs.items()
             if output.count_column is not None
         ),
@@ -114,10 +119,11 @@ class _Read:
     offsets: Offsets
     layout: CheckpointLayout
     lineage: str
+    swapped: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) -> OutputAudit:
-    reason = _why_not(frozen, name) or _begun_apart(frozen, name, read)
+    reason = _why_not(frozen, name) or _begun_apart(frozen, name, read) or _replayed(frozen, name, read)
     if reason:
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
     table = _table(settings, frozen, name)
@@ -181,6 +187,18 @@ def _begun_apart(frozen: FrozenContract, name: str, read: _Read) -> str:
     return ""
 
 
+def _replayed(frozen: FrozenContract, name: str, read: _Read) -> str:
+    """A replay counts what it has read, and the books what the live stream has."""
+    tables = {target.delta for target in frozen.contract.outputs[name].to}
+    ids = [each["replay"] for table in tables if table for each in read.swapped.get(table, ())]
+    return f"replay {ids[0]} was swapped into its table: the books do not count what it read" if ids else ""
+
+
+def _taken_out(swaps: Sequence[Mapping[str, Any]], lineage: str) -> int:
+    """Rows of the books that a replay's rows have replaced in the quarantine."""
+    return sum(int(each["of_lineage"]) for each in swaps if each.get("lineage") == lineage)
+
+
 def _slides(query: exp.Select) -> bool:
     windows = [call for call in query.find_all(exp.Anonymous) if call.name.lower() == "window"]
     return any(len(call.expressions) > 2 and call.expressions[1] != call.expressions[2] for call in windows)
@@ -216,13 +234,13 @@ def _between(counted: Offsets, read: Offsets) -> _Ranges:
 def _sum(table: DeltaTable, column: str | None) -> int:
     import pyarrow.compute as pc
 
-    return int(pc.sum(table.to_pyarrow_dataset().to_table(columns=[column])[column]).as_py() or 0)
+    return int(pc.sum(delta_rows(table).to_table(columns=[column])[column]).as_py() or 0)
 
 
 def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: _Ranges) -> int:
     import pyarrow.compute as pc
 
-    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
     total = 0
     for (topic, number), (first, last) in ranges.items():
         if first < last:
@@ -235,6 +253,6 @@ def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges
 def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
     import pyarrow.compute as pc
 
-    rows = DeltaTable(quarantine_table(settings.tables, pipeline)).to_pyarrow_dataset()
+    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
     mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)
     return int(rows.count_rows(filter=mine))

@@ -5,7 +5,6 @@ What Great Expectations knows is in `expectations.json`, made by `headgate.quali
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.loader import LoadedContract
 from headgate.contract.model import Expectation
 from headgate.errors import Problem
+from headgate.suggest import closest, did_you_mean
 
 __all__ = ["column_problems", "expectation_problems"]
 
@@ -62,7 +62,7 @@ def column_problems(loaded: Sequence[LoadedContract], frozen: Sequence[FrozenCon
                     ("quality", "expectations", index, key),
                     f"output `{expectation.output}` has no column `{name}`",
                     expected=f"one of {', '.join(known)}",
-                    help=_did_you_mean(name, known),
+                    help=did_you_mean(name, known),
                 )
                 for key, name in _named_columns(expectation.arguments)
                 if name not in known
@@ -90,7 +90,7 @@ def _wrong(expectation: Expectation) -> Iterable[_Told]:
             {
                 "message": f"`{name}` is not an expectation that can be checked on a table",
                 "expected": "a name from https://greatexpectations.io/expectations that needs no database",
-                "help": _did_you_mean(name, list(known)),
+                "help": did_you_mean(name, list(known)),
             },
         )
         return
@@ -102,7 +102,7 @@ def _wrong(expectation: Expectation) -> Iterable[_Told]:
             {
                 "message": f"`{name}` takes no `{key}`",
                 "expected": f"some of {', '.join(shapes)}",
-                "help": _did_you_mean(key, list(shapes)),
+                "help": did_you_mean(key, list(shapes)),
                 "on_key": True,
             },
         )
@@ -117,7 +117,7 @@ def _missing(name: str, arguments: Mapping[str, Any], unknown: Sequence[str]) ->
     """What is not said; a misspelt argument is not told twice."""
     needed = [key for key in _known()[name]["required"] if key not in arguments]
     for key in needed:
-        if not difflib.get_close_matches(key, unknown, n=1, cutoff=0.6):
+        if closest(key, unknown) is None:
             yield (), {"message": f"`{name}` needs `{key}`"}
     one_of = _known()[name]["one_of"]
     if one_of and not unknown and all(arguments.get(key) is None for key in one_of):
@@ -178,8 +178,3 @@ def _text(shape: Mapping[str, Any]) -> str:
         f"{word} {shape[key]:g}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in shape
     ]
     return " ".join([words.get(str(shape.get("type")), "a mapping"), *limits])
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else None

@@ -80,9 +80,11 @@ class OriginBody(_Body):
     note: Annotated[str, Field(max_length=200)] = ""
     keep: Literal[""] = ""  # the supervisor's own
     contract: Literal[""] = ""
+    replay: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,80}$")] = ""
+    tables: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=1000)] = []
 
     def origin(self) -> Origin:
-        return Origin(**self.model_dump())
+        return Origin.from_json(self.model_dump())
 
 
 class RestartBody(_Body):

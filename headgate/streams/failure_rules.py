@@ -122,7 +122,7 @@ RULES = (
         log file was malformed
         \bbatch \d+ (?:doesn't|does not) exist
         error reading (?:delta|snapshot) file .*(?:state|does not exist)
-        ChecksumException: Checksum error
+        checksum error: \S+ at \d+ exp:
         foreign checkpoint""",
     ),
     _rule(

@@ -48,6 +48,7 @@ class FailureClass(StrEnum):
     DATA_LOSS = "data_loss"
     CHECKPOINT = "checkpoint"
     FENCED = "fenced"
+    POISON = "poison"
     UNKNOWN = "unknown"
 
 
@@ -115,6 +116,7 @@ class DriverStatus:
     failure_class: str | None = None
     failure_condition: str | None = None
     failure_message: str | None = None
+    failure_query: str | None = None  # whose failure it was, where it was one query's
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

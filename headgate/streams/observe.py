@@ -26,6 +26,7 @@ __all__ = ["Look", "Observer", "newest_claim"]
 # How long a runner may take from its driver's death to the exit note, and from its launch to its lock.
 _NOTE_SECONDS = 3.0
 _LOG_TAIL = 32_768
+_REPORTED = 1_500  # of the first line of a driver's message, which a parked stream shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Observer:
     def _diagnose(self, stream: str, seen: Seen, own: DriverStatus | None) -> Diagnosis:
         """The driver's own word counts first, then its exit status, then the last traceback in its log."""
         if own is not None and own.phase == "failed" and own.failure_class:
-            text = (own.failure_message or "").strip().partition("\n")[0][:500]
+            text = (own.failure_message or "").strip().partition("\n")[0][:_REPORTED]
             rule = own.failure_condition or "the driver failed"
             return Diagnosis(_failure_class(own.failure_class), rule, text or "no message")
         found = diagnose_exit(seen.returncode, seen.signal)
@@ -258,9 +259,12 @@ def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -
     """Signs of life in the driver's report: commits, and reports that there was nothing to do."""
     queries = own.queries.values() if own is not None else ()
     commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
+    # What the others committed says nothing of the query that fails each time.
+    failed = own.queries.get(own.failure_query or "") if own is not None else None
+    judged = commits if failed is None else [failed.last_commit_at or 0.0]
     idles = [query.last_idle_at for query in queries if query.last_idle_at is not None]
     since = record.phase_since if record.phase is Phase.RUNNING else known.started_at
-    progressed = any(at >= known.started_at for at in commits)
+    progressed = any(at >= known.started_at for at in judged)
     batches = max((query.batches for query in queries), default=0)
     return _Signs(progressed, any(at >= since for at in [*commits, *idles]), batches)
 

@@ -1,6 +1,7 @@
 """Operations: what is done once to a stream, beside its phase, with a small life of its own.
 
     requested → running → done | failed
+    of a replay, from there: → swapping → swapped | done, and → discarding → discarded from anywhere
 
 One row each in the store, named by what it makes; asked for again under the same name it is the same
 operation. Each change is an event of the stream too.
@@ -8,6 +9,7 @@ operation. Each change is an event of the stream too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,7 +22,15 @@ from headgate.streams.rows import event_row
 from headgate.streams.statements import read_stream
 from headgate.streams.store import StateStore
 
-__all__ = ["NEXT", "IllegalOperation", "Operation", "note", "operations_of"]
+__all__ = [
+    "NEXT",
+    "IllegalOperation",
+    "Operation",
+    "note",
+    "operation_of",
+    "operations_in",
+    "operations_of",
+]
 
 # From a state to those that may follow it; a name that was never seen may begin anywhere.
 NEXT = {
@@ -28,6 +38,14 @@ NEXT = {
     "running": frozenset({"running", "done", "failed"}),
     "done": frozenset({"done"}),
     "failed": frozenset({"failed", "running", "requested"}),
+}
+_NEXT_OF_REPLAY = {
+    **{state: following | {"discarding"} for state, following in NEXT.items()},
+    "done": frozenset({"done", "swapping", "discarding"}),
+    "swapping": frozenset({"swapping", "swapped", "done"}),
+    "swapped": frozenset({"swapped", "swapping", "discarding"}),
+    "discarding": frozenset({"discarding", "discarded"}),
+    "discarded": frozenset({"discarded"}),
 }
 
 
@@ -38,7 +56,7 @@ class IllegalOperation(HeadgateError):
 @dataclass(frozen=True, slots=True)
 class Operation:
     stream: str
-    kind: str  # snapshot | upgrade
+    kind: str  # snapshot | upgrade | replay
     name: str
     state: str
     actor: str
@@ -64,7 +82,8 @@ def note(
     with writing(store.engine) as connection:
         row = connection.execute(sa.select(table).where(same)).mappings().first()
         before = Operation(**row) if row is not None else None
-        if before is not None and state not in NEXT[before.state]:
+        following = _NEXT_OF_REPLAY if kind == "replay" else NEXT
+        if before is not None and state not in following[before.state]:
             raise IllegalOperation(f"the {kind} {name} of {stream} is {before.state}, and cannot be {state}")
         if before is not None and (before.state, before.detail) == (state, detail):
             return before
@@ -85,6 +104,23 @@ def operations_of(store: StateStore, stream: str, limit: int = 100) -> list[Oper
     query = sa.select(table).where(table.c.stream == stream).order_by(table.c.changed_at.desc()).limit(limit)
     with reading(store.engine) as connection:
         return [Operation(**row) for row in connection.execute(query).mappings()]
+
+
+def operations_in(store: StateStore, kind: str, states: Sequence[str]) -> list[Operation]:
+    """Those of all streams that are in one of these states, the oldest first."""
+    table = tables.operations
+    query = sa.select(table).where((table.c.kind == kind) & table.c.state.in_(states))
+    with reading(store.engine) as connection:
+        rows = connection.execute(query.order_by(table.c.requested_at, table.c.name)).mappings()
+        return [Operation(**row) for row in rows]
+
+
+def operation_of(store: StateStore, stream: str, kind: str, name: str) -> Operation | None:
+    table = tables.operations
+    same = (table.c.stream == stream) & (table.c.kind == kind) & (table.c.name == name)
+    with reading(store.engine) as connection:
+        row = connection.execute(sa.select(table).where(same)).mappings().first()
+        return Operation(**row) if row is not None else None
 
 
 def _told(connection: sa.Connection, operation: Operation) -> None:

@@ -6,6 +6,7 @@
     unknown                as transient, parked at the third without progress
     deterministic          once more, then parked
     data_loss, checkpoint  parked at once: a restart repeats the loss, or hides it
+    poison                 parked at once: a restart goes on filling the quarantine
 
 Progress is a committed batch. A failure after progress begins a new count: a driver that was killed
 ten times and committed in between is not in a crash loop, and the alert on restarts tells of it.
@@ -20,6 +21,14 @@ from headgate.streams.model import FailureClass
 from headgate.streams.record import Failure
 
 __all__ = ["Judgement", "Policy", "backoff_seconds", "judge"]
+
+
+# What is parked by its first failure, and what is said of it beside its text.
+_AT_ONCE = {
+    FailureClass.DATA_LOSS: "; a restart cannot help",
+    FailureClass.CHECKPOINT: "; a restart cannot help",
+    FailureClass.POISON: "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,8 @@ def _why_parked(
     failures: Sequence[Failure], failure: Failure, newest_claim: bool, policy: Policy
 ) -> str | None:
     kind, text = failure.failure, failure.text
-    if kind in (FailureClass.DATA_LOSS, FailureClass.CHECKPOINT):
-        return f"{kind}: {text}; a restart cannot help"
+    if kind in _AT_ONCE:
+        return f"{kind}: {text}{_AT_ONCE[kind]}"
     if kind is FailureClass.DEPENDENCY:
         return None
     if kind is FailureClass.FENCED and not newest_claim:

@@ -17,6 +17,7 @@ import uvicorn
 from headgate import __version__
 from headgate.contract.frozen import ContractStore
 from headgate.errors import SettingsError, UnavailableError
+from headgate.replays.keeper import ReplayKeeper
 from headgate.settings import Settings
 from headgate.streams.api import create_app
 from headgate.streams.clearance import Ask
@@ -55,6 +56,14 @@ def serve(
         settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
     )
     SnapshotSchedule(settings, store, lambda: supervisor.lease_epoch is not None, journal).start()
+    ReplayKeeper(
+        settings,
+        store,
+        lambda: supervisor.lease_epoch is not None,
+        journal,
+        suspended=lambda: supervisor.suspended,
+        policy=policy,
+    ).start()
     service = StreamService(
         store,
         supervisor,

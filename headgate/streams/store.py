@@ -188,6 +188,12 @@ class StateStore:
         with reading(self._engine) as connection:
             return connection.execute(query).scalar()
 
+    def topic_since(self, topic: str) -> float:
+        """When the id that a topic has now was noted; 0 for an unknown one."""
+        query = sa.select(tables.topics.c.at).where(tables.topics.c.topic == topic)
+        with reading(self._engine) as connection:
+            return float(connection.execute(query).scalar() or 0.0)
+
     def topic_owner(self, topic: str) -> str | None:
         """The pipeline that provisions a topic which was applied."""
         query = sa.select(tables.topics.c.pipeline).where(tables.topics.c.topic == topic)

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from headgate.checkpoints.choices import Effect, OriginPlan, go_back
+from headgate.checkpoints.compatibility import unfit_changes
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.restore import NEW_LINEAGE, SAME_BATCHES, choose, following
@@ -29,7 +30,8 @@ def plan_restore(settings: Settings, frozen: FrozenContract, id: str | None) -> 
     """
     snapshot = _pick(settings, frozen.pipeline, id)
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
-    sinks = sinks_of(ContractStore(settings.state).get(snapshot.contract_hash))
+    before = ContractStore(settings.state).get(snapshot.contract_hash)
+    sinks = sinks_of(before)
     found = following(layout, snapshot, sinks, settings.tables)
     way, why = choose(snapshot, layout.current_lineage(), found)
     ran = running_contract(settings, frozen.pipeline)
@@ -39,6 +41,7 @@ def plan_restore(settings: Settings, frozen: FrozenContract, id: str | None) -> 
     effects = [_effect(sink, snapshot, way, again.get(sink.query, 0)) for sink in sinks]
     origin = Origin("snapshot", snapshot=snapshot.id, way=way, note=_age(snapshot))
     problems = [*verify(settings.snapshots_root, snapshot), *_recreated(settings, snapshot)]
+    problems += [f"{why}; the snapshot's state does not fit" for why in unfit_changes(before, frozen)]
     plan = go_back(
         frozen.pipeline, origin, places_of(settings, frozen), snapshot.offsets, effects, problems=problems
     )

@@ -30,7 +30,17 @@ from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range, queries_of
 from headgate.topics.live import topic_partitions
 
-__all__ = ["accept_topics", "first_origin", "offsets_from", "places_of", "plan_origin"]
+__all__ = [
+    "accept_topics",
+    "by_topic",
+    "first_at",
+    "first_origin",
+    "moment_of",
+    "offsets_from",
+    "places_of",
+    "plan_origin",
+    "topic_ranges",
+]
 
 Found = dict[str, dict[int, int]]
 
@@ -39,17 +49,17 @@ def plan_origin(
     settings: Settings, frozen: FrozenContract, kind: str, *, timestamp: str = "", offsets: Path | None = None
 ) -> OriginPlan:
     """What `--from KIND` would do. Raises UsageError, RefusedError, KafkaUnavailable."""
-    moment = _moment(timestamp) if kind == "timestamp" else 0
+    moment = moment_of(timestamp) if kind == "timestamp" else 0
     given = offsets_from(offsets) if kind == "offsets" and offsets is not None else {}
     with admin_client(settings) as admin:
-        lows, ends = _ranges(admin, frozen)
+        lows, ends = topic_ranges(admin, frozen)
         places = places_of(settings, frozen, lows, ends)
         if kind == "earliest":
-            found = _by_topic(lows)
+            found = by_topic(lows)
         elif kind == "latest":
-            found = _by_topic(ends)
+            found = by_topic(ends)
         elif kind == "timestamp":
-            found = _by_topic(_at(admin, ends, moment))
+            found = by_topic(first_at(admin, ends, moment))
         else:
             found = given
     origin = Origin(kind, offsets=found, note=timestamp if kind == "timestamp" else "")
@@ -73,12 +83,12 @@ def first_origin(settings: Settings, frozen: FrozenContract) -> dict[str, Any] |
     if not late:
         return None
     with admin_client(settings) as admin:
-        _, ends = _ranges(admin, frozen)
+        _, ends = topic_ranges(admin, frozen)
         found: Found = {}
         for topic, start in late.items():
             own = {key: end for key, end in ends.items() if key.topic == topic}
-            offsets = _at(admin, own, _moment(start.timestamp)) if isinstance(start, StartAt) else own
-            found |= _by_topic(offsets)
+            offsets = first_at(admin, own, moment_of(start.timestamp)) if isinstance(start, StartAt) else own
+            found |= by_topic(offsets)
     origin = Origin("offsets", offsets=found, note="the contract's start")
     return {**origin.to_json(), "queries": sorted(queries_of(frozen))}
 
@@ -103,7 +113,7 @@ def places_of(
     that could be told."""
     if lows is None or ends is None:
         with admin_client(settings) as admin:
-            lows, ends = _ranges(admin, frozen)
+            lows, ends = topic_ranges(admin, frozen)
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
     places = []
     for query, sources in queries_of(frozen).items():
@@ -136,7 +146,7 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _moment(text: str) -> int:
+def moment_of(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -147,7 +157,7 @@ def _moment(text: str) -> int:
     return round(aware.timestamp() * 1000)
 
 
-def _ranges(
+def topic_ranges(
     admin: KafkaAdminClient, frozen: FrozenContract
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     topics = topic_partitions(admin, frozen.topics.values())
@@ -158,7 +168,7 @@ def _ranges(
     return offset_range(admin, keys)
 
 
-def _at(
+def first_at(
     admin: KafkaAdminClient, ends: Mapping[TopicPartition, int], moment: int
 ) -> dict[TopicPartition, int]:
     """The first record at or after a time in each partition; the end where there is none."""
@@ -166,7 +176,7 @@ def _at(
     return {key: found[key].offset if found[key].offset >= 0 else end for key, end in ends.items()}
 
 
-def _by_topic(offsets: Mapping[TopicPartition, int]) -> Found:
+def by_topic(offsets: Mapping[TopicPartition, int]) -> Found:
     found: Found = {}
     for key, offset in offsets.items():
         found.setdefault(key.topic, {})[key.partition] = offset

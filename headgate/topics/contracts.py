@@ -2,7 +2,8 @@
 
 A reader of an output breaks when a column, an output or an address goes away or means something else;
 such a change needs a new `version`, which is the owner's word that the readers know. The state of a
-stateful query breaks when its grouping or its aggregates change, whatever the version says.
+stateful query breaks when its grouping or its aggregates change. Under a new version that is a note with
+the road: the stream runs on as it does, and begins a new lineage when somebody orders it to.
 """
 
 from __future__ import annotations
@@ -51,12 +52,17 @@ def compare_contract(
     if before is not None and before.hash == contract.hash:
         return [], [], []
     refusals: list[Refusal] = []
+    notes: list[Note] = []
     if before is not None:
         refusals += _version_refusals(contract, before)
-        refusals += _state_refusals(contract, before, committed)
+        stranded = [each for each in state_changes(before, contract) if each.query in committed]
+        if contract.contract.version > before.contract.version:
+            notes += [_new_lineage(contract.pipeline, each) for each in stranded]
+        else:
+            refusals += [_state_refusal(contract, each) for each in stranded]
     if refusals:
         return [], refusals, []
-    return [_put(contract, before, file)], [], []
+    return [_put(contract, before, file)], [], notes
 
 
 def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> Action:
@@ -100,19 +106,30 @@ def _version_refusals(contract: FrozenContract, before: FrozenContract) -> Itera
         )
 
 
-def _state_refusals(
-    contract: FrozenContract, before: FrozenContract, committed: Collection[str]
-) -> Iterable[Refusal]:
-    for change in state_changes(before, contract):
-        if change.query in committed:
-            yield Refusal(
-                "state_does_not_fit",
-                f"checkpoint {contract.pipeline}/{change.query}",
-                contract.pipeline,
-                f"{change.why}, and what the query has committed cannot be carried on from",
-                "undo it; or give the output another name and table: it then starts with a checkpoint "
-                "of its own",
-            )
+def _state_refusal(contract: FrozenContract, change: StateChange) -> Refusal:
+    name, version = contract.pipeline, contract.contract.version
+    return Refusal(
+        "state_does_not_fit",
+        f"checkpoint {name}/{change.query}",
+        name,
+        f"{change.why}, and what the query has committed cannot be carried on from",
+        "undo it; or give the output another name and table: it then starts with a checkpoint of its own; or "
+        f"write version: {version + 1} and apply, then begin a new lineage: headgate restart {name} "
+        "--from earliest --dry-run says what that repeats",
+    )
+
+
+def _new_lineage(pipeline: str, change: StateChange) -> Note:
+    return Note(
+        "state_does_not_fit",
+        f"checkpoint {pipeline}/{change.query}",
+        pipeline,
+        f"{change.why}, and what the query has committed cannot be carried on from. The stream runs on with "
+        "the contract that it has until it is ordered. Preflight refuses a plain restart: the stream is then "
+        f"taken back to that contract, or parks. headgate restart {pipeline} --from earliest begins a new "
+        "lineage (or --from latest, timestamp, offsets); with --dry-run it only says what is read again and "
+        "what is skipped. Rows that are in the tables stay beside the new ones",
+    )
 
 
 def breaking_changes(old: FrozenContract, new: FrozenContract) -> list[str]:

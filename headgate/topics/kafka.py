@@ -7,8 +7,8 @@ and password are quoted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -18,7 +18,14 @@ from kafka.net.compat import KafkaNetClient
 from headgate.errors import KafkaUnavailable, ServiceError, SettingsError
 from headgate.settings import Settings
 
-__all__ = ["admin_client", "client_options", "consumer_client", "spark_options", "unavailable_as_ours"]
+__all__ = [
+    "admin_client",
+    "client_options",
+    "consumer_client",
+    "ended_unless_built",
+    "spark_options",
+    "unavailable_as_ours",
+]
 
 _LOGIN_MODULES = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
@@ -145,21 +152,24 @@ def unavailable_as_ours(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
+def ended_unless_built() -> Iterator[Callable[..., KafkaNetClient]]:
+    """A `kafka_client=` for one client: one that fails to bootstrap leaves its I/O thread behind, which is
+    ended here; one that is built keeps it."""
+    with ExitStack() as started:
+
+        def transport(*args: Any, **kwargs: Any) -> KafkaNetClient:
+            net = KafkaNetClient(*args, **kwargs)
+            started.callback(net.close)
+            return net
+
+        yield transport
+        started.pop_all()
+
+
+@contextmanager
 def _open(kind: type[Any], options: dict[str, Any], settings: Settings) -> Iterator[Any]:
-    """Build a client and close it. One that fails to bootstrap leaves its I/O thread behind: end it too."""
-    transports: list[Any] = []
-
-    def transport(*args: Any, **kwargs: Any) -> Any:
-        transports.append(KafkaNetClient(*args, **kwargs))
-        return transports[-1]
-
-    try:
-        with unavailable_as_ours(settings):
-            client = kind(**options, kafka_client=transport)
-    except BaseException:
-        for item in transports:
-            item.close()
-        raise
+    with ended_unless_built() as transport, unavailable_as_ours(settings):
+        client = kind(**options, kafka_client=transport)
     try:
         yield client
     finally:

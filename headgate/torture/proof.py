@@ -16,6 +16,7 @@ from headgate.checkpoints.books import Totals, last_page
 from headgate.checkpoints.layout import CheckpointLayout, quarantine_table, table_path
 from headgate.checkpoints.logs import batch_watermark, committed_offsets
 from headgate.contract.frozen import FrozenContract
+from headgate.delta_rows import delta_rows
 from headgate.errors import ServiceError
 from headgate.torture.compare import difference
 from headgate.torture.feeder import Feed
@@ -179,5 +180,5 @@ def _parquet(path: Path) -> Rows:
 
 
 def _delta(path: Path) -> Rows:
-    found: Rows = DeltaTable(str(path)).to_pyarrow_table().to_pylist()
+    found: Rows = delta_rows(DeltaTable(str(path))).to_table().to_pylist()
     return found

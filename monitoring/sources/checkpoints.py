@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from headgate.checkpoints.books import Page, last_page, read_page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.lineage import read_lineage
 from headgate.checkpoints.logs import CommittedOffsets, committed_offsets
+from headgate.checkpoints.snapshots import find_snapshots
 from headgate.contract.frozen import FrozenContract
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, RefusedError
 from monitoring.readings import AppliedContract, CheckpointReading, QueryCheckpoint
 from monitoring.snapshot import Rows
 from monitoring.watch import Reading
@@ -22,13 +26,23 @@ RATE_SECONDS = 30.0  # long enough to even out batches, short enough to follow w
 
 
 def read_checkpoints(
-    root: Path, contracts: Callable[[], Mapping[str, AppliedContract]]
+    root: Path,
+    contracts: Callable[[], Mapping[str, AppliedContract]],
+    snapshots: Path,
+    every: float,
 ) -> Reading[Mapping[str, CheckpointReading]]:
-    """Every applied pipeline's checkpoints; one that cannot be read is left out and named."""
+    """Every applied pipeline's checkpoints; one that cannot be read is left out and named. `snapshots` is
+    their folder and `every` their schedule, 0 for none."""
     found, problems = {}, []
     for name, applied in contracts().items():
+        layout = CheckpointLayout(root, name)
         try:
-            found[name] = read_checkpoint(CheckpointLayout(root, name), applied.frozen, time.time())
+            reading = read_checkpoint(layout, applied.frozen, time.time())
+            found[name] = replace(
+                reading,
+                snapshot_at=_snapshot_at(layout, reading.lineage, snapshots),
+                snapshot_every=every or None,
+            )
         except (HeadgateError, OSError, ValueError, KeyError) as error:
             problems.append(f"{name}: {error}")
     return Reading(found, tuple(problems))
@@ -54,6 +68,27 @@ def read_checkpoint(layout: CheckpointLayout, frozen: FrozenContract, now: float
         at = _modified(folder / "commits" / str(committed.batch_id))
         queries[query] = QueryCheckpoint(query, committed.batch_id, at, difference)
     return CheckpointReading(lineage, queries, rows)
+
+
+def _snapshot_at(layout: CheckpointLayout, lineage: str | None, snapshots: Path) -> float | None:
+    """From when on the age of the snapshots counts, as their schedule does; None before a first lineage."""
+    if lineage is None:
+        return None
+    try:
+        begun = read_lineage(layout, lineage).begun_at
+    except RefusedError:
+        return None  # preflight says so; what can be read is shown
+    changed = _modified(snapshots / layout.pipeline)
+    newest = _newest_snapshot(snapshots, layout.pipeline, changed) if changed is not None else None
+    return max(begun, newest or 0.0)
+
+
+@lru_cache(maxsize=256)
+def _newest_snapshot(snapshots: Path, pipeline: str, changed: float) -> float | None:
+    """Read anew only when one came or went: each names all of its files."""
+    del changed
+    newest = next(iter(find_snapshots(snapshots, pipeline)), None)
+    return newest.taken_at if newest is not None else None
 
 
 def _rows(books: Path, batch_id: int, now: float) -> Rows | None:

@@ -25,6 +25,8 @@ from remote_control import (
     remote_control,
 )
 
+from headgate.airflow.dags import RECONCILE_DAG
+from headgate.contract.frozen import ContractStore
 from headgate.streams.model import Phase
 from monitoring.monitor import Monitor
 
@@ -141,8 +143,10 @@ def test_a_paused_dag_leaves_the_stream_running_and_is_reported(platform: Remote
 
 def test_mark_failed_stops_the_stream(platform: RemoteControl) -> None:
     generation = platform.status().generation
+    platform.airflow.pause(RECONCILE_DAG)  # its sweep stops the stream too: here the trigger is to do it
     platform.airflow.mark(STREAM_DAG, platform.run_id, TASK, "failed")
     status = platform.wait_stopped(SOON)
+    platform.airflow.unpause(RECONCILE_DAG)
     assert status.stopped_by is not None
     assert "failed" in status.stopped_by
     assert not status.stopped_by.startswith("airflow:headgate.reconcile")
@@ -249,3 +253,15 @@ def test_an_approved_stop_skips_the_waiting_task_and_names_who_approved(platform
     platform.wait_task("skipped", SOON)
     user = platform.settings.airflow.username
     assert f"airflow:{user}@{OPERATE_DAG}: stop, approved by {user}: disk change" in platform.log()
+
+
+def test_an_approved_retirement_ends_the_stream_for_good_and_skips_what_follows(
+    platform: RemoteControl,
+) -> None:
+    run_id, question = ask(platform, "retire", "the shop has closed")
+    assert "its topics, tables, checkpoints, contracts and events stay" in question["body"]
+    platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Approve")
+    states = wait_order(platform, run_id)
+    assert (states["order"], states["watch_again"]) == ("success", "skipped")
+    assert platform.status().phase is Phase.RETIRED
+    assert PIPELINE not in ContractStore(platform.settings.state).applied()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from spark_checkpoint import committed_batch
 
 from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
@@ -113,20 +114,9 @@ def commit(
     lineage = layout.current_lineage()
     assert lineage is not None
     folder = layout.query(lineage, query)
-    metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": dict(conf or {})}
-    source = {frozen.topics["a"]: {str(number): offset for number, offset in offsets.items()}}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metadata").write_text(json.dumps({"id": "an-id"}))
     if query == RECORDS:
         write_page(layout.books(lineage), batch_id, Totals())
-    else:
-        (folder / "state" / "0").mkdir(parents=True, exist_ok=True)
-    for name, lines in (
-        ("offsets", ["v1", json.dumps(metadata), json.dumps(source)]),
-        ("commits", ["v1", json.dumps({"nextBatchWatermarkMs": 0})]),
-    ):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / str(batch_id)).write_text("\n".join(lines))
+    committed_batch(folder, batch_id, frozen.topics["a"], offsets, conf=conf or {}, stateful=query != RECORDS)
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,13 +15,12 @@ from typing import Any
 import pytest
 from driver_process import Stream, end_offsets, send
 from kafka import TopicPartition
+from live_installation import SECONDS, headgate, live_installation
 from small_contract import record, small_contract
-from supervised import free_port, until
+from supervised import until
 
 from headgate.checkpoints.logs import committed_offsets
 from headgate.contract.frozen import ContractStore
-from headgate.settings import load_settings
-from headgate.streams import processes
 from headgate.streams.client import SupervisorClient
 from headgate.streams.model import FailureClass, Phase
 from headgate.topics.apply import apply_plan
@@ -30,7 +28,6 @@ from headgate.topics.kafka import admin_client
 from headgate.topics.plan import make_plan
 
 JOB = {"trigger": "500 milliseconds", "max_records_per_batch": 500, "cores": 1, "memory": "1g"}
-SECONDS = 300.0
 
 
 @dataclass
@@ -50,17 +47,7 @@ class Place:
         return self.stream.frozen.topics["events"]
 
     def headgate(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("headgate")), *arguments],
-            env={**os.environ, **self.stream.environ, "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        return headgate(self.stream, *arguments, code=code)
 
     def in_phase(self, phase: Phase) -> Any:
         def look() -> Any:
@@ -72,42 +59,9 @@ class Place:
 
 @pytest.fixture
 def place(service_environ: dict[str, str], broker: Any, tmp_path: Path) -> Iterator[Place]:
-    environ = {
-        **service_environ,
-        "HEADGATE_ROOTS_STATE": str(tmp_path / "state"),
-        "HEADGATE_SPARK_UI": "false",
-        "HEADGATE_SUPERVISOR_PORT": str(free_port()),
-        "HEADGATE_SUPERVISOR_POLL_SECONDS": "0.2",
-    }
-    settings, _ = load_settings(environ=environ)
     frozen = small_contract(f"life-{os.getpid()}", job=JOB, partitions=2)
-    apply_plan(settings, make_plan(settings, [frozen]), by="tests")
-    command = [str(Path(sys.executable).with_name("headgate")), "supervisor"]
-    with (tmp_path / "supervisor.log").open("wb") as log:
-        supervisor = subprocess.Popen(command, env={**os.environ, **environ}, stdout=log, stderr=log)
-    token = settings.state / "secrets" / "supervisor.token"
-    folder = settings.state / "streams" / frozen.pipeline
-    try:
-        until("the token", token.exists, seconds=SECONDS)
-        client = SupervisorClient(settings.supervisor_url, token.read_text().strip())
-        until("a supervisor", lambda: _answers(client), seconds=SECONDS)
-        yield Place(Stream(environ, frozen), client, supervisor)
-        client.close()
-    finally:
-        supervisor.terminate()
-        supervisor.wait(60)
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = processes.nonce_prefix(folder)
-        until("all drivers dead", lambda: processes.kill_all(prefix, runners=True) == 0)
-
-
-def _answers(client: SupervisorClient) -> bool:
-    from headgate.errors import SupervisorUnavailable
-
-    try:
-        return bool(client.health()["rounds"])
-    except SupervisorUnavailable:
-        return False
+    with live_installation(tmp_path, service_environ, frozen) as live:
+        yield Place(live.stream, live.client, live.supervisor)
 
 
 def producing(place: Place, begin: int) -> Callable[[], int]:

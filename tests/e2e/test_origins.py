@@ -21,6 +21,7 @@ from driver_process import Stream, end_offsets, send
 from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
 from headgate.checkpoints.origin import Origin
+from headgate.checkpoints.preflight import preflight
 from headgate.checkpoints.restore import NEW_LINEAGE, SAME_BATCHES
 from headgate.checkpoints.snapshots import Snapshot, read_snapshot, verify
 from headgate.contract.loader import load_contracts
@@ -206,6 +207,45 @@ def test_with_a_torn_log_a_new_lineage_begins_and_tables_go_back_to_the_snapshot
     stream.until_drained()
     assert stream.lineage != lineage
     assert stream.layout.lineage(lineage).is_dir()
+    rewind.check()
+    assert stream.drivers[-1].stop() == 0
+
+
+def test_row_10_a_damaged_state_file_is_refused_and_what_only_spark_can_see_ends_as_checkpoint(rewind):
+    stream = rewind.stream
+    store = stream.query("per_minute") / "state" / "0" / "0"
+    newest_file = store / f"{(newest(stream.query('per_minute') / 'commits') or 0) + 1}.delta"
+    sums = newest_file.with_name(f".{newest_file.name}.crc")
+    newest_file.with_suffix(".snapshot").unlink(missing_ok=True)  # with one, its delta is not needed
+    data, checksum, versions = newest_file.read_bytes(), sums.read_bytes(), stream.versions()
+
+    def refused() -> list[str]:
+        return [
+            each.message for each in preflight(stream.settings, stream.frozen) if each.severity == "refuse"
+        ]
+
+    assert refused() == []
+    newest_file.unlink()
+    (told,) = refused()
+    assert "the state of query per_minute cannot be loaded" in told
+    assert f"{store} lacks version {newest_file.stem}" in told
+
+    # As long as before, its blocks in order, and no checksum that would tell.
+    sums.unlink()
+    newest_file.write_bytes(data[:24] + bytes(255 - byte for byte in data[24:-21]) + data[-21:])
+    assert refused() == []
+    rewind.send(20)
+    driver = stream.start(generation=5)
+    assert driver.exit_code() == 10
+    status = stream.status()
+    assert (status["phase"], status["failure_class"]) == ("failed", "checkpoint"), status["failure_message"]
+    assert stream.versions()["per_minute"] == versions["per_minute"]
+    assert newest_file.is_file(), "nothing is deleted"
+
+    newest_file.write_bytes(data)
+    sums.write_bytes(checksum)
+    stream.start(generation=5)
+    stream.until_drained()
     rewind.check()
     assert stream.drivers[-1].stop() == 0
 

@@ -20,7 +20,7 @@ from headgate.topics.tables import compare_table, desired_tables
 from spark.decode import raw_columns
 from spark.delta import DeltaSink
 from spark.record import RecordQuery
-from spark.screen import Screened
+from spark.screen import Screened, screen
 
 pytestmark = pytest.mark.e2e
 __all__ = ["spark_session"]
@@ -91,3 +91,24 @@ def test_a_record_that_is_lost_between_screening_and_writing_shows_in_the_books(
     monkeypatch.setattr(Screened, "good", lambda self: whole(self).where("value <> 5"))
     page = run(spark_session, context)
     assert page.batch.read - page.batch.good - page.batch.quarantined == 1
+
+
+def test_a_record_is_decoded_once_to_be_judged_and_for_its_columns(spark_session, context):
+    raw = raw_columns(kafka_frame(spark_session, [b'{"value": 1}']))
+    good = screen(raw, context.frozen.contract, "readings").good()
+    plan = good._jdf.queryExecution().optimizedPlan().toString()
+    assert plan.count("from_json(StructField(value,") == 1, plan
+    assert "Filter" in plan
+
+
+def test_a_batch_needs_no_code_of_its_own_for_its_time(spark_session):
+    def code() -> str:
+        plan = raw_columns(kafka_frame(spark_session, [b"x"]))._jdf.queryExecution().executedPlan()
+        package = spark_session._jvm.org.apache.spark.sql.execution.debug.package
+        # Behind the plan, which shows the time that the code gets as an object.
+        generated: str = package.codegenString(plan).partition("Generated code:")[2]
+        return generated
+
+    first = code()
+    assert "project_" in first
+    assert code() == first

@@ -19,6 +19,7 @@ __all__ = ["NamedCommand", "code_of", "commands_in", "complaint", "strings_of", 
 # A command stands in a code block or between backticks: what follows is prose.
 _CODE = re.compile(r"```.*?```|^ {4}\S[^\n]*$|`[^`]+`", re.MULTILINE | re.DOTALL)
 _HEADGATE = re.compile(r"(?:^|[\s`(;&|=])headgate ((?:--[a-z-]+ )*)([a-z][a-z-]*)((?:[ \t]+[^\n`;&|#]+)?)")
+_BELOW = re.compile(r"\s*([a-z][a-z-]*)")
 _OPTION = re.compile(r"(?<!\S)(--?[a-z][a-z-]*)")
 _FILLED = "X"  # what stands for an expression of an f-string
 
@@ -78,11 +79,14 @@ def verbs() -> set[str]:
 
 
 def complaint(command: NamedCommand) -> str | None:
-    """What is wrong with it: the verb, an option of its, or one before it; None when nothing is."""
-    found = getattr(_group(), "commands", {}).get(command.verb)
+    """What is wrong with it: the verb, one below it, an option of its, or one before it; None for nothing."""
+    verb, found = command.verb, getattr(_group(), "commands", {}).get(command.verb)
+    inner, below = getattr(found, "commands", {}), _BELOW.match(command.rest)
+    if inner and below:
+        verb, found = f"{verb} {below[1]}", inner.get(below[1])
     if found is None:
-        return f"`headgate {command.verb}` does not exist"
-    for holder, text, name in ((_group(), command.before, ""), (found, command.rest, f" {command.verb}")):
+        return f"`headgate {verb}` does not exist"
+    for holder, text, name in ((_group(), command.before, ""), (found, command.rest, f" {verb}")):
         unknown = set(_OPTION.findall(text)) - _options(holder) - {"--help"}
         if unknown:
             return f"`headgate{name}` has no {', '.join(sorted(unknown))}"

@@ -149,6 +149,8 @@ def checkpoint(*, committed_at: float = NOW - 2, difference: int | None = 0) -> 
             "total": QueryCheckpoint("total", 9, committed_at - 1),
         },
         Rows(read=100, good=98, quarantined=2, warned=1, per_second=12.5, rules={"positive": 2}),
+        snapshot_at=NOW - 600,
+        snapshot_every=3600.0,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headgate import __version__
@@ -20,7 +20,13 @@ def record(number: int) -> bytes:
 
 
 def small_contract(
-    pipeline: str, *, job: Mapping[str, Any], counted: str = "kind", partitions: int = 4
+    pipeline: str,
+    *,
+    job: Mapping[str, Any],
+    counted: str = "kind",
+    partitions: int = 4,
+    version: int = 1,
+    rules: Sequence[Mapping[str, str]] = (),
 ) -> FrozenContract:
     """`counted` is what `counts` groups by; another one needs another state."""
     columns = [{"name": "id", "type": "long", "required": True}, {"name": "kind", "type": "string"}]
@@ -28,9 +34,16 @@ def small_contract(
         {
             "headgate": 1,
             "pipeline": pipeline,
-            "version": 1,
+            "version": version,
             "owner": "tests",
-            "sources": {"events": {"topic": f"{pipeline}-in", "partitions": partitions, "columns": columns}},
+            "sources": {
+                "events": {
+                    "topic": f"{pipeline}-in",
+                    "partitions": partitions,
+                    "columns": columns,
+                    "rules": list(rules),
+                }
+            },
             "outputs": {
                 "rows": {"sql": "SELECT id, kind FROM events", "to": [{"delta": "rows"}]},
                 "counts": {

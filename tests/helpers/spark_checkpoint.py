@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-__all__ = ["batch", "begin_query", "commit", "rows_in", "uncommit", "write_batch"]
+__all__ = [
+    "batch",
+    "begin_query",
+    "commit",
+    "committed_batch",
+    "rows_in",
+    "state_file",
+    "summed",
+    "uncommit",
+    "write_batch",
+]
 
 SCHEMA = pa.schema([pa.field("batch", pa.int64())])
 
 
-def begin_query(query: Path, topic: str = "t") -> None:
-    for name in ("offsets", "commits", "sources/orders", "state/0/_metadata", "state/0/0"):
+def summed(path: Path, data: bytes) -> None:
+    """A file and its checksum, as Hadoop's local file system writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    sums = [zlib.crc32(data[at : at + 512]) for at in range(0, len(data), 512)]
+    path.with_name(f".{path.name}.crc").write_bytes(b"crc\0" + struct.pack(f">i{len(sums)}I", 512, *sums))
+
+
+def state_file(path: Path, content: bytes = b"rows") -> None:
+    """A file of the default state store: a block of LZ4, not compressed, and the empty one that ends it."""
+    head, size = b"LZ4Block\x15", struct.pack("<i", len(content))
+    summed(path, head + size + size + b"sums" + content + head + bytes(12))
+
+
+def begin_query(query: Path, topic: str = "t", *, partitions: int = 1) -> None:
+    for name in ("offsets", "commits"):
         (query / name).mkdir(parents=True, exist_ok=True)
-    (query / "metadata").write_text('{"id":"q"}')
-    (query / "sources" / "orders" / "0").write_text(f'\0v1\n{{"{topic}":{{"0":0}}}}')
-    (query / "state" / "0" / "_metadata" / "metadata").write_text("v1")
+    summed(query / "metadata", b'{"id":"q"}')
+    summed(query / "sources" / "orders" / "0", f'\0v1\n{{"{topic}":{{"0":0}}}}'.encode())
+    store = {"storeName": "default", "numColsPrefixKey": 0, "numPartitions": partitions}
+    text = json.dumps({"operatorInfo": {"operatorId": 0}, "stateStoreInfo": [store]})
+    summed(query / "state" / "0" / "_metadata" / "metadata", f"v1\n{text}".encode())
 
 
 def batch(query: Path, number: int, end: int, topic: str = "t") -> None:
@@ -28,9 +57,31 @@ def batch(query: Path, number: int, end: int, topic: str = "t") -> None:
 
 
 def commit(query: Path, number: int) -> None:
-    (query / "state" / "0" / "0" / f"{number + 1}.delta").write_text(f"state {number + 1}")
-    (query / "state" / "0" / "0" / f".{number + 1}.delta.crc").write_text("sum")
+    state_file(query / "state" / "0" / "0" / f"{number + 1}.delta", b"state %d" % (number + 1))
     (query / "commits" / str(number)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+
+
+def committed_batch(
+    query: Path,
+    number: int,
+    topic: str,
+    offsets: Mapping[int, int],
+    *,
+    conf: Mapping[str, str],
+    stateful: bool,
+) -> None:
+    """All that Spark leaves of one committed batch; with `stateful` two partitions of a store, which a
+    checkpoint that begins later than with its first batch holds as a snapshot."""
+    if not (query / "metadata").exists():
+        begin_query(query, topic, partitions=2)
+    head = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": dict(conf)})
+    source = json.dumps({topic: {str(partition): offset for partition, offset in offsets.items()}})
+    summed(query / "offsets" / str(number), f"v1\n{head}\n{source}".encode())
+    summed(query / "commits" / str(number), b'v1\n{"nextBatchWatermarkMs": 0}')
+    for partition in (0, 1) if stateful else ():
+        store = query / "state" / "0" / str(partition)
+        whole = number == 0 or (store / f"{number}.delta").exists()
+        state_file(store / f"{number + 1}.{'delta' if whole else 'snapshot'}")
 
 
 def uncommit(query: Path, number: int) -> None:

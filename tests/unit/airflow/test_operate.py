@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Param
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    DagRunTriggerException,
+    DownstreamTasksSkipped,
+)
 
 from headgate.airflow import access, operate
 from headgate.airflow.operate import OrderOperator, ShowPlanOperator, WatchAgainOperator, approval_task, form
@@ -53,7 +58,7 @@ class Client:
         self.ordered.append(order)
         return self.status(stream)
 
-    restart = stop
+    restart = drain = retire = stop
 
     def __enter__(self) -> Client:
         return self
@@ -113,11 +118,45 @@ def order(context: Context) -> dict[str, Any]:
     return OrderOperator(task_id="order", pipeline="logs").execute(context)
 
 
+DRAINING = replace(RUNNING, driver=driver(4), draining={"left": 9, "deadline_at": 1.0, "given_up": ""})
+
+
+def test_a_drain_is_followed_until_the_stream_has_stopped(use: Any) -> None:
+    client = use(RUNNING, DRAINING, DRAINING, STOPPING, STOPPED)
+    done = order(Context("drain and stop", show_plan=PLAN.to_json(), approve=YES))
+    assert done == {"generation": 4, "phase": "stopped", "watch": False}
+    assert client.ordered[0]["deadline_seconds"] == 600.0
+
+
+def test_a_drain_that_is_given_up_fails_and_says_that_the_stream_runs_on(use: Any) -> None:
+    given_up = replace(DRAINING, draining={**(DRAINING.draining or {}), "given_up": "9 records are left"})
+    use(RUNNING, DRAINING, given_up)
+    with pytest.raises(AirflowFailException, match="was not drained, and runs on: 9 records are left"):
+        order(Context("drain and stop", show_plan=PLAN.to_json(), approve=YES))
+
+
+def test_a_drain_of_a_stream_that_parks_fails_with_the_reason(use: Any) -> None:
+    use(RUNNING, DRAINING, replace(DRAINING, phase=Phase.PARKED, reason="offsets are gone"))
+    with pytest.raises(AirflowFailException, match="is parked: offsets are gone"):
+        order(Context("drain and stop", show_plan=PLAN.to_json(), approve=YES))
+
+
+def test_after_a_retirement_nothing_follows_as_the_dag_goes_too(use: Any) -> None:
+    retiring = replace(STOPPING, desired=Desired.RETIRED)
+    stopped = replace(retiring, phase=Phase.STOPPED)
+    use(RUNNING, retiring, stopped, replace(retiring, phase=Phase.RETIRED))
+    with pytest.raises(DownstreamTasksSkipped) as caught:
+        order(Context("retire", show_plan=PLAN.to_json(), approve=YES))
+    assert caught.value.tasks == ["watch_again"]
+
+
 def test_the_form_offers_what_is_carried_out_and_nothing_else() -> None:
     fields = form()
     assert fields["action"].schema["enum"] == [
         "restart from checkpoint",
         "stop",
+        "drain and stop",
+        "retire",
         "restart from snapshot",
         "restart from earliest",
         "restart from latest",

@@ -81,6 +81,8 @@ class Client:
         self.orders.append(("stop", stream, order))
         return STOPPED
 
+    drain = retire = stop
+
 
 def order(action: str, status: StreamStatus = RUNNING, asked_by: str = "ann") -> dict[str, Any]:
     client = Client()
@@ -123,6 +125,20 @@ def test_every_choice_orders_in_the_name_of_who_approved_it(each: operations.Cho
     assert given["reason"] == f"{each.name}, approved by bob, asked for by ann: new heap"
     for asked_by in ("bob", ""):
         assert "asked for" not in order(each.name, asked_by=asked_by)["reason"]
+
+
+def test_only_a_stream_that_runs_on_can_be_drained() -> None:
+    assert propose("drain and stop", RUNNING).refusals == ()
+    assert "nothing would be drained" in propose("drain and stop", STOPPED).refusals[0]
+    assert "parked, so nothing drains: offsets are gone" in propose("drain and stop", PARKED).refusals[0]
+
+
+def test_a_retirement_says_what_stays_and_how_to_undo_it() -> None:
+    proposal = propose("retire", RUNNING)
+    told = "\n".join(proposal.steps)
+    assert "tables, checkpoints, contracts and events stay" in told
+    assert "headgate apply logs, then headgate start logs" in told
+    assert propose("retire", replace(STOPPED, phase=Phase.RETIRED)).refusals == ("logs is retired already",)
 
 
 def test_an_action_that_is_not_offered_is_not_found() -> None:

@@ -97,6 +97,7 @@ def _throughput(at: float, ratio: float) -> dict[str, Any]:
             "memory_gib": 24.0,
             "system": "Linux 1",
             "filesystem": "ext4",
+            "loop_seconds": 1.234,
         },
         "versions": {"headgate": "0.1.0"},
     }
@@ -107,6 +108,7 @@ def test_the_newest_result_of_a_job_is_rendered_with_machine_and_command() -> No
     assert "| records | 16,000,000 | 0 | 110 (100–120) | 95 (90–99) | 0.86 | 0.80 |" in text
     assert "0.50" not in text
     assert "Machine: P, 2 cores, 24 GiB, Linux 1, ext4." in text
+    assert "Ten million additions in CPython took it 1.23 s." in text
     assert "`python -m bench records`, 1970-01-01" in text
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import TopicPartition
 from small_contract import small_contract
+from spark_checkpoint import committed_batch, summed
 
 from headgate.checkpoints import preflight as module
 from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.findings import Finding, refusal
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import begin_lineage, note_contract
+from headgate.checkpoints.lineage import begin_lineage, note_contract, note_query
+from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.preflight import planned_preflight, preflight
 from headgate.checkpoints.query_checks import KafkaView
 from headgate.contract.frozen import ContractStore, FrozenContract
@@ -57,18 +61,10 @@ class World:
 
     def commit(self, query: str, batch_id: int, offsets: dict[int, int], **conf: str) -> Path:
         folder = self.layout.query(self.lineage, query)
-        (folder / "state" / "0").mkdir(parents=True, exist_ok=True)
-        (folder / "metadata").write_text(json.dumps({"id": "an-id"}))
         if query == RECORDS:
             write_page(self.layout.books(self.lineage), batch_id, Totals())
-        metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": conf}
-        source = {TOPIC: {str(number): offset for number, offset in offsets.items()}}
-        for name, lines in (
-            ("offsets", ["v1", json.dumps(metadata), json.dumps(source)]),
-            ("commits", ["v1", json.dumps({"nextBatchWatermarkMs": 0})]),
-        ):
-            (folder / name).mkdir(exist_ok=True)
-            (folder / name / str(batch_id)).write_text("\n".join(lines))
+        committed_batch(folder, batch_id, TOPIC, offsets, conf=conf, stateful=query != RECORDS)
+        note_query(self.layout, self.lineage, query, "q")
         return folder
 
     def look(self, frozen: FrozenContract = FROZEN) -> list[Finding]:
@@ -150,6 +146,99 @@ def test_a_damaged_checkpoint_is_refused(world: World, part: str, text: str | No
     assert world.refused() == ["checkpoint_unreadable"]
 
 
+def cut(path: Path) -> None:
+    """Half of it is gone, and so is the checksum, as after a crash of the machine."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.with_name(f".{path.name}.crc").unlink()
+
+
+def flip(path: Path) -> None:
+    """The last but one byte is another; the checksum is that of before."""
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def changed_number(query: Path) -> None:
+    path = query / "offsets" / "2"
+    path.write_text(path.read_text().replace(': 2, "1"', ': 1, "1"'))
+
+
+# Of a stateful query with three committed batches; each with a part of what has to be said of it.
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "the newest offsets are cut": (lambda q: cut(q / "offsets" / "2"), "offsets/2 cannot be used"),
+    "the newest offsets are empty": (lambda q: (q / "offsets" / "2").write_text(""), "empty or cut"),
+    "the newest offsets are garbage": (
+        lambda q: (q / "offsets" / "2").write_bytes(b"\x89PNG\xff\0"),
+        "offsets/2 cannot be used",
+    ),
+    "an offset is another": (changed_number, "offsets/2 does not match its checksum"),
+    "offsets of a batch between are gone": (
+        lambda q: (q / "offsets" / "1").unlink(),
+        "offsets lacks the files of the batches 1",
+    ),
+    "a commit between is gone": (
+        lambda q: (q / "commits" / "1").unlink(),
+        "commits lacks the files of the batches 1",
+    ),
+    "all commits are gone": (lambda q: shutil.rmtree(q / "commits"), "commits/ is empty"),
+    "the newest commit is empty": (
+        lambda q: (q / "commits" / "2").write_text(""),
+        "commits/2 cannot be used",
+    ),
+    "the query's id is gone": (lambda q: (q / "metadata").unlink(), "metadata cannot be used"),
+    "the folder is another query's": (
+        lambda q: summed(q / "metadata", b'{"id":"another"}'),
+        "its id is another, and q has run here",
+    ),
+    "where the sources began is gone": (
+        lambda q: shutil.rmtree(q / "sources"),
+        "the first offsets of 0 sources, and 1 have been read",
+    ),
+    "where a source began is cut": (lambda q: cut(q / "sources/orders/0"), "sources/orders/0 cannot be used"),
+    "a delta is missing": (lambda q: (q / "state/0/1/2.delta").unlink(), "state/0/1 lacks version 2"),
+    "a delta is cut": (lambda q: cut(q / "state/0/0/3.delta"), "3.delta is cut"),
+    "a delta is empty": (lambda q: (q / "state/0/0/1.delta").write_bytes(b""), "1.delta is empty"),
+    "a byte of a delta is another": (lambda q: flip(q / "state/0/0/2.delta"), "does not match its checksum"),
+    "a partition of the state is gone": (
+        lambda q: shutil.rmtree(q / "state/0/1"),
+        "state/0/1 cannot be read: No such file",
+    ),
+    "what the operator keeps is not known": (
+        lambda q: (q / "state/0/_metadata/metadata").unlink(),
+        "_metadata/metadata cannot be read",
+    ),
+    "the state is gone": (lambda q: shutil.rmtree(q / "state"), "holds no state"),
+}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_is_damaged_it_is_refused_by_name_with_the_ways_on_and_nothing_is_touched(
+    world: World, damage: str
+) -> None:
+    for batch in range(3):
+        for query in (RECORDS, "counts"):
+            folder = world.commit(query, batch, {0: batch, 1: batch})
+    assert world.refused() == []
+    harm, said = DAMAGES[damage]
+    harm(folder)
+    before = tree(world.layout.folder)
+    findings = world.look()
+    (found,) = [each for each in findings if each.severity == "refuse"]
+    assert found.code in ("checkpoint_unreadable", "state_damaged")
+    assert "query counts" in found.message
+    assert said in found.message
+    assert any(choice.startswith("headgate restart p --from snapshot") for choice in found.choices)
+    refused = refusal(findings)
+    assert refused is not None
+    assert refused.failure is FailureClass.CHECKPOINT
+    assert tree(world.layout.folder) == before
+
+
 def test_an_offset_file_cut_under_the_batch_that_has_no_commit_is_refused_too(world: World) -> None:
     folder = world.commit(RECORDS, 0, {0: 1, 1: 1})
     (folder / "offsets" / "1").write_text("")
@@ -166,6 +255,32 @@ def test_a_contract_of_another_state_is_refused_by_what_last_ran_on_that_query(w
     note_contract(world.layout, world.lineage, "counts", other.hash)
     assert world.refused(other) == []
     assert world.refused() == ["contract_lost"]
+
+
+def test_a_state_that_does_not_fit_can_begin_anew_and_no_snapshot_helps(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(RECORDS, 0, {0: 5, 1: 5})
+    world.commit("counts", 0, {0: 5, 1: 5})
+    other = small_contract("p", job={}, counted="upper(kind)", partitions=2, version=2)
+    (found,) = [each for each in world.look(other) if each.severity == "refuse"]
+    assert any(choice.startswith("headgate restart p --from earliest") for choice in found.choices)
+    assert not any("--from snapshot" in choice for choice in found.choices)
+
+    # What the snapshot's contract wrote is compared, also when the checkpoint itself is not judged.
+    monkeypatch.setattr(
+        module, "read_snapshot", lambda *_: SimpleNamespace(id="s1", contract_hash=FROZEN.hash)
+    )
+    back = Origin("snapshot", snapshot="s1")
+    refused = [each.code for each in preflight(world.settings, other, back) if each.severity == "refuse"]
+    assert refused == ["state_does_not_fit"]
+    assert refusal(preflight(world.settings, FROZEN, back)) is None
+    anew = Origin("earliest", offsets={TOPIC: {0: 0, 1: 0}})
+    assert refusal(preflight(world.settings, other, anew)) is None
+
+
+def test_a_snapshot_that_was_never_taken_is_the_drivers_matter(world: World) -> None:
+    assert refusal(preflight(world.settings, FROZEN, Origin("snapshot", snapshot="upgrade-7"))) is None
 
 
 def test_pinned_confs_are_a_warning_with_both_values(world: World) -> None:

@@ -193,13 +193,24 @@ def test_a_file_purged_meanwhile_makes_the_copy_be_made_again(world, monkeypatch
         calls.append(source)
         if len(calls) == 4:  # Spark cleans up and goes on while the first copy is made
             world.run(1)
-            (world.query("records") / "offsets" / "2").unlink()
+            for number in range(3):
+                (world.query("records") / "offsets" / str(number)).unlink()
         return real(source, target)
 
     monkeypatch.setattr(copying, "copy_file", purging)
     taken = world.take()
     assert taken.queries["records"] == 3
     assert not verify(world.snapshots, taken)
+
+
+def test_of_a_damaged_checkpoint_no_snapshot_is_taken_and_nothing_is_left_of_the_try(world):
+    world.run(3)
+    (world.query("sums") / "state" / "0" / "0" / "3.delta").write_bytes(b"half")
+    with pytest.raises(
+        RefusedError, match=r"no snapshot of shop was taken: query sums is damaged \(.*3\.delta"
+    ):
+        world.take()
+    assert not list(world.snapshots.glob("shop/*")) and not list(world.snapshots.glob("shop/.*"))
 
 
 def test_a_copy_whose_own_batch_was_purged_is_refused(tmp_path):

@@ -56,6 +56,9 @@ def test_every_command_that_a_message_names_exists_with_its_options(folder: str)
         ("headgate chekc orders", "`headgate chekc` does not exist"),
         ("headgate logs kafka -n 3 -f", None),
         ("headgate logs kafka -q", "`headgate logs` has no -q"),
+        ("headgate replay start orders --from earliest", None),
+        ("headgate replay status X --from earliest", "`headgate replay status` has no --from"),
+        ("headgate replay rewind X", "`headgate replay rewind` does not exist"),
     ],
 )
 def test_a_wrong_command_is_found(text: str, why: str | None) -> None:

@@ -47,6 +47,15 @@ def test_exactly_one_phase_is_on() -> None:
     assert phases["parked"] == 1 and sum(value or 0 for value in phases.values()) == 1
 
 
+def test_what_was_taken_back_and_how_old_snapshots_are_is_told() -> None:
+    assert _value(_registry(), "stream_rolled_back", pipeline="orders") == 0
+    back = status(conditions={"rolled_back": "contract abc was not stable"})
+    registry = _registry(readings(supervised=Supervised({"orders": back}, {}, NOW)))
+    assert _value(registry, "stream_rolled_back", pipeline="orders") == 1
+    assert _value(registry, "snapshot_timestamp_seconds", pipeline="orders") == NOW - 600
+    assert _value(registry, "snapshot_interval_seconds", pipeline="orders") == 3600
+
+
 def test_a_dead_supervisor_leaves_no_series_that_reads_as_healthy() -> None:
     registry = _registry(readings(supervised=None), down=("supervisor",))
     assert _value(registry, "stream_desired", pipeline="orders") == 1  # from the store

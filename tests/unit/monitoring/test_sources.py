@@ -14,6 +14,8 @@ from monitoring_examples import applied, driver, event, frozen, status
 from headgate.airflow import reconcile
 from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout
+from headgate.checkpoints.lineage import begin_lineage
+from headgate.checkpoints.snapshots import Snapshot
 from headgate.contract.frozen import ContractStore
 from headgate.errors import RefusedError
 from headgate.streams import proc
@@ -21,7 +23,7 @@ from headgate.streams.handover import RunnerNote, write_runner
 from headgate.streams.model import Event, Owner, StreamStatus
 from headgate.topics.differences import Action, Refusal
 from headgate.topics.plan import Plan
-from monitoring.readings import Sweep, SweepFinding
+from monitoring.readings import CheckpointReading, Sweep, SweepFinding
 from monitoring.sources.checkpoints import read_checkpoint, read_checkpoints
 from monitoring.sources.contracts import ContractsReader
 from monitoring.sources.drivers import read_drivers
@@ -128,13 +130,45 @@ def test_the_rate_of_an_idle_stream_is_zero(place: _Checkpoint) -> None:
     assert found.rows is not None and found.rows.per_second == 0
 
 
-def test_a_damaged_checkpoint_is_a_problem_of_its_pipeline_alone(place: _Checkpoint) -> None:
+def test_the_age_of_snapshots_counts_from_the_newest_or_from_the_lineages_begin(
+    place: _Checkpoint, tmp_path: Path
+) -> None:
+    def read(every: float = 3600.0) -> CheckpointReading:
+        contracts = {"orders": applied()}
+        return read_checkpoints(place.layout.root, lambda: contracts, tmp_path / "snapshots", every).value[
+            "orders"
+        ]
+
+    assert (read().snapshot_at, read().snapshot_every) == (None, 3600.0), "the lineage's file is not there"
+    begun = begin_lineage(place.layout, contract_hash="c", spark_version="4", at=NOW - 9000)
+    assert read().snapshot_at == NOW - 9000
+    for number, at in enumerate((NOW - 100, NOW - 5000)):
+        folder = tmp_path / "snapshots" / "orders" / f"s{number}"
+        folder.mkdir(parents=True)
+        empty: dict[str, Any] = {"topics": {}, "queries": {}, "offsets": {}, "tables": {}, "files": {}}
+        taken = Snapshot(
+            id=folder.name,
+            pipeline="orders",
+            lineage=begun.id,
+            reason="schedule",
+            taken_at=at,
+            contract_hash="c",
+            headgate_version="0",
+            spark_version="4",
+            **empty,
+        )
+        (folder / "snapshot.json").write_text(json.dumps(taken.to_json()), encoding="utf-8")
+    assert read().snapshot_at == NOW - 100
+    assert read(every=0.0).snapshot_every is None, "nobody asked for any"
+
+
+def test_a_damaged_checkpoint_is_a_problem_of_its_pipeline_alone(place: _Checkpoint, tmp_path: Path) -> None:
     place.commit("records", 0, {"0": 1}, at=NOW)
     (place.layout.query("l1", "records") / "offsets" / "0").write_text("", encoding="utf-8")
     with pytest.raises(RefusedError):
         read_checkpoint(place.layout, frozen(), NOW)
     contracts = {"orders": applied(), "others": applied("others")}
-    found = read_checkpoints(place.layout.root, lambda: contracts)
+    found = read_checkpoints(place.layout.root, lambda: contracts, tmp_path / "snapshots", 0.0)
     assert list(found.value) == ["others"]
     assert len(found.problems) == 1 and found.problems[0].startswith("orders: ")
 

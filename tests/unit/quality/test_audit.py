@@ -17,7 +17,8 @@ from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.lineage import begin_lineage
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
-from headgate.quality.audit import OutputAudit, audit
+from headgate.quality.audit import OutputAudit, _taken_out, audit
+from headgate.replays.model import Replay, ReplayLayout, write_note
 from headgate.settings import Settings
 from headgate.topics.lake import carry_out_table
 from headgate.topics.tables import compare_table, desired_tables
@@ -100,3 +101,22 @@ def test_without_a_note_of_where_they_began_nothing_is_claimed(tmp_path):
 def test_a_record_that_is_in_several_groups_is_not_compared(tmp_path, sql):
     found = audited(tmp_path, {"0": 0}, {"0": 0}, sql)
     assert (found.exact, "more than once" in found.reason) == (False, True)
+
+
+def test_a_table_that_a_replay_was_swapped_into_is_not_compared_with_the_books(tmp_path):
+    assert audited(tmp_path / "as it was", {"0": 0}, {"0": 0}).exact
+    home = tmp_path / "swapped"
+    own = ReplayLayout(home / "var", "example", "r1")
+    replay = Replay("r1", "example", "ab", {"in": {0: 0}}, {"in": {0: 9}}, {"in": "id"}, "", "cli:a", 1.0)
+    write_note(own.manifest, replay.to_json())
+    write_note(own.counts, {"counts": {"of_lineage": 0, "lineage": "1-a"}})
+    write_note(own.swap, {"state": "done", "swapped": ["counts"], "generation": 2, "at": 2.0})
+    found = audited(home, {"0": 0}, {"0": 0})
+    assert (found.late, found.exact) == (None, False)
+    assert "replay r1 was swapped into its table" in found.reason
+
+
+def test_what_a_swap_took_out_of_the_quarantine_is_still_in_the_books():
+    swaps = [{"of_lineage": 3, "lineage": "1-a"}, {"of_lineage": 5, "lineage": "2-b"}, {"replay": "r3"}]
+    assert _taken_out(swaps, "1-a") == 3
+    assert _taken_out([], "1-a") == 0

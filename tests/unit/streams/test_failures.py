@@ -117,6 +117,28 @@ CORPUS: list[tuple[FailureClass, list[str], str]] = [
         "org.apache.hadoop.fs.ChecksumException: Checksum error: file:/c/commits/9 at 0 exp: 1 got: 2",
     ),
     (
+        CHECKPOINT,
+        ["StreamingQueryException"],
+        "Checksum error: file:/var/checkpoints/a/offsets/8 at 0 exp: 936307785 got: -1965576372\n"
+        "=== Streaming Query ===\nCurrent State: INITIALIZING",
+    ),
+    (
+        CHECKPOINT,
+        ["StreamingQueryException"],
+        "Failed to read log file file:/var/checkpoints/a/commits/8. Incomplete log file in the offset commit "
+        "log\n=== Streaming Query ===",
+    ),
+    (
+        CHECKPOINT,
+        ["StreamingQueryException"],
+        WRAPPED.format(
+            "Job aborted due to stage failure: Task 0 in stage 3.0 failed 1 times, most recent failure: Lost "
+            "task 0.0 in stage 3.0 (TID 5) (10.0.0.2 executor driver): org.apache.spark.SparkException: "
+            "[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] An error occurred during loading state. SQLSTATE: 58030 "
+            "Caused by: java.io.IOException: Stream is corrupted"
+        ),
+    ),
+    (
         DETERMINISTIC,
         ["UNRESOLVED_COLUMN.WITH_SUGGESTION"],
         "[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name `valeu` "

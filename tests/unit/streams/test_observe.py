@@ -157,6 +157,17 @@ def test_progress_and_health_come_from_this_incarnations_own_commits(site: Site)
     assert not site.look(GONE).seen.progressed
 
 
+def test_what_other_queries_committed_is_no_progress_of_the_one_that_failed(site: Site) -> None:
+    """Else a query that dies at each start would be restarted for ever while another one has input."""
+    queries = {"records": QueryProgress(), "counts": QueryProgress(last_commit_at=1001.0)}
+    site.report(queries=queries, failure_query="records")
+    assert not site.look(GONE).seen.progressed
+    site.report(queries=queries, failure_query="counts")
+    assert site.look(GONE).seen.progressed
+    site.report(queries=queries)
+    assert site.look(GONE).seen.progressed, "nobody knows whose failure it was"
+
+
 def test_a_report_that_cannot_be_read_is_said_and_changes_nothing_else(site: Site) -> None:
     (site.folder / "status.json").write_text("{")
     look = site.look(GONE)

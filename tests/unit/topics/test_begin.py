@@ -55,12 +55,12 @@ def test_a_file_that_holds_no_offsets_is_told_with_its_form(tmp_path, text):
     ],
 )
 def test_a_time_is_understood_in_its_zone(text, milliseconds):
-    assert begin._moment(text) == milliseconds
+    assert begin.moment_of(text) == milliseconds
 
 
 def test_what_is_no_time_is_refused():
     with pytest.raises(UsageError, match="is not a time"):
-        begin._moment("yesterday")
+        begin.moment_of("yesterday")
 
 
 def test_topics_that_were_made_anew_are_remembered_as_they_are_now_and_keep_their_owner(

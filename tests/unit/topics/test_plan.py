@@ -382,11 +382,36 @@ def test_state_that_would_not_fit_is_refused_once_something_was_committed(
     contract: MakeContract, nothing_there: MakeLive, change: Any
 ) -> None:
     before = applied(contract(), nothing_there())
-    changed = contract(version=2, **change)
+    changed = contract(**change)
     _, refusals = plan_of(changed, live=before)
-    assert refusals == []
+    assert "state_does_not_fit" not in codes(refusals)
     running = replace(before, committed={"logs": frozenset({"records", "per_minute"})})
     _, refusals = plan_of(changed, live=running)
+    refused = next(each for each in refusals if each.code == "state_does_not_fit")
+    assert (
+        "write version: 2 and apply, then begin a new lineage: headgate restart logs --from" in refused.help
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"sql": BY_FIVE_MINUTES}, {"sql": OTHER_AGGREGATE}, {"topic": "elsewhere"}]
+)
+def test_under_a_new_version_state_that_would_not_fit_is_told_with_the_road_and_applied(
+    contract: MakeContract, nothing_there: MakeLive, change: Any
+) -> None:
+    running = applied(contract(), nothing_there(), committed=["records", "per_minute"])
+    changed = contract(version=2, **change)
+    actions, refusals, notes = difference([changed], running, files={})
+    assert "state_does_not_fit" not in codes(refusals)
+    if not refusals:
+        assert "put_contract" in [each.kind for each in actions]
+    told = [each for each in notes if each.code == "state_does_not_fit"]
+    assert told[-1].address == "checkpoint logs/per_minute"
+    assert "headgate restart logs --from earliest begins a new lineage" in told[-1].message
+    # Only by that version: the next change of the state needs another one.
+    _, refusals = plan_of(
+        contract(version=2), live=applied(changed, running, committed=["records", "per_minute"])
+    )
     assert "state_does_not_fit" in codes(refusals)
 
 

@@ -1,0 +1,46 @@
+"""When a query of a replay has come to the end of its range."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spark.replay import reached
+
+
+def batch(
+    query: Path, number: int, offsets: dict[str, dict[str, int]], watermark: int, following: int
+) -> None:
+    for log in ("offsets", "commits"):
+        (query / log).mkdir(parents=True, exist_ok=True)
+    head = json.dumps({"batchWatermarkMs": watermark, "batchTimestampMs": 1, "conf": {}})
+    (query / "offsets" / str(number)).write_text(f"v1\n{head}\n{json.dumps(offsets)}")
+    (query / "commits" / str(number)).write_text(f'v1\n{{"nextBatchWatermarkMs":{following}}}')
+
+
+@pytest.mark.parametrize(
+    ("read", "there"),
+    [({"0": 9, "1": 5}, False), ({"0": 10, "1": 5}, True), ({"0": 12, "1": 9}, True), ({"0": 10}, False)],
+)
+def test_every_partition_of_the_range_must_be_committed_to_its_end(tmp_path, read, there):
+    ends = {"t": {0: 10, 1: 5}}
+    assert not reached(tmp_path, ends, settled=False)
+    batch(tmp_path, 0, {"t": read}, 0, 0)
+    assert reached(tmp_path, ends, settled=False) == there
+
+
+def test_what_a_last_watermark_closes_is_waited_for(tmp_path):
+    batch(tmp_path, 0, {"t": {"0": 10}}, 5_000, 9_000)
+    assert reached(tmp_path, {"t": {0: 10}}, settled=False)
+    assert not reached(tmp_path, {"t": {0: 10}}, settled=True)
+    batch(tmp_path, 1, {"t": {"0": 12}}, 9_000, 9_000)
+    assert reached(tmp_path, {"t": {0: 10}}, settled=True)
+
+
+def test_a_topic_that_a_function_may_not_read_is_not_waited_for(tmp_path):
+    batch(tmp_path, 0, {"t": {"0": 10}}, 0, 0)
+    ends = {"t": {0: 10}, "other": {0: 3}}
+    assert not reached(tmp_path, ends, settled=False)
+    assert reached(tmp_path, ends, settled=False, told=False)
