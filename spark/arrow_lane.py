@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from headgate.arrow.files import TableFiles, Written, remove
 from headgate.arrow.plan import RecordPlan, plan_records
-from headgate.arrow.quarantine import QUARANTINE, quarantine_rows
+from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
 from headgate.checkpoints.books import Page, Totals
 from headgate.errors import HeadgateError
@@ -102,6 +102,7 @@ class ArrowLane:
             for records in self._doubtful(found):
                 self._settle(batch, records, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
+            self._check_outputs(batch_id, found)
         except BaseException:
             self._forget(found)
             raise
@@ -134,7 +135,14 @@ class ArrowLane:
                 found.outputs[output.name].extend(files.close())
         if settled.bad.num_rows:
             found.bad.append(settled.bad)
-            found.examples.append((settled.bad["_offset"][-1].as_py(), settled.bad["_partition"][-1].as_py()))
+            found.examples.extend(newest(settled.bad))
+
+    def _check_outputs(self, batch_id: int, found: _Batch) -> None:
+        """An output that leaves no record out has as many rows in its files as there are good records."""
+        for output in self._plan.outputs:
+            if output.where is None:
+                rows = sum(file.rows for file in found.outputs[output.name])
+                _check_rows(batch_id, f"output {output.name}", rows, found.counts[GOOD])
 
     def _commit_output(self, sink: DeltaSink, files: list[Written], batch_id: int) -> None:
         self._context.before_write()
@@ -194,9 +202,7 @@ def _reported(rows: pa.Table) -> _Batch:
             found.outputs[name].extend(Written(**file) for file in files)
         found.quarantine.extend(Written(**file) for file in report["quarantine"])
         found.aside.extend(report["aside"])
-        if report["example"]:
-            partition, offset = report["example"]
-            found.examples.append((offset, partition))
+        found.examples.extend((offset, partition) for offset, partition in report["examples"])
     carried = rows.filter(rows.column("report").is_null())
     judged = carried.column("reasons").is_valid()
     found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]

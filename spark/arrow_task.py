@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from headgate.arrow.files import TableFiles
 from headgate.arrow.plan import RecordPlan, plan_records
-from headgate.arrow.quarantine import QUARANTINE, quarantine_rows
+from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError
@@ -76,7 +76,7 @@ class _Work:
     def __init__(self, order: TaskOrder, plan: RecordPlan) -> None:
         self._screen = Screen(plan, order.topic)
         self._counts: Counter[str] = Counter()
-        self._example: list[int] = []  # partition and offset of the last bad record
+        self._examples: list[tuple[int, int]] = []  # offset and partition of bad records
         self._outputs = {
             each.name: TableFiles(Path(order.folders[each.name]), each.schema) for each in plan.outputs
         }
@@ -91,9 +91,7 @@ class _Work:
         self._counts.update(judged.counts)
         for name, rows in judged.good.items():
             self._outputs[name].write(rows)
-        if judged.bad.num_rows:
-            last = judged.bad.slice(judged.bad.num_rows - 1)
-            self._example = [last.column(name)[0].as_py() for name in ("_partition", "_offset")]
+        self._examples = [*self._examples, *newest(judged.bad)][-1:]
         self._bad.take(judged.bad)
         self._doubtful.take(judged.doubtful)
 
@@ -101,7 +99,7 @@ class _Work:
         files = {name: each.close() for name, each in self._outputs.items()}
         report = {
             "counts": self._counts,
-            "example": self._example,
+            "examples": self._examples,
             "outputs": {name: [one.to_json() for one in each] for name, each in files.items()},
             "quarantine": [one.to_json() for one in self._bad.files.close()],
             "aside": [one.path for one in self._doubtful.files.close()],

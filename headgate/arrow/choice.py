@@ -1,7 +1,12 @@
 """Which lane an output runs in, and why: from its contract alone, so that a plan can say it.
 
-The record outputs of a pipeline are written by one query, from one pass over the topic, so they share a lane.
-The Arrow lane runs where a contract asks for it.
+The record outputs of a pipeline are written by one query, from one pass over the topic, so they share a lane,
+and without any of them the query still screens every record. An output's own `lane` goes before `job.lane`;
+without a word it is the JVM lane:
+
+    jvm     Spark SQL
+    arrow   Arrow; a contract that cannot have it is refused
+    auto    Arrow where the meaning is provably the same, else Spark SQL
 """
 
 from __future__ import annotations
@@ -9,9 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import FrozenContract
 
 __all__ = ["LaneChoice", "LaneProblem", "lane_problems", "lanes", "record_lane"]
+
+_STATE = "windows, joins and other state are Spark's"
+_LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
+_SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
+_CHOICES = "change that, or `lane: jvm`, or `lane: auto`: Arrow as soon as it can be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,52 +33,64 @@ class LaneChoice:
 
 @dataclass(frozen=True, slots=True)
 class LaneProblem:
-    """An output that cannot run in the lane that its contract says."""
+    """A lane that is asked for and cannot be had; `at` is the key of the contract that asks."""
 
-    output: str
+    at: tuple[str, ...]
     message: str
     help: str
 
 
 def lanes(frozen: FrozenContract) -> dict[str, LaneChoice]:
-    """The lane of each output. Where there are problems it is what would run without the word."""
+    """The lane of each output; of the record query under its own name where it writes no output. Where there
+    are problems it is what would run without the word."""
     shared = record_lane(frozen)
-    state = LaneChoice("jvm", "windows, joins and other state are Spark's")
-    return {name: state if output.stateful else shared for name, output in frozen.outputs.items()}
+    state = LaneChoice("jvm", _STATE)
+    found = {name: state if output.stateful else shared for name, output in frozen.outputs.items()}
+    return found if frozen.record_outputs else {RECORDS: shared, **found}
 
 
 def record_lane(frozen: FrozenContract) -> LaneChoice:
     """The lane of the record query."""
-    asked = [frozen.contract.outputs[name].lane for name in frozen.record_outputs]
-    if "arrow" not in asked:
-        if "jvm" in asked:
-            return LaneChoice("jvm", "the contract says so")
-        return LaneChoice("jvm", "the contract does not ask for another")
+    asked = {word for word, _ in _asked(frozen)}
     if "jvm" in asked:
-        return LaneChoice("jvm", "an output of the same query must run there")
-    reason = _unsupported(frozen)
-    return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", "the contract asks for it")
+        return LaneChoice("jvm", "the contract says so")
+    if not asked:
+        return LaneChoice("jvm", "the contract does not ask for another")
+    if reason := _unsupported(frozen):
+        return LaneChoice("jvm", reason)
+    return LaneChoice("arrow", "the contract asks for it" if "arrow" in asked else "it gives the same")
 
 
 def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
-    """Outputs that ask for a lane and cannot have it."""
-    problems = []
-    asked = {name: frozen.contract.outputs[name].lane for name in frozen.record_outputs}
-    for name, output in frozen.outputs.items():
-        if frozen.contract.outputs[name].lane != "arrow":
-            continue
-        if output.stateful:
-            problems.append(
-                LaneProblem(name, "windows, joins and other state run in the JVM lane", "leave `lane` out")
-            )
-        elif "jvm" in asked.values():
-            message = (
-                "outputs that pass records on are written by one query, and another one says `lane: jvm`"
-            )
-            problems.append(LaneProblem(name, message, "say the same of both, or leave `lane` out"))
-        elif reason := _unsupported(frozen):
-            problems.append(LaneProblem(name, f"it cannot run in the Arrow lane: {reason}", "`lane: jvm`"))
-    return problems
+    """Where a contract asks for a lane that it cannot have."""
+    found = [
+        LaneProblem(("outputs", name, "lane"), f"it cannot run in the Arrow lane: {_STATE}", _LEAVE_OUT)
+        for name in frozen.stateful_outputs
+        if frozen.contract.outputs[name].lane == "arrow"
+    ]
+    asked = _asked(frozen)
+    wanted = [at for word, at in asked if word == "arrow"]
+    if wanted and any(word == "jvm" for word, _ in asked):
+        message = "outputs that pass records on are written by one query, and another one says `lane: jvm`"
+        found += [LaneProblem(at, message, _SAY_THE_SAME) for at in wanted]
+    elif wanted and (reason := _unsupported(frozen)):
+        message = f"it cannot run in the Arrow lane: {reason}"
+        found += [LaneProblem(at, message, _CHOICES) for at in wanted]
+    return found
+
+
+def _asked(frozen: FrozenContract) -> list[tuple[str, tuple[str, ...]]]:
+    """What is asked for the record query, and by which key."""
+    whole = frozen.contract.job.lane
+    every = [frozen.contract.outputs[name].lane for name in frozen.record_outputs]
+    found: list[tuple[str, tuple[str, ...]]] = [
+        (lane, ("outputs", name, "lane"))
+        for name, lane in zip(frozen.record_outputs, every, strict=True)
+        if lane is not None
+    ]
+    if whole is not None and (not every or None in every):
+        found.append((whole, ("job", "lane")))
+    return found
 
 
 def _unsupported(frozen: FrozenContract) -> str | None:

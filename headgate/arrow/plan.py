@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ from headgate.arrow.expressions import Condition, compile_condition, compile_exp
 from headgate.arrow.kernels import Batch
 from headgate.arrow.kinds import KINDS, Unsupported, column_kinds, json_schema
 from headgate.arrow.nodes import Node, of_kind
-from headgate.contract.compile import failure_conditions, safe_output, source_columns
+from headgate.contract.compile import COMPUTE, failure_conditions, safe_output, source_columns
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source
 from headgate.contract.sql import SPARK, to_sql
@@ -69,20 +70,35 @@ def plan_records(frozen: FrozenContract) -> RecordPlan:
     read_as, kinds = json_schema(source.columns), column_kinds(source)
     lower = {column.lower(): kind for column, kind in kinds.items()}
     otherwise = {rule.name: rule.otherwise for rule in source.rules}
-    checks = [
-        Check(reason, otherwise.get(reason, "quarantine"), compile_condition(sql, lower))
-        for reason, sql in failure_conditions(contract, name)
-    ]
-    outputs = [_output(each, frozen, name, lower) for each in frozen.record_outputs]
+    checks, outputs = [], []
+    for reason, sql in failure_conditions(contract, name):
+        computed = reason.startswith(COMPUTE)
+        with _within(f"output {reason.removeprefix(COMPUTE)}" if computed else f"rule {reason}"):
+            condition = compile_condition(sql, lower)
+        checks.append(Check(reason, otherwise.get(reason, "quarantine"), condition))
+    for each in frozen.record_outputs:
+        with _within(f"output {each}"):
+            outputs.append(_output(each, frozen, name, lower))
     return RecordPlan(name, source, read_as, tuple(checks), tuple(outputs))
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Say where in the contract it is that cannot be compiled."""
+    try:
+        yield
+    except Unsupported as reason:
+        raise Unsupported(f"{place}: {reason}") from reason
 
 
 def _output(name: str, frozen: FrozenContract, source_name: str, kinds: Mapping[str, str]) -> OutputPlan:
     spec, types = frozen.contract.outputs[name], frozen.outputs[name].columns
     if spec.sql is None:
-        raise Unsupported(f"output {name} is computed by Python")
+        raise Unsupported("it is computed by Python")
+    if spec.mode != "append":
+        raise Unsupported("it upserts")
     if len(spec.to) != 1 or spec.to[0].delta is None or spec.to[0].partition_by:
-        raise Unsupported(f"output {name} goes to something else than one table without partitions")
+        raise Unsupported("it goes to something else than one table without partitions")
     query = sqlglot.parse_one(safe_output(spec.sql, [source_name]), read=SPARK)
     alias = _only_table(query, source_name)
     columns = [
@@ -91,9 +107,7 @@ def _output(name: str, frozen: FrozenContract, source_name: str, kinds: Mapping[
     ]
     for node, (column, kind) in zip(columns, types.items(), strict=True):
         if node.kind != kind:
-            raise Unsupported(
-                f"column {column} of output {name} is of type {kind} in Spark, {node.kind} here"
-            )
+            raise Unsupported(f"its column {column} is of type {kind} in Spark, {node.kind} here")
     schema = pa.schema([(column, KINDS[str(kind)]) for column, kind in types.items()])
     where = query.args.get("where")
     kept = of_kind(compile_expression(_own(where.this, alias), kinds), "boolean") if where else None
@@ -107,7 +121,7 @@ def _only_table(query: exp.Expr, source: str) -> str:
     table = clause.this if clause is not None else None
     plain = isinstance(query, exp.Select) and said <= {"expressions", "from_", "where"}
     if not plain or not isinstance(table, exp.Table) or table.name != source:
-        raise Unsupported("an output is more than SELECT … FROM one source WHERE …")
+        raise Unsupported("it is more than SELECT … FROM one source WHERE …")
     if {name for name, value in table.args.items() if value} - {"this", "alias"}:
         raise Unsupported(f"`{to_sql(table)}` is more than a source")
     return str(table.alias_or_name).lower()

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from headgate.arrow.kinds import MOMENT
 
-__all__ = ["QUARANTINE", "quarantine_rows"]
+__all__ = ["QUARANTINE", "newest", "quarantine_rows"]
 
 QUARANTINE = pa.schema(
     [
@@ -32,6 +32,15 @@ QUARANTINE = pa.schema(
         ("quarantined_at", MOMENT),
     ]
 )
+
+
+def newest(records: pa.Table) -> list[tuple[int, int]]:
+    """Offset and partition of the last of these records, as an example for people; nothing of none."""
+    if not records.num_rows:
+        return []
+    offsets = records.column("_offset")
+    row = pc.index(offsets, pc.max(offsets)).as_py()
+    return [(offsets[row].as_py(), records.column("_partition")[row].as_py())]
 
 
 def quarantine_rows(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.checkpoints.layout import RECORDS
 from headgate.cli.output import out, print_json, progress, say
 from headgate.errors import HeadgateError, RefusedError, UsageError
 from headgate.settings import Settings, load_settings
@@ -160,7 +161,8 @@ def _show_lanes(plan: Plan, chosen: Mapping[str, Mapping[str, LaneChoice]]) -> N
     for pipeline, each in chosen.items():
         if plan.changes.get(pipeline) in {"new", "changed"}:
             for output, choice in each.items():
-                _line("·", f"output {pipeline}/{output}", f"lane {choice.lane}: {choice.why}")
+                what = "query" if output == RECORDS else "output"
+                _line("·", f"{what} {pipeline}/{output}", f"lane {choice.lane}: {choice.why}")
 
 
 def _tell(plan: Plan, outcome: Outcome) -> None:

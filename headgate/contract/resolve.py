@@ -113,11 +113,8 @@ def _outputs(
 
 
 def _lane_problems(frozen: FrozenContract, document: Document) -> list[Problem]:
-    """Outputs that cannot run in the lane that they ask for."""
-    return [
-        document.problem(("outputs", found.output, "lane"), found.message, help=found.help)
-        for found in lane_problems(frozen)
-    ]
+    """Lanes that are asked for and cannot be had."""
+    return [document.problem(found.at, found.message, help=found.help) for found in lane_problems(frozen)]
 
 
 def _name_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:

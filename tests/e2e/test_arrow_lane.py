@@ -15,6 +15,8 @@ from two_lanes import Outcome, frozen_of, lane_context, run_batch, run_both
 
 from headgate.checkpoints.owner import FencedError
 from headgate.contract.frozen import FrozenContract
+from headgate.errors import HeadgateError
+from spark import arrow_lane
 from spark.record import RuleFailedError
 
 pytestmark = pytest.mark.e2e
@@ -99,6 +101,8 @@ def test_any_share_of_bad_records_comes_out_the_same(spark_session, tmp_path, ev
     jvm, arrow = run_both(spark_session, contract(), tmp_path, records(12_000, every, BAD), partitions=2)
     same(jvm, arrow)
     assert jvm.batch.read == 12_000
+    assert arrow.example == jvm.example
+    assert bool(arrow.example) == bool(arrow.batch.quarantined)
     assert not list((tmp_path / "arrow").glob("**/_doubtful/*.parquet"))
 
 
@@ -133,6 +137,24 @@ def test_a_rule_of_fail_stops_the_batch_before_anything_is_committed_and_leaves_
         run_batch(spark_session, context, "arrow", values)
     assert not list((tmp_path / "example").glob("*/*.parquet"))
     same(*run_both(spark_session, frozen, tmp_path / "both", records(50, 10, BAD)))
+
+
+def test_rows_that_are_lost_on_the_way_to_the_driver_stop_the_batch_before_anything_is_committed(
+    spark_session, tmp_path, monkeypatch
+):
+    whole = arrow_lane._reported
+
+    def losing(rows: Any) -> Any:
+        found = whole(rows)
+        found.outputs["all"].pop()
+        return found
+
+    monkeypatch.setattr(arrow_lane, "_reported", losing)
+    context = lane_context(contract(), tmp_path)
+    with pytest.raises(HeadgateError, match="counted for the output all, 0 written"):
+        run_batch(spark_session, context, "arrow", records(50, 10, BAD))
+    assert not any(context.sink(name, "records").has(0) for name in ("all", "some"))
+    assert not context.quarantine_sink("a").has(0)
 
 
 def test_a_driver_that_was_replaced_while_its_tasks_ran_commits_nothing(spark_session, tmp_path):

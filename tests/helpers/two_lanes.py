@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +86,7 @@ class Outcome:
     rows: Mapping[str, list[dict[str, Any]]]
     types: Mapping[str, list[str]]
     batch: Totals
+    example: str = field(default="", compare=False)
 
 
 def run_batch(
@@ -104,10 +105,10 @@ def run_batch(
     spark.sparkContext.setLocalProperty("streaming.sql.batchId", str(batch_id))
     lane.commit(lane.frame(raw), batch_id)
     (page,) = pages
-    return outcome_of(spark, context, page)
+    return outcome_of(spark, context, page, lane.example)
 
 
-def outcome_of(spark: SparkSession, context: Any, page: Page) -> Outcome:
+def outcome_of(spark: SparkSession, context: Any, page: Page, example: str) -> Outcome:
     names = {name: context.sink(name, "records").path for name in context.frozen.record_outputs}
     names["_quarantine"] = context.quarantine_sink("a").path
     rows, types = {}, {}
@@ -117,7 +118,7 @@ def outcome_of(spark: SparkSession, context: Any, page: Page) -> Outcome:
         found = table.drop_columns([c for c in ("quarantined_at",) if c in table.column_names]).to_pylist()
         rows[name] = sorted(found, key=lambda row: tuple(map(repr, row.values())))
         types[name] = [f"{field.name} {field.type}" for field in table.schema]
-    return Outcome(rows, types, page.batch)
+    return Outcome(rows, types, page.batch, example)
 
 
 def run_both(
