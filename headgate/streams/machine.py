@@ -111,8 +111,8 @@ def _follow(case: Case) -> Step | None:
             record, Phase.RUNNING, cause=Cause.UP, actor="driver", now=case.now, reason="queries run"
         )
         return Step(moved, told)
-    why = upgrade.proven(record, batches=seen.batches, healthy=seen.healthy, now=case.now, policy=policy)
-    if why is not None:
+    why = seen.settled
+    if why is not None and upgrade.proves(record):
         proven = upgrade.stable(record)
         return Step(proven, event(proven, "stable", case.now, "supervisor", why))
     unready = upgrade.unready(record, healthy=seen.healthy, now=case.now, policy=policy)

@@ -90,7 +90,6 @@ class Observer:
             claimed_epoch=claimed,
             up=own is not None and own.phase == "running",
             progressed=signs.progressed,
-            batches=signs.batches,
             healthy=signs.healthy,
         )
         if seen.life is Life.DEAD:
@@ -252,7 +251,6 @@ def _with_processes(folder: Path, incarnation: Incarnation) -> tuple[Incarnation
 class _Signs(NamedTuple):
     progressed: bool
     healthy: bool
-    batches: int
 
 
 def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -> _Signs:
@@ -265,8 +263,7 @@ def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -
     idles = [query.last_idle_at for query in queries if query.last_idle_at is not None]
     since = record.phase_since if record.phase is Phase.RUNNING else known.started_at
     progressed = any(at >= known.started_at for at in judged)
-    batches = max((query.batches for query in queries), default=0)
-    return _Signs(progressed, any(at >= since for at in [*commits, *idles]), batches)
+    return _Signs(progressed, any(at >= since for at in [*commits, *idles]))
 
 
 def _last_traceback(log: Path) -> str:

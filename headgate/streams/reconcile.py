@@ -148,6 +148,7 @@ class Reconciler:
             policy=self._policy,
             now=at,
         )
+        look = replace(look, seen=replace(look.seen, settled=found.get("stable")))
         self._looks[record.stream] = (look, found)
         return look
 

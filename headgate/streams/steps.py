@@ -83,8 +83,8 @@ class Seen:
     diagnosis: Diagnosis | None = None
     up: bool = False
     progressed: bool = False  # a batch was committed by this incarnation
-    batches: int = 0  # that the best of its queries has committed
     healthy: bool = False  # a commit or an idle report since it came up
+    settled: str | None = None  # why each of its queries has proved itself
     pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
     stalled: str | None = None

@@ -2,7 +2,8 @@
 
 ordered with another contract than the last stable one
     → a snapshot is taken by the first driver, before anything of the new contract runs
-N committed batches, or idle reports through the readiness time        → stable
+N committed batches of each query, or idle reports through the
+readiness time, and no failure in the last time                        → stable
 parked, or dead again and again without progress, or up and silent     → back to the stable contract
                                                                          and the snapshot, once
 the way back fails too                                                 → as any failure: parked
@@ -17,7 +18,7 @@ from headgate.streams.model import FailureClass, Phase
 from headgate.streams.policy import Judgement, Policy
 from headgate.streams.record import Failure, StreamRecord, Upgrade
 
-__all__ = ["judged", "ordered_contract", "pending", "proven", "stable", "told", "unready"]
+__all__ = ["judged", "ordered_contract", "pending", "proves", "stable", "told", "unready"]
 
 # What a contract can bring about. Records that are gone, and a service that is away, it cannot.
 _BY_CONTRACT = (
@@ -49,16 +50,12 @@ def ordered_contract(before: StreamRecord, ordered: StreamRecord, now: float) ->
     return replace(ordered, upgrade=replace(known, begun_at=now), origin=origin)
 
 
-def proven(record: StreamRecord, *, batches: int, healthy: bool, now: float, policy: Policy) -> str | None:
-    """Why the running contract counts as stable from now on, None while it does not or did before."""
-    if record.phase is not Phase.RUNNING or record.contract_hash == record.stable_hash:
-        return None
-    if batches >= policy.stable_batches:
-        return f"{batches} batches were committed"
-    waited = now - record.phase_since
-    if healthy and not record.failures and waited >= policy.ready_seconds:
-        return f"{waited:.0f} s without a failure, with too little input for {policy.stable_batches} batches"
-    return None
+def proves(record: StreamRecord) -> bool:
+    """Whether a contract that has settled becomes the stable one. Failures are forgotten after a time of
+    health; while one is remembered, a driver that comes up again and again proves nothing."""
+    return (
+        record.phase is Phase.RUNNING and record.contract_hash != record.stable_hash and not record.failures
+    )
 
 
 def stable(record: StreamRecord) -> StreamRecord:

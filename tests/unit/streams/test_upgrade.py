@@ -15,7 +15,7 @@ from headgate.streams import orders, upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import FailureClass, Phase
-from headgate.streams.record import StreamRecord
+from headgate.streams.record import Failure, StreamRecord
 from headgate.streams.steps import Clearance, Life, Seen, Step
 
 OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
@@ -50,7 +50,7 @@ TRIAL = replace(running(ordered(STABLE, NEW)), phase_since=100.0)
 def test_the_first_contract_is_no_upgrade_and_becomes_the_stable_one():
     record = running(ordered(None, OLD))
     assert record.upgrade is None
-    proven = step(record, Seen(Life.ALIVE, up=True, batches=POLICY.stable_batches))
+    proven = step(record, Seen(Life.ALIVE, up=True, settled="3 batches"))
     assert proven.record.stable_hash == OLD
     assert proven.event is not None
     assert proven.event.kind == "stable"
@@ -93,13 +93,14 @@ def test_an_origin_goes_with_its_own_generation_only():
     assert ordered(replace(record, stable_hash=NEW), NEW).origin is None
 
 
-def test_batches_or_a_quiet_readiness_time_make_it_stable():
-    few = Seen(Life.ALIVE, up=True, healthy=True, batches=POLICY.stable_batches - 1)
-    assert decide(TRIAL, few, now=101.0, policy=POLICY, jitter=0.5) is None
-    enough = step(TRIAL, replace(few, batches=POLICY.stable_batches), 101.0).record
-    quiet = step(TRIAL, replace(few, batches=0), 100.0 + POLICY.ready_seconds).record
-    for proven in (enough, quiet):
-        assert (proven.stable_hash, proven.upgrade, proven.origin) == (NEW, None, None)
+def test_it_is_stable_once_each_query_has_proved_itself_and_no_failure_is_remembered():
+    some = Seen(Life.ALIVE, up=True, healthy=True)
+    assert decide(TRIAL, some, now=101.0, policy=POLICY, jitter=0.5) is None
+    settled = replace(some, settled="3 batches of each query")
+    proven = step(TRIAL, settled, 101.0).record
+    assert (proven.stable_hash, proven.upgrade, proven.origin) == (NEW, None, None)
+    failed = replace(TRIAL, failures=(Failure(100.0, FailureClass.TRANSIENT, "x"),))
+    assert decide(failed, settled, now=101.0, policy=POLICY, jitter=0.5) is None
 
 
 def test_a_driver_that_is_up_and_shows_nothing_is_given_up_and_taken_back():
@@ -176,7 +177,7 @@ _DEATHS = st.sampled_from([*FailureClass])
 _MOVES = st.one_of(
     st.tuples(st.just("order"), st.sampled_from([OLD, NEW, OTHER])),
     st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans())),
-    st.tuples(st.just("live"), st.tuples(st.integers(0, 4), st.booleans())),
+    st.tuples(st.just("live"), st.tuples(st.sampled_from([None, "3 batches"]), st.booleans())),
 )
 
 
@@ -196,7 +197,7 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
                 seen = (
                     died(how[0], progressed=how[1])
                     if what == "die"
-                    else Seen(Life.ALIVE, up=True, batches=how[0], healthy=how[1])
+                    else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1])
                 )
             elif record.phase is Phase.STOPPING:
                 seen = Seen(Life.DEAD, returncode=0)
