@@ -36,6 +36,7 @@ BLOCK = 10_000
 SHORT, LONG = 1_000, 32_768
 _STRIDE = 100  # a number of 1,000 signs is met nine times in a row
 _TRIES = 3
+_AGAIN = 16  # blocks after one in which it stumbled over more than it has tries for
 _FAILURES = 60  # of the parser, in one block; what is left then goes the slower road
 _ROW = re.compile(r"in row (\d+)$")
 _BRACE, _CLOSED, _N, _I = b"{}NI"
@@ -63,7 +64,7 @@ class BlockReader:
         self._typed = typed_object(schema)
         self._budget = 0
         self._options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        self._trouble = False  # whether the block before had values that the parser cannot take
+        self._skip = 0  # blocks in which the parser is not tried on all that braces show
 
     def read(self, values: pa.Array) -> Read:
         """`values` are of type binary; nulls and what cannot be read are left."""
@@ -79,17 +80,28 @@ class BlockReader:
     def _block(self, values: pa.Array, rows: Rows) -> list[_Read]:
         if not len(rows):
             return []
-        if not self._trouble and _shown_by_braces(values):
-            found = self._parse_but(values, rows, _TRIES)
-            if found is not None:
-                return [found]
+        if self._skip:
+            self._skip -= 1
+            return self._by_pattern(values, rows)
+        shown = _shown_by_braces(values)
+        if not shown.any():
+            return self._by_pattern(values, rows)
+        if shown.all():
+            found, others = self._parse_but(values, rows, _TRIES), []
+        else:
+            found = self._parse_but(values.filter(pa.array(shown)), rows[shown], _TRIES)
+            others = self._by_pattern(values.filter(pa.array(~shown)), rows[~shown])
+        if found is None:
+            self._skip = _AGAIN
+            return self._by_pattern(values, rows)
+        return [found, *others]
+
+    def _by_pattern(self, values: pa.Array, rows: Rows) -> list[_Read]:
+        """Read those that a regular expression shows to be objects of the schema."""
         typed = pc.match_substring_regex(values, self._typed)
         mask = typed.to_numpy(zero_copy_only=False)
-        self._trouble = not bool(mask.all())
         self._budget = _FAILURES
-        return (
-            self._isolate(values.filter(typed), rows[mask]) if self._trouble else self._isolate(values, rows)
-        )
+        return self._isolate(values.filter(typed), rows[mask])
 
     def _isolate(self, values: pa.Array, rows: Rows) -> list[_Read]:
         """Read all but what the parser stumbles over: it is named, or looked for by halves."""
@@ -162,18 +174,18 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _shown_by_braces(values: pa.Array) -> bool:
+def _shown_by_braces(values: pa.Array) -> npt.NDArray[np.bool_]:
     data = np.frombuffer(_bytes_of(values), np.uint8)
     ends = np.cumsum(pc.binary_length(values).to_numpy(zero_copy_only=False), dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    if not bool((data[starts] == _BRACE).all() and (data[ends - 1] == _CLOSED).all()):
-        return False
-    if np.count_nonzero(data == _CLOSED) != len(ends):
-        return False
-    if not bool((data == _N).any() or (data == _I).any()):
-        return True
-    text = data.tobytes()
-    return b"NaN" not in text and b"Inf" not in text
+    shown: npt.NDArray[np.bool_] = (data[starts] == _BRACE) & (data[ends - 1] == _CLOSED)
+    closed = data == _CLOSED
+    if not bool(shown.all()) or np.count_nonzero(closed) != len(ends):
+        shown &= np.add.reduceat(closed, starts, dtype=np.int64) == 1
+    if bool((data == _N).any() or (data == _I).any()):
+        text = data.tobytes()
+        shown &= b"NaN" not in text and b"Inf" not in text
+    return shown
 
 
 def _bytes_of(values: pa.Array) -> Any:

@@ -171,6 +171,22 @@ def test_records_of_many_blocks_keep_their_places():
     assert all(row["n"] == place for place, row in found.items())
 
 
+def test_a_value_that_is_cut_does_not_send_the_others_through_the_pattern():
+    reader, sent = BlockReader(SCHEMA), []
+    by_pattern = reader._by_pattern
+
+    def noted(values: pa.Array, rows: Any) -> Any:
+        sent.append(len(rows))
+        return by_pattern(values, rows)
+
+    reader._by_pattern = noted  # type: ignore[method-assign]
+    values = [b'{"n": %d}' % n for n in range(1000)]
+    values[500], values[700] = b'{"n": 500', b'{"x": {}, "n": 700}'
+    found = reader.read(pa.array(values, pa.binary()))
+    assert found.table["n"].to_pylist() == [n for n in range(1000) if n != 500]
+    assert sent == [2]
+
+
 def test_a_slice_of_a_larger_array_is_read_from_its_own_beginning():
     values = pa.array([b'{"n": %d}' % n for n in range(10)], pa.binary()).slice(3, 4)
     found = BlockReader(SCHEMA).read(values)
