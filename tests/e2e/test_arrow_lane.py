@@ -197,6 +197,23 @@ def test_the_corpus_in_any_order_and_among_good_records_comes_out_the_same(spark
     same(*run_both(spark_session, contract(), tmp_path, mixed))
 
 
+def test_records_of_a_pipeline_that_has_windows_alone_are_screened_and_counted_the_same(
+    spark_session, tmp_path
+):
+    source = {"topic": "t", "columns": COLUMNS, "event_time": EVENT_TIME, "rules": RULES}
+    per_minute = "SELECT window.start AS minute, count(*) AS records FROM a GROUP BY window(at, '1 minute')"
+    frozen = frozen_of(
+        source,
+        {"per_minute": {"sql": per_minute, "to": [{"delta": "per_minute"}]}},
+        {"per_minute": {"minute": "timestamp", "records": "long"}},
+        stateful=True,
+    )
+    jvm, arrow = run_both(spark_session, frozen, tmp_path, [*CORPUS[::2], *records(500, 10, BAD)])
+    same(jvm, arrow)
+    assert list(arrow.rows) == ["_quarantine"]
+    assert min(arrow.batch.good, arrow.batch.quarantined) > 100
+
+
 def test_an_event_time_by_arrival_and_required_columns_come_out_the_same(spark_session, tmp_path):
     required = [{**column, "required": True} for column in COLUMNS]
     frozen = contract(columns=required, event_time={"arrival": True})

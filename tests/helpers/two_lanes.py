@@ -27,12 +27,13 @@ SPARK_NAMES = {"int": "integer"}
 
 
 def frozen_of(
-    source: Mapping[str, Any], outputs: Mapping[str, Any], types: Mapping[str, Mapping[str, str]]
-) -> FrozenContract:
+    source: Mapping[str, Any], outputs: Mapping[str, Any], types: Mapping[str, Mapping[str, str]],
+    *, stateful: bool = False,
+) -> FrozenContract:  # fmt: skip
     """A contract of one source `a` on the topic `t`. `types`: what Spark would say of each output."""
     resolved = {
         name: ResolvedOutput(
-            False,
+            stateful,
             {
                 "type": "struct",
                 "fields": [
