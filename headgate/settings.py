@@ -111,6 +111,7 @@ class ExporterSettings(HttpSettings):
 
 class AirflowSettings(HttpSettings):
     port: int = Field(default=8080, ge=1, le=65535)
+    database: Url = "sqlite:///{state}/airflow/airflow.db"
     username: str = "admin"
     approvers: tuple[str, ...] = ()  # who may approve orders to streams; empty: everybody who may answer
     password: SecretRef = "file:{state}/secrets/airflow.password"
@@ -179,6 +180,10 @@ class Settings(_Section):
     @property
     def store_url(self) -> str:
         return self.store.url.replace("{state}", str(self.state))
+
+    @property
+    def airflow_database(self) -> str:
+        return self.airflow.database.replace("{state}", str(self.state))
 
     @property
     def supervisor_url(self) -> str:

@@ -10,13 +10,13 @@ from headgate import __version__
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.model import seconds
 from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
+from monitoring.conditions import FORGOTTEN, conditions, swept
 from monitoring.readings import (
     AppliedContract,
     CheckpointReading,
     DriverReport,
     QueryLag,
     Readings,
-    SweepFinding,
 )
 from monitoring.snapshot import (
     UNKNOWN,
@@ -31,17 +31,6 @@ __all__ = ["compose"]
 
 # From the worst to the best: a pipeline's verdict is that of its worst output.
 _VERDICTS = ("failed", "errored", "no_data", "passed")
-# Below this a stream is not called stalled, whatever its trigger: batches may just be long.
-_STALL_FLOOR = 60.0
-_FORGOTTEN = "the supervisor does not know a stream that has run"
-# What Airflow's sweep found is no longer known when the sweep is this old; ReconcilerSilent takes over.
-_SWEEP_SECONDS = 180.0
-# The sweep's words, as conditions. The others of its kinds are acts, or say that it could not ask.
-_SWEPT = {
-    "paused": "paused in Airflow",
-    "unwatched": "not watched by its Airflow task",
-    "ownerless": "ordered by nobody",
-}
 
 
 def compose(
@@ -84,12 +73,9 @@ def _pipeline(name: str, readings: Readings, at: float) -> PipelineSnapshot:
         **_supervision(name, status, report, readings),
         **_driver(status, report, applied),
         **_progress(name, status, report, readings),
-        airflow_finding=_swept(status, readings, at),
+        airflow_finding=swept(status, readings, at),
     )
-    found = [*_conditions(snapshot, at), *_told(status), *_blind(snapshot, readings)]
-    if applied is None and readings.contracts is not None:
-        found.insert(0, "no contract applied")
-    return replace(snapshot, conditions=tuple(found))
+    return replace(snapshot, conditions=tuple(conditions(snapshot, status, readings, at)))
 
 
 def _status(name: str, readings: Readings) -> StreamStatus | None:
@@ -140,7 +126,7 @@ def _supervision(
         }
     if readings.supervised is not None and _has_run(name, report, readings):
         # The store was emptied or is another one: nobody knows whether it is wanted, so nobody runs it.
-        return {"reason": f"{_FORGOTTEN}; next: headgate start {name}", "forgotten": True}
+        return {"reason": f"{FORGOTTEN}; next: headgate start {name}", "forgotten": True}
     if readings.supervised is not None:
         return {
             "forgotten": False,
@@ -260,59 +246,3 @@ def _query(
 def _worst(verdicts: Iterable[OutputVerdict]) -> str | None:
     found = {verdict.status for verdict in verdicts}
     return next((status for status in _VERDICTS if status in found), None)
-
-
-def _swept(status: StreamStatus | None, readings: Readings, at: float) -> str | None:
-    """What the sweep says of a stream that has not been ordered anew since; None when that is not known."""
-    if status is None or readings.sweep is None or at - readings.sweep.at > _SWEEP_SECONDS:
-        return None
-    nothing = SweepFinding("", "", status.generation)
-    finding = readings.sweep.found.get(status.stream, nothing)
-    live = status.desired is Desired.RUNNING and status.phase is not Phase.PARKED
-    fits = live and finding.generation == status.generation
-    return finding.kind if fits and finding.kind in _SWEPT else ""
-
-
-def _conditions(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
-    """What a person must see beside the state, in words."""
-    wanted = snapshot.desired == Desired.RUNNING
-    if snapshot.forgotten:
-        yield _FORGOTTEN
-    if snapshot.contract_pending:
-        yield "contract pending"
-    if snapshot.outdated:
-        yield f"driver runs headgate {snapshot.driver_version}"
-    if snapshot.airflow_finding:
-        yield _SWEPT[snapshot.airflow_finding]
-    if wanted and snapshot.driver_alive is False and snapshot.state == Phase.RUNNING:
-        yield "driver gone"
-    for query in snapshot.queries:
-        if snapshot.driver_alive and query.active is False:
-            yield f"query {query.query} is not running"
-        if wanted and _stalled(query, snapshot.trigger, at):
-            yield f"query {query.query} is stalled"
-
-
-_TOLD = ("suspended", "rolled_back", "draining", "silent", "report_unreadable")
-
-
-def _told(status: StreamStatus | None) -> Iterable[str]:
-    """Conditions that only the supervisor can know, in its words; the others are found here."""
-    conditions = status.conditions if status else {}
-    return [conditions[name] for name in _TOLD if name in conditions]
-
-
-def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
-    """Records wait, and for three triggers and at least a minute nothing was committed, no task finished."""
-    if not query.lag_records or query.last_commit_at is None:
-        return False
-    return at - max(query.last_commit_at, query.last_task_at or 0.0) > max(3 * (trigger or 0), _STALL_FLOOR)
-
-
-def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:
-    if readings.lags is None or (snapshot.batch_id is not None and snapshot.lag_records is None):
-        yield "lag unknown"
-    if readings.checkpoints is None or snapshot.pipeline not in readings.checkpoints:
-        yield "checkpoints unknown"
-    if readings.stored is None and snapshot.quality_every is not None:
-        yield "verdict unknown"

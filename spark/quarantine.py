@@ -6,10 +6,12 @@ ones. Where there are more, or large ones, the batch is read again for them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
 from headgate.errors import HeadgateError
@@ -70,28 +72,49 @@ def example(counts: Counted) -> str:
     return f"topic {row['_topic']}, partition {row['_partition']}, offset {row['_offset']}"
 
 
+def _by_reason(reasons: pa.ChunkedArray) -> Mapping[str, int]:
+    return Counter(name for names in reasons.to_pylist() for name in names)
+
+
+def _counters(reasons: Column, one: Screened) -> list[Column]:
+    return [F.count_if(F.array_contains(reasons, F.lit(name))).alias(name) for name, _ in one.quarantine]
+
+
+def _again(one: Screened, counts: Counted) -> Mapping[str, int]:
+    """The same, of a batch whose quarantine was written before it was lost."""
+    if len(counts.carried) == counts.numbers[BAD]:
+        return Counter(name for row in counts.carried for name in one.reasons_of(row["words"]))
+    columns = [F.count_if(condition).alias(name) for name, condition in one.quarantine]
+    found: dict[str, int] = one.frame.agg(*columns).collect()[0].asDict()
+    return found
+
+
 class Quarantine:
     """Writes bad records to the pipeline's table, under a transaction id for each source."""
 
     def __init__(self, context: DriverContext) -> None:
         self._context = context
 
-    def write(self, one: Screened, source: str, counts: Counted, batch_id: int) -> None:
+    def write(self, one: Screened, source: str, counts: Counted, batch_id: int) -> Mapping[str, int]:
+        """Write them, once; how many there are for each reason."""
         sink = self._context.quarantine_sink(source)
         if sink.has(batch_id):
-            return
-        self._append(sink, one, source, counts, batch_id)
+            return _again(one, counts)
+        broken = self._append(sink, one, source, counts, batch_id)
         hit("records.after_quarantine")
         self._context.before_write()
         sink.upkeep(batch_id)
+        return broken
 
-    def _append(self, sink: DeltaSink, one: Screened, source: str, counts: Counted, batch_id: int) -> None:
+    def _append(
+        self, sink: DeltaSink, one: Screened, source: str, counts: Counted, batch_id: int
+    ) -> Mapping[str, int]:
         number = counts.numbers[BAD]
         if len(counts.carried) == number:
             rows = self._rows(one, source, counts.carried, batch_id)
             self._before_write()
             sink.append_rows(rows, batch_id)
-            return
+            return _by_reason(rows["rules"])
         frame = one.frame.where(one.bad).select(*self._columns(one, source, batch_id))
         if number <= COLLECT_ROWS and counts.numbers[BAD_BYTES] <= COLLECT_BYTES:
             rows = frame.toArrow()
@@ -101,9 +124,12 @@ class Quarantine:
                 )
             self._before_write()
             sink.append_rows(rows, batch_id)
-        else:
-            self._before_write()
-            sink.append_frame(frame, batch_id)
+            return _by_reason(rows["rules"])
+        seen = Observation(f"{sink.transaction}-{batch_id}")
+        self._before_write()
+        sink.append_frame(frame.observe(seen, *_counters(frame["rules"], one)), batch_id)
+        found: dict[str, int] = seen.get
+        return found
 
     def _before_write(self) -> None:
         self._context.before_write()

@@ -4,8 +4,8 @@ In numbered steps, each safe to run again, because a batch whose commit was lost
 offsets and the same batch id:
 
 1. the gate and the claim are looked at;
-2. records are counted by reason, while the good ones are written where there are outputs for them;
-3. the quarantine gets what was bad, with its original bytes;
+2. records are counted, while the good ones are written where there are outputs for them;
+3. the quarantine gets what was bad, with its original bytes, and counts it by reason;
 4. the books get the counts;
 5. Spark commits the batch.
 """
@@ -73,10 +73,11 @@ class RecordQuery:
         refuse(frozen, {name: one.numbers for name, one in counts.items()})
         total = Totals()
         for name, one in counts.items():
+            broken: Mapping[str, int] = {}
             if one.numbers[BAD]:
                 self.example = example(one) or self.example
-                self._quarantine.write(screened[name], name, one, batch_id)
-            total = total.plus(_totals(screened[name], one.numbers))
+                broken = self._quarantine.write(screened[name], name, one, batch_id)
+            total = total.plus(_totals(screened[name], {**one.numbers, **broken}))
         keep_books(self._context, self._counted, batch_id, total)
 
     def _of_source(self, batch: DataFrame, name: str) -> DataFrame:
@@ -175,22 +176,22 @@ def keep_books(context: DriverContext, counted: Callable[[Page], None], batch_id
 
 
 def _counters(one: Screened) -> dict[str, Column]:
-    """What is counted of each record; the names are those of `Counted.numbers`."""
+    """What is counted of each record; the names are those of `Counted.numbers`. Each counter costs something
+    for each record, so the reasons are counted where only bad records come: in the quarantine."""
     bad = one.bad
     columns: dict[str, Column] = {
         READ: F.count(F.lit(1)),
-        GOOD: F.count_if(one.passed),
         BAD: F.count_if(bad),
         BAD_BYTES: F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
-        WARNED: F.count_if(one.warned),
     }
-    for name, condition in (*one.quarantine, *one.warn, *one.fail):
-        columns[name] = F.count_if(condition)
-    return columns
+    if one.warn:
+        columns[WARNED] = F.count_if(one.warned)
+    return columns | {name: F.count_if(condition) for name, condition in (*one.warn, *one.fail)}
 
 
 def _count(one: Screened) -> Counted:
-    columns = [column.alias(name) for name, column in _counters(one).items()]
+    counters = {**_counters(one), GOOD: F.count_if(one.passed)}
+    columns = [column.alias(name) for name, column in counters.items()]
     row = one.frame.agg(*columns, carried(one).alias(CARRIED)).collect()[0]
     return _counted(row.asDict(recursive=False))
 
@@ -206,6 +207,6 @@ def _totals(one: Screened, counts: Mapping[str, int]) -> Totals:
         read=counts[READ],
         good=counts[GOOD],
         quarantined=counts[BAD],
-        warned=counts[WARNED],
-        rules={name: counts[name] for name in names if counts[name]},
+        warned=counts.get(WARNED, 0),
+        rules={name: counts[name] for name in names if counts.get(name)},
     )

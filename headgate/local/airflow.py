@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from headgate.errors import ServiceError
 from headgate.local import secrets
 from headgate.local.execute import run_within
@@ -39,17 +41,23 @@ CONNECT_ARGS = {"timeout": 60}
 
 @dataclass(frozen=True, slots=True)
 class AirflowHome:
+    """`database` is SQLAlchemy's address of it, and may hold a password."""
+
     folder: Path
     dags: Path
     url: str
+    database: str
 
     @property
     def config(self) -> Path:
         return self.folder / "airflow.cfg"
 
     @property
-    def database(self) -> Path:
-        return self.folder / "airflow.db"
+    def sqlite(self) -> Path | None:
+        """The database's file; None where a server holds it."""
+        address = make_url(self.database)
+        is_file = address.get_backend_name() == "sqlite"
+        return Path(address.database) if is_file and address.database else None
 
     @property
     def passwords(self) -> Path:
@@ -61,7 +69,9 @@ class AirflowHome:
 
 
 def airflow_of(settings: Settings) -> AirflowHome:
-    return AirflowHome(settings.state / "airflow", settings.home / "dags", settings.airflow.url)
+    return AirflowHome(
+        settings.state / "airflow", settings.home / "dags", settings.airflow.url, settings.airflow_database
+    )
 
 
 def loopback() -> str:
@@ -79,11 +89,7 @@ def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]
     return _as_config(
         {
             "core": _core(settings, home, keys["fernet"]),
-            "database": {
-                "sql_alchemy_conn": f"sqlite:///{home.database}",
-                "sql_alchemy_connect_args": "headgate.local.airflow.CONNECT_ARGS",
-                "sql_alchemy_connect_args_async": "headgate.local.airflow.CONNECT_ARGS",
-            },
+            "database": _database(home),
             "logging": _logging(settings, home),
             "dag_processor": _DAG_PROCESSOR,
             "api": {
@@ -96,6 +102,17 @@ def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]
             "api_auth": {"jwt_secret": keys["jwt"]},
         }
     )
+
+
+def _database(home: AirflowHome) -> Mapping[str, object]:
+    if home.sqlite is not None:
+        arguments = "headgate.local.airflow.CONNECT_ARGS"
+        return {
+            "sql_alchemy_conn": home.database,
+            "sql_alchemy_connect_args": arguments,
+            "sql_alchemy_connect_args_async": arguments,
+        }
+    return {"sql_alchemy_conn": home.database, "sql_alchemy_conn_async": home.database}
 
 
 def _core(settings: Settings, home: AirflowHome, fernet: str) -> Mapping[str, object]:
@@ -161,18 +178,22 @@ def prepare(settings: Settings) -> AirflowHome:
 def migrate(home: AirflowHome, environ: Mapping[str, str]) -> bool:
     """Bring the database to this Airflow's version; True when something was done."""
     stamp = home.folder / ".migrated"
-    wanted = version("apache-airflow")
-    if home.database.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    which = make_url(home.database).render_as_string(hide_password=True)
+    wanted = f"{version('apache-airflow')} {which}\n"
+    there = home.sqlite is None or home.sqlite.is_file()
+    if there and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return False
     command = [executable(), "db", "migrate"]
     done = run_within(MIGRATE_SECONDS, "`airflow db migrate`", command, {**environ, **home.environ})
     if done.returncode != 0:
         raise ServiceError(
             f"`airflow db migrate` failed:\n{(done.stdout + done.stderr).strip()[-3000:]}",
-            help=f"if {home.database} is damaged, move it away: streams and their checkpoints do not need it",
+            help=f"if {which} is damaged, take another (HEADGATE_AIRFLOW_DATABASE) or move its file away: "
+            "streams and their checkpoints do not need it",
         )
-    with closing(sqlite3.connect(home.database)) as database:
-        # Readers do not wait for writers: five processes share this file.
-        database.execute("PRAGMA journal_mode=WAL")
+    if home.sqlite is not None:
+        with closing(sqlite3.connect(home.sqlite)) as database:
+            # Readers do not wait for writers: five processes share this file.
+            database.execute("PRAGMA journal_mode=WAL")
     stamp.write_text(wanted, encoding="utf-8")
     return True

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import IO, Any
 
+from headgate.streams.model import Event, Phase
+
 __all__ = ["Journal"]
 
 
@@ -23,3 +25,18 @@ class Journal:
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
+
+    def write_event(self, happened: Event) -> None:
+        """A line of a stream's event log."""
+        self.write(
+            happened.kind,
+            level="warning" if happened.to_phase in (Phase.BACKOFF, Phase.PARKED) else "info",
+            stream=happened.stream,
+            source=happened.from_phase,
+            target=happened.to_phase,
+            cause=happened.cause,
+            actor=happened.actor,
+            generation=happened.generation,
+            epoch=happened.epoch,
+            detail=happened.detail,
+        )

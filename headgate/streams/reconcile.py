@@ -19,7 +19,7 @@ from headgate.streams.exits import ExitWatch
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
 from headgate.streams.machine import decide
-from headgate.streams.model import Event, Phase
+from headgate.streams.model import Event
 from headgate.streams.observe import Look, Observer
 from headgate.streams.policy import Policy
 from headgate.streams.record import Incarnation, StreamRecord, event
@@ -199,7 +199,7 @@ class Reconciler:
                 lease_epoch=now.lease_epoch,
             )
             if step.event is not None:
-                self._write(step.event)
+                self._journal.write_event(step.event)
         self._note_upgrade(before, record)
         if step.effect is Effect.SPAWN:
             self._spawn(record)
@@ -256,7 +256,7 @@ class Reconciler:
         changed = replace(record, conditions=names)
         self._store.save(record, changed, events=notes, lease_epoch=now.lease_epoch)
         for note in notes:
-            self._write(note)
+            self._journal.write_event(note)
 
     def _after(self, record: StreamRecord, look: Look) -> None:
         if look.seen.life is Life.REMAINS:
@@ -286,19 +286,4 @@ class Reconciler:
 
     def _tell(self, happened: Event) -> None:
         self._store.append(happened)
-        self._write(happened)
-
-    def _write(self, happened: Event) -> None:
-        level = "warning" if happened.to_phase in (Phase.BACKOFF, Phase.PARKED) else "info"
-        self._journal.write(
-            happened.kind,
-            level=level,
-            stream=happened.stream,
-            source=happened.from_phase,
-            target=happened.to_phase,
-            cause=happened.cause,
-            actor=happened.actor,
-            generation=happened.generation,
-            epoch=happened.epoch,
-            detail=happened.detail,
-        )
+        self._journal.write_event(happened)

@@ -2,7 +2,8 @@
 
 One Airflow serves the whole file, and one DAG run is handed on from test to test, so their order counts.
 The driver is a light one that commits a batch each second. No test measures time: an outage lasts for a
-number of committed batches, which is what shows that the stream went on.
+number of committed batches, which is what shows that the stream went on. Airflow's database is a Postgres, as
+teams run it, so that it can be away.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from live_airflow import Part, RestError, wait_healthy
-from remote_control import PIPELINE, SOON, STREAM_DAG, SWEPT, RemoteControl, remote_control
+from postgres_server import Postgres, needs_postgres, postgres_server
+from remote_control import PIPELINE, SOON, STREAM_DAG, SWEPT, TASK, RemoteControl, remote_control
 
 from headgate.streams.model import StreamStatus
 
@@ -21,16 +24,25 @@ OUTAGE = 60  # batches: longer than the 50 s after which a running task of Airfl
 
 Poll = Callable[..., Any]
 
+pytestmark = needs_postgres
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
 
 @pytest.fixture(scope="module")
 def platform(
     tmp_path_factory: pytest.TempPathFactory,
     private_environ: Callable[[str], dict[str, str]],
     broker: Any,
+    database: Postgres,
     poll_until: Poll,
 ) -> Iterator[RemoteControl]:
     home = tmp_path_factory.mktemp("airflow-outages")
-    environ = private_environ("airflow-outages")
+    environ = {**private_environ("airflow-outages"), "HEADGATE_AIRFLOW_DATABASE": database.fresh()}
     with remote_control(home, environ, broker.bootstrap, poll_until, triggerers=2) as running:
         running.wait_dags()
         running.airflow.unpause(STREAM_DAG)
@@ -113,6 +125,33 @@ def test_all_of_airflow_but_one_triggerer_is_killed_and_the_stream_does_not_noti
     platform.wait_watched(batch)  # the triggerer that is left has taken over
     assert_untouched(platform, before, batch)
     killed.start()
+
+
+def test_row_13_an_order_given_while_airflows_database_goes_away_is_carried_out_once(
+    platform: RemoteControl, database: Postgres
+) -> None:
+    """What Airflow had answered for is done when it can; what it refused was not done at all."""
+    before = platform.status()
+    assert before.owner is not None
+    platform.airflow.clear(STREAM_DAG, platform.run_id, TASK)  # answered: it is written down
+    database.stop()
+    batch = wait_batches(platform, 20)
+    with pytest.raises((RestError, httpx.HTTPError)):
+        platform.airflow.clear(STREAM_DAG, platform.run_id, TASK)
+    assert platform.status().generation <= before.generation + 1
+    database.start()
+    for part in platform.airflow.parts.values():
+        if part.process is not None and part.process.poll() is not None:
+            part.start()  # as the process manager of `headgate up` does
+    wait_healthy(platform.airflow, SWEPT)
+    platform.wait_running(before.generation + 1, SWEPT)
+    platform.wait(lambda: platform.task()["state"] == "deferred", SWEPT, "the cleared task is deferred")
+    batch = wait_batches(platform, 20)
+    platform.wait_watched(batch)
+    after = platform.status()
+    assert after.generation == before.generation + 1, "carried out once"
+    assert after.stopped_by is None
+    assert platform.drivers() == [identity(after)[2]]
 
 
 def test_a_restart_by_the_command_line_is_followed_and_clear_then_replaces_the_driver(

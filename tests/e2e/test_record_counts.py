@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +66,7 @@ def context(tmp_path: Path) -> Iterator[Any]:
     )
 
 
-def run(session: Any, context: Any, batch_id: int = 0, lane: type[Lane] = RecordQuery) -> Page:
+def run(session: Any, context: Any, batch_id: int = 0, lane: Callable[..., Lane] = RecordQuery) -> Page:
     pages: list[Page] = []
     records = [json.dumps({"value": n}).encode() for n in range(-2, 10)]
     query = lane(context, pages.append)
@@ -85,6 +85,18 @@ def test_good_records_are_counted_behind_the_filter_and_before_the_output_leaves
     # Again, as after a lost commit: nothing is written, and the page is the same.
     assert run(spark_session, context, lane=lane) == page
     assert context.values() == list(range(1, 8))
+
+
+@pytest.mark.parametrize("bound", ["CARRIED_ROWS", "COLLECT_ROWS"])
+def test_reasons_are_counted_whichever_way_bad_records_take(spark_session, context, monkeypatch, bound):
+    """They come along with the counts, or are collected, or are written by Spark: the page is the same."""
+    few = run(spark_session, context)
+    assert few.batch.rules == {"_parse": 1, "positive": 3}
+    for name in ("CARRIED_ROWS", bound):
+        monkeypatch.setattr(f"spark.quarantine.{name}", 1)
+    many = run(spark_session, context, batch_id=1)
+    assert many.batch == few.batch
+    assert run(spark_session, context, batch_id=1).batch == few.batch
 
 
 def test_a_record_that_is_lost_between_screening_and_writing_shows_in_the_books(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import configparser
 import json
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,38 @@ def test_a_private_file_is_never_readable_by_others_while_it_is_written(tmp_path
     secrets.write_private(path, "new")
     assert _mode(path) == 0o600
     assert path.read_text(encoding="utf-8") == "new"
+
+
+def _database(home: airflow.AirflowHome) -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(home.config, encoding="utf-8")
+    return dict(parser["database"])
+
+
+def test_airflows_database_is_a_file_that_waits_for_writers_unless_a_server_is_named(tmp_path: Path) -> None:
+    home = airflow.prepare(_settings(tmp_path))
+    assert home.sqlite == tmp_path / "var/airflow/airflow.db"
+    assert _database(home)["sql_alchemy_connect_args"] == "headgate.local.airflow.CONNECT_ARGS"
+    address = "postgresql+psycopg://airflow@db.example/airflow"
+    home = airflow.prepare(_settings(tmp_path, AIRFLOW_DATABASE=address))
+    assert home.sqlite is None
+    # The arguments are SQLite's: a server's client refuses them.
+    assert _database(home) == {"sql_alchemy_conn": address, "sql_alchemy_conn_async": address}
+
+
+def test_a_database_is_migrated_once_for_each_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run_within(_seconds: float, _what: str, command: list[str], _environ: object) -> object:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(airflow, "run_within", run_within)
+    for name in ("one", "one", "two"):
+        address = f"postgresql+psycopg://airflow:hunter2@db.example/{name}"
+        home = airflow.prepare(_settings(tmp_path, AIRFLOW_DATABASE=address))
+        airflow.migrate(home, {})
+    assert len(ran) == 2
+    assert "hunter2" not in (home.folder / ".migrated").read_text(encoding="utf-8")
