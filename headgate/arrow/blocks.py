@@ -86,8 +86,9 @@ class BlockReader:
         shown = _shown_by_braces(values)
         if not shown.any():
             return self._by_pattern(values, rows)
+        others: list[_Read] = []
         if shown.all():
-            found, others = self._parse_but(values, rows, _TRIES), []
+            found = self._parse_but(values, rows, _TRIES)
         else:
             found = self._parse_but(values.filter(pa.array(shown)), rows[shown], _TRIES)
             others = self._by_pattern(values.filter(pa.array(~shown)), rows[~shown])

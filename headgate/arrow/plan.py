@@ -70,7 +70,8 @@ def plan_records(frozen: FrozenContract) -> RecordPlan:
     read_as, kinds = json_schema(source.columns), column_kinds(source)
     lower = {column.lower(): kind for column, kind in kinds.items()}
     otherwise = {rule.name: rule.otherwise for rule in source.rules}
-    checks, outputs = [], []
+    checks: list[Check] = []
+    outputs: list[OutputPlan] = []
     for reason, sql in failure_conditions(contract, name):
         computed = reason.startswith(COMPUTE)
         with _within(f"output {reason.removeprefix(COMPUTE)}" if computed else f"rule {reason}"):
