@@ -180,9 +180,9 @@ def _shown_by_braces(values: pa.Array) -> npt.NDArray[np.bool_]:
     ends = np.cumsum(pc.binary_length(values).to_numpy(zero_copy_only=False), dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     shown: npt.NDArray[np.bool_] = (data[starts] == _BRACE) & (data[ends - 1] == _CLOSED)
-    closed = data == _CLOSED
-    if not bool(shown.all()) or np.count_nonzero(closed) != len(ends):
-        shown &= np.add.reduceat(closed, starts, dtype=np.int64) == 1
+    closed = np.flatnonzero(data == _CLOSED)
+    if not bool(shown.all()) or len(closed) != len(ends):
+        shown &= np.searchsorted(closed, ends) - np.searchsorted(closed, starts) == 1
     if bool((data == _N).any() or (data == _I).any()):
         text = data.tobytes()
         shown &= b"NaN" not in text and b"Inf" not in text
