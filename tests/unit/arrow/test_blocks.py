@@ -172,7 +172,8 @@ def test_records_of_many_blocks_keep_their_places():
 
 
 def test_a_value_that_is_cut_does_not_send_the_others_through_the_pattern():
-    reader, sent = BlockReader(SCHEMA), []
+    reader = BlockReader(SCHEMA)
+    sent: list[int] = []
     by_pattern = reader._by_pattern
 
     def noted(values: pa.Array, rows: Any) -> Any:

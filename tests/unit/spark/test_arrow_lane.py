@@ -58,7 +58,8 @@ class Raw:
 
     def toArrow(self) -> pa.Table:
         assert self._function is not None
-        rows, first = [], 0
+        rows: list[pa.RecordBatch] = []
+        first = 0
         for partition, values in enumerate(self._tasks):
             rows += self._function(iter([_batch(values, partition, first)]))
             first += len(values)
@@ -67,8 +68,10 @@ class Raw:
 
 def _batch(values: list[bytes], partition: int, first: int) -> pa.RecordBatch:
     count = len(values)
-    columns = [[b"k"] * count, values, [partition] * count, list(range(first, first + count))]
-    columns += [[ARRIVED] * count, [ARRIVED] * count]
+    columns: list[list[Any]] = [
+        *([b"k"] * count, values, [partition] * count, list(range(first, first + count))),
+        *([ARRIVED] * count, [ARRIVED] * count),
+    ]
     arrays = [pa.array(each, field.type) for each, field in zip(columns, RAW, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=RAW)
 
