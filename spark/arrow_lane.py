@@ -77,9 +77,8 @@ class ArrowLane:
         confs.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
         confs.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
         self._aside.mkdir(exist_ok=True)
-        remove(
-            self._aside, [path.name for path in self._aside.glob("*.parquet")]
-        )  # of a driver that was killed
+        # Of a driver that was killed.
+        remove(self._aside, [path.name for path in self._aside.glob("*.parquet")])
         for sink in self._tables.values():
             self._context.before_write()
             sink.note_writer(WRITER)
@@ -102,7 +101,7 @@ class ArrowLane:
             for records in self._doubtful(found):
                 self._settle(batch, records, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
-            self._check_outputs(batch_id, found)
+            self._check_counts(batch_id, found)
         except BaseException:
             self._forget(found)
             raise
@@ -137,8 +136,11 @@ class ArrowLane:
             found.bad.append(settled.bad)
             found.examples.extend(newest(settled.bad))
 
-    def _check_outputs(self, batch_id: int, found: _Batch) -> None:
-        """An output that leaves no record out has as many rows in its files as there are good records."""
+    def _check_counts(self, batch_id: int, found: _Batch) -> None:
+        """As many rows are to be committed as records were counted: of the bad ones, and of the good ones for
+        each output that leaves none out."""
+        written = sum(file.rows for file in found.quarantine) + sum(bad.num_rows for bad in found.bad)
+        _check_rows(batch_id, "quarantine", written, found.counts[BAD])
         for output in self._plan.outputs:
             if output.where is None:
                 rows = sum(file.rows for file in found.outputs[output.name])
@@ -166,7 +168,6 @@ class ArrowLane:
         for bad in found.bad:
             files.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
         written = [*found.quarantine, *files.close()]
-        _check_rows(batch_id, "quarantine", sum(file.rows for file in written), found.counts[BAD])
         self._context.before_write()
         hit("records.before_quarantine")
         sink.append_files(written, batch_id)
