@@ -62,8 +62,6 @@ def _measure(place: Place, kind: str, seconds: int) -> dict[str, Any]:
     fresh_topic(place)
     changes = {"outputs": {"newest": dict(_OUTPUTS[kind])}, "job.trigger": TRIGGER}
     frozen = apply(place, "bench-live", changes)
-    with Redis.from_url(place.settings().redis.url) as client:
-        client.delete("bench_live")
     with driver(place, frozen) as running:
         running.wait_running()
         look = _redis_reader(place) if kind == "redis" else _delta_reader(running.table("newest"))
@@ -71,6 +69,7 @@ def _measure(place: Place, kind: str, seconds: int) -> dict[str, Any]:
             begun = time.time() + WARM_SECONDS
             time.sleep(WARM_SECONDS + seconds)
             ended = time.time() - 1.0
+            running.refuse_ended()
             wait_for(lambda: watch.last > ended, 60, f"a {kind} result after the measured time")
     sent = read_sent(file)
     if sent.behind > _BEHIND:

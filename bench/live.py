@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from redis import Redis
+
 from bench.loader import make_topic
 from bench.place import CHECKOUT, Place
 
@@ -18,7 +20,10 @@ TOPIC = "bench_live"
 
 
 def fresh_topic(place: Place) -> None:
+    """Nothing of an earlier measurement is left: its topic, its state, what it has published."""
     place.clear_run()
+    with Redis.from_url(place.settings().redis.url) as client:
+        client.flushdb()  # a later epoch's rows would fence the first epoch of this one
     make_topic(place.settings("services"), TOPIC)
 
 

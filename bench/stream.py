@@ -66,10 +66,14 @@ class Driver:
             f"{self.frozen.pipeline} runs, see {self.log}",
         )
 
-    def committed(self, total: int) -> bool:
-        """Whether every query has committed so many records."""
+    def refuse_ended(self) -> None:
+        """End the benchmark where the driver has ended."""
         if self.process.poll() is not None:
             raise SystemExit(f"error: the driver ended with {self.process.returncode}, see {self.log}")
+
+    def committed(self, total: int) -> bool:
+        """Whether every query has committed so many records."""
+        self.refuse_ended()
         found = [committed_offsets(query) for query in self.queries()]
         return bool(found) and all(
             each is not None and sum(sum(p.values()) for p in each.offsets.values()) >= total

@@ -22,7 +22,7 @@ _SWEPT = {
     "ownerless": "ordered by nobody",
 }
 # Only the supervisor can know these; the others are found here.
-_TOLD = ("suspended", "rolled_back", "draining", "silent", "report_unreadable")
+_TOLD = ("suspended", "rolled_back", "no_way_back", "draining", "silent", "report_unreadable")
 
 
 def conditions(

@@ -7,7 +7,6 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
@@ -15,10 +14,8 @@ from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, note_contract, note_query
 from headgate.checkpoints.logs import batch_watermark
-from headgate.checkpoints.origin import read_origin
 from headgate.checkpoints.owner import FencedError, OwnerClaim
 from headgate.checkpoints.restore import redo_folder
-from headgate.checkpoints.settling import settle_generation
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError
@@ -27,6 +24,7 @@ from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
+from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.redo import redo
@@ -99,16 +97,7 @@ class Driver:
         self._begin(context, pyspark.__version__)
 
     def _settle(self, frozen: FrozenContract, claim: OwnerClaim, spark_version: str) -> Lineage:
-        order = self._order
-        return settle_generation(
-            self._settings,
-            frozen,
-            read_origin(Path(order.origin)) if order.origin else None,
-            generation=order.generation,
-            spark_version=spark_version,
-            at=time.time(),
-            check=claim.check,
-        )
+        return begin_generation(self._settings, frozen, self._order, claim, spark_version)
 
     def _results(self, frozen: FrozenContract) -> ResultStore | None:
         return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
@@ -230,8 +219,8 @@ class Driver:
         assert self._tasks is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
-            self._raise_if_ended()
             self._raise_if_poisoned()
+            self._raise_if_ended()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
             if time.time() - self._status.status.written_at > 5:
@@ -270,12 +259,17 @@ class Driver:
                 )
 
     def _raise_if_poisoned(self) -> None:
-        """What runs is committed first, so that a start goes on with the next batch."""
+        """What runs is committed first, so that a start goes on with the next batch. A query that fails
+        meanwhile does not change the verdict: told as that failure, the stream would be started again."""
         verdict = self._poison.verdict if self._poison is not None else None
-        if verdict is not None:
-            self._gate.close()
+        if verdict is None:
+            return
+        self._gate.close()
+        try:
             self._drain()
-            raise verdict
+        except Exception as error:
+            raise verdict from error
+        raise verdict
 
     def _drain(self) -> None:
         """Every query ends behind the gate, or is stopped while it waits for its next trigger."""

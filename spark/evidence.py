@@ -1,9 +1,10 @@
 """Which windows lie wholly inside a replay's range, looked up once at its end.
 
-For each windowed output the records outside the range are read, as far as the live stream has read them,
-and the seconds are noted in which one lies: good or bad, for an earlier contract may have thought otherwise
-of it. A window that the live stream has closed gets no record any more. What retention took before the range
-arrived no later than the oldest record that is left, and is of at most `max_future` after its arrival.
+For each windowed output the records outside the range are read, as far as the live stream has read them in
+any lineage, and the seconds are noted in which one lies: good or bad, for an earlier contract may have
+thought otherwise of it. A window that the live stream has closed gets no record any more. What retention
+took before the range arrived no later than the oldest record that is left, and is of at most `max_future`
+after its arrival.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kafka import TopicPartition
+from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from headgate.checkpoints.layout import CheckpointLayout
@@ -29,12 +31,12 @@ from headgate.replays.evidence import (
     Evidence,
     OutputEvidence,
     Way,
-    same_event_time,
     ways_of,
     windowed_source,
 )
+from headgate.replays.ground import writers
 from headgate.replays.model import Replay, ReplayLayout
-from headgate.replays.spans import MICROS, free_spans
+from headgate.replays.spans import MICROS, Span, free_spans
 from headgate.topics.kafka import admin_client, spark_options
 from headgate.topics.lag import offset_range
 from headgate.topics.live import read_topics
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from headgate.settings import Settings
 
-__all__ = ["gather"]
+__all__ = ["gather", "merged"]
 
 # Brokers take turns in leading a partition, and their clocks differ.
 _CLOCKS = 60 * MICROS
@@ -58,6 +60,7 @@ class _Topic:
     """A topic after the records outside the range were read: what is gone now was perhaps not seen."""
 
     lows: Ends
+    ends: Ends
     compacted: bool
     broker_time: bool
 
@@ -68,13 +71,13 @@ def gather(spark: SparkSession, settings: Settings, frozen: FrozenContract, repl
     lineage = layout.current_lineage()
     if lineage is None:
         return Evidence("", time.time(), {})
-    contracts = ContractStore(settings.state)
+    contracts, wrote = ContractStore(settings.state), writers(settings, frozen.pipeline, lineage)
     found = {}
     for output in frozen.stateful_outputs:
         live = contracts.get(last_contract(layout, lineage, output))
-        way = next((each for each in ways_of(frozen, live) if each.output == output), None)
+        way = next((each for each in ways_of(frozen, live, wrote) if each.output == output), None)
         if way is not None and way.kind == WINDOWS_WAY:
-            seen = _Look(spark, settings, frozen, live, replay)
+            seen = _Look(spark, settings, frozen, wrote, replay)
             found[output] = seen.output(way, layout, lineage)
     return Evidence(lineage, time.time(), found)
 
@@ -84,7 +87,7 @@ class _Look:
     spark: SparkSession
     settings: Settings
     frozen: FrozenContract
-    live: FrozenContract
+    wrote: Sequence[FrozenContract]
     replay: Replay
 
     def output(self, way: Way, layout: CheckpointLayout, lineage: str) -> OutputEvidence:
@@ -94,21 +97,23 @@ class _Look:
             return OutputEvidence(why="the live stream has committed nothing of it yet")
         batch = committed.batch_id
         watermark = batch_watermark(layout.query(lineage, way.output), batch)
-        if named is None or not same_event_time(self.frozen, self.live, named[0]):
-            return OutputEvidence(batch=batch, why="the live stream reads the event time in another way")
-        if watermark is None:
+        if named is None or watermark is None:
             return OutputEvidence(batch=batch, why="the live stream has closed no window yet")
         name, source = named
-        read = committed.offsets.get(self.frozen.topics[name], {})
+        read: Mapping[int, int] = committed.offsets.get(self.frozen.topics[name], {})
         before = self._topic(name)
-        times = [] if (why := self._unknown(name, before, read)) else self._outside(name, before, read)
+        if sum(1 for _ in layout.folder.glob("*/lineage.json")) > 1:
+            read = before.ends  # an earlier lineage may have come further than this one has yet
+        length = round(way.seconds * MICROS)
+        why = self._unknown(name, before, read)
+        times = [] if why else self._outside(name, before, read, length)
         topic = self._topic(name)
         why = why or self._unknown(name, topic, read)
         above = None if why else self._above(name, source, topic)
         if why or (above is None and any(topic.lows.values())):
             told = why or "retention has taken records before the range, and how late they were is not known"
             return OutputEvidence(batch=batch, why=told)
-        closed, length = round(min(watermark, self._own(way)) * MICROS), round(way.seconds * MICROS)
+        closed = round(min(watermark, self._own(way)) * MICROS)
         return OutputEvidence(tuple(free_spans(times, above=above, closed=closed, length=length)), batch)
 
     def _own(self, way: Way) -> float:
@@ -121,7 +126,7 @@ class _Look:
         found = batch_watermark(layout.query(lineage, way.output), committed.batch_id) if committed else None
         return found or 0.0
 
-    def _outside(self, name: str, topic: _Topic, read: Ends) -> list[int]:
+    def _outside(self, name: str, topic: _Topic, read: Ends, length: int) -> list[Span]:
         """The seconds of all records outside the range, up to what the live stream has read."""
         begin, end = self._range(name)
         source = self.frozen.contract.sources[name]
@@ -130,8 +135,7 @@ class _Look:
         raw = self._records(name, first, begin).unionByName(self._records(name, end, last))
         micros = F.unix_micros(str(event_time_name(source)))
         second = ((micros - F.pmod(micros, F.lit(MICROS))) / F.lit(MICROS)).cast("bigint")
-        rows = decode(raw, source).frame.select(second.alias("second")).distinct()
-        return [value for value in rows.toArrow()["second"].to_pylist() if value is not None]
+        return merged(decode(raw, source).frame.select(second.alias("second")), length)
 
     def _records(self, name: str, begin: Ends, end: Ends) -> DataFrame:
         topic = self.frozen.topics[name]
@@ -152,10 +156,11 @@ class _Look:
         with admin_client(self.settings) as admin:
             live = read_topics(admin, [topic])[topic]
             keys = [TopicPartition(topic, number) for number in range(live.partitions)]
-            lows, _ = offset_range(admin, keys)
+            lows, ends = offset_range(admin, keys)
         configs = {key: value.value for key, value in live.configs.items()}
         return _Topic(
             {key.partition: low for key, low in lows.items()},
+            {key.partition: end for key, end in ends.items()},
             "compact" in configs.get("cleanup.policy", ""),
             configs.get("message.timestamp.type") == "LogAppendTime",
         )
@@ -187,6 +192,27 @@ class _Look:
         )
         if {row["_partition"] for row in arrivals} != {*gone}:
             return None
-        both = (source, self.live.contract.sources[name])
-        future = max(seconds(each.event_time.max_future) for each in both if each.event_time is not None)
+        read = [
+            each.contract.sources[other]
+            for each in self.wrote
+            for other, topic_name in each.topics.items()
+            if topic_name == self.frozen.topics[name]
+        ]
+        clocks = (each.event_time for each in (source, *read))
+        future = max(seconds(each.max_future) for each in clocks if each is not None)
         return int(max(row["arrival"] for row in arrivals)) + round(future * MICROS) + _CLOCKS
+
+
+def merged(rows: DataFrame, length: int) -> list[Span]:
+    """The distinct seconds of a frame, as pairs of a first and a last one, put together where no row of this
+    length fits in between: what comes to Python is bounded by the windows that there are."""
+    order = Window.orderBy("second")
+    gap = (F.col("second") - F.lag("second").over(order) - 1) * MICROS
+    apart = F.coalesce(gap >= max(length, 1), F.lit(True)).cast("bigint")
+    seconds_there = rows.where(F.col("second").isNotNull()).distinct()
+    numbered = seconds_there.select("second", apart.alias("apart")).select(
+        "second", F.sum("apart").over(order).alias("number")
+    )
+    pairs = numbered.groupBy("number").agg(F.min("second").alias("first"), F.max("second").alias("last"))
+    table = pairs.select("first", "last").toArrow()
+    return sorted(zip(table["first"].to_pylist(), table["last"].to_pylist(), strict=True))

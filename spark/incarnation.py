@@ -19,6 +19,7 @@ from headgate.checkpoints.owner import FencedError
 from headgate.errors import RefusedError
 from headgate.streams.failures import EXIT_FAILED, EXIT_FENCED, EXIT_REFUSED
 from headgate.streams.model import DriverStatus
+from headgate.streams.poison import PoisonedError
 from spark.failure import Failure, failure_of
 from spark.progress import StatusFile
 from spark.stop import StopGate, StopRequestedError
@@ -86,6 +87,10 @@ def run_incarnation(order: Order, report: Path, make: Callable[[StopGate, Status
         return _end(status, driver, EXIT_FENCED, failure_of(error))
     except RefusedError as error:
         return _end(status, driver, EXIT_REFUSED, failure_of(error))
+    except PoisonedError as error:
+        # Whatever a query met while the others came to their end, it was not what ended the driver.
+        driver.failed_query = None
+        return _end(status, driver, EXIT_FAILED, driver.fenced() or failure_of(error))
     except Exception as error:  # noqa: BLE001 - the one place that catches: every way out is classified
         _log.exception("the driver failed")
         return _end(status, driver, EXIT_FAILED, driver.fenced() or driver.first_failure or failure_of(error))

@@ -25,11 +25,10 @@ from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.owner import OwnerClaim
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError, RefusedError
+from headgate.replays.ground import changed_topics
 from headgate.replays.model import Replay, ReplayLayout, read_replay, write_note
 from headgate.settings import Settings, load_settings
-from headgate.topics.kafka import admin_client
 from headgate.topics.lag import queries_of
-from headgate.topics.live import topic_partitions
 from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
@@ -168,11 +167,16 @@ class ReplayDriver(Driver):
 
     def _finish(self) -> None:
         from spark.evidence import gather
+        from spark.judged import note_judged
 
         assert self._spark is not None, "the session is there"
         assert self._frozen is not None, "the contract has been read"
         _log.info("the range is read; looking which windows lie wholly inside it")
+        if self._frozen.stateful_outputs:
+            roots = self._live.tables, self._own.tables
+            note_judged(self._spark, roots, self._frozen, self._replay, self._own.judged)
         write_note(self._own.evidence, gather(self._spark, self._live, self._frozen, self._replay).to_json())
+        write_note(self._own.done, {"at": time.time(), "epoch": self._order.epoch})
         self.done = True
 
     def _reached(self, query: str) -> bool:
@@ -196,15 +200,11 @@ class ReplayDriver(Driver):
 
 def _same_topics(settings: Settings, replay: Replay) -> None:
     """Offsets of a topic that was made anew since would be other records. Raises RefusedError."""
-    with admin_client(settings) as admin:
-        now = topic_partitions(admin, replay.topics)
-    for name, id in sorted(replay.topics.items()):
-        if name not in now or now[name][0] != id:
-            raise RefusedError(
-                f"topic {name} is gone or was made anew since the replay was ordered",
-                expected=f"the topic with the id {id}",
-                help=f"headgate replay discard {replay.id}",
-            )
+    if changed := changed_topics(settings, replay):
+        ids = ", ".join(f"{name} with the id {id}" for name, id in sorted(replay.topics.items()))
+        raise RefusedError(
+            "; ".join(changed), expected=f"topic {ids}", help=f"headgate replay discard {replay.id}"
+        )
 
 
 def _lineage(layout: CheckpointLayout, frozen: FrozenContract, replay: Replay, spark: str) -> Lineage:

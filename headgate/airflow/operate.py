@@ -151,21 +151,14 @@ class OrderOperator(BaseOperator):  # type: ignore[misc]
             with access.client() as client:
                 before = client.status(self.pipeline)
                 fence(proposal, before)
-                status = choice(request.action).order(client, request, proposal, approval)
-                self.log.info("ordered by %s: generation %d", approval.actor, status.generation)
-                status = settle(client, status, choice(request.action).seconds)
+                ordered = choice(request.action).order(client, request, proposal, approval)
+                self.log.info("ordered by %s: generation %d", approval.actor, ordered.generation)
+                status = settle(client, ordered, choice(request.action).seconds)
         except HeadgateError as error:
             raise AirflowFailException(f"{request.action} was not carried out. {error}") from error
         self.log.info("%s is %s, generation %d", self.pipeline, status.phase, status.generation)
-        if status.phase is Phase.PARKED:
-            raise AirflowFailException(
-                f"{self.pipeline} is parked: {status.reason}\n"
-                f"Next: headgate events {self.pipeline}. Runbook: docs/runbooks/StreamParked.md"
-            )
-        if status.draining is not None:
-            raise AirflowFailException(
-                f"{self.pipeline} was not drained, and runs on: {status.draining['given_up']}"
-            )
+        if (other := _other_end(status, ordered)) is not None:
+            raise AirflowFailException(f"{self.pipeline} {other}")
         if status.phase is Phase.RETIRED:
             # Its DAGs go within a minute, this one too: what follows is skipped while it is there.
             raise DownstreamTasksSkipped(tasks=[WATCH_TASK])
@@ -242,24 +235,48 @@ def settle(client: SupervisorClient, ordered: StreamStatus, seconds: float = SET
 
 
 def _settled(status: StreamStatus, ordered: StreamStatus) -> bool:
-    if ordered.draining is not None and status.generation == ordered.generation:
-        return _drained(status)
+    if _is_end(ordered):
+        return _ended(status, ordered)
     if (status.generation, status.desired) != (ordered.generation, ordered.desired):
         return True
     if status.phase is Phase.PARKED:
         return True
-    if ordered.desired is not Desired.RUNNING:
-        ends = (Phase.RETIRED,) if ordered.desired is Desired.RETIRED else (Phase.STOPPED, Phase.RETIRED)
-        return status.phase in ends
     driver = status.driver
     return status.phase is Phase.RUNNING and driver is not None and driver.generation == ordered.generation
 
 
-def _drained(status: StreamStatus) -> bool:
-    """Stopped, parked, given up, or the drain was replaced by another order."""
-    if status.draining is not None:
-        return bool(status.draining["given_up"]) or status.phase is Phase.PARKED
-    return status.desired is Desired.RUNNING or status.phase in (Phase.STOPPED, Phase.PARKED, Phase.RETIRED)
+def _ended(status: StreamStatus, ordered: StreamStatus) -> bool:
+    """Ended as ordered; or not to be waited for: parked or given up in the drain, or another order came."""
+    if status.desired is not Desired.RUNNING:
+        return status.phase in _ends(ordered)
+    if status.generation != ordered.generation or status.phase is Phase.PARKED:
+        return True
+    return status.draining is None or bool(status.draining["given_up"])
+
+
+def _other_end(status: StreamStatus, ordered: StreamStatus) -> str | None:
+    """What became of the order instead, where the stream is not as it was ordered; None where it is."""
+    events = f"headgate events {ordered.stream}"
+    if status.phase is Phase.PARKED:
+        return f"is parked: {status.reason}\nNext: {events}. Runbook: docs/runbooks/StreamParked.md"
+    if _is_end(ordered) and status.draining is not None and status.generation == ordered.generation:
+        return f"was not drained, and runs on: {status.draining['given_up']}"
+    if not _is_end(ordered) or status.phase in _ends(ordered):
+        return None
+    holder = status.owner.label if status.owner else "nobody"
+    return (
+        f"did not end: the order was replaced by generation {status.generation}, held by {holder}, and the "
+        f"stream is {status.phase}.\nNext: {events}"
+    )
+
+
+def _is_end(ordered: StreamStatus) -> bool:
+    """Whether the order was to end the stream, at once or once it is drained."""
+    return ordered.desired is not Desired.RUNNING or ordered.draining is not None
+
+
+def _ends(ordered: StreamStatus) -> tuple[Phase, ...]:
+    return (Phase.RETIRED,) if ordered.desired is Desired.RETIRED else (Phase.STOPPED, Phase.RETIRED)
 
 
 def _request(context: Any, pipeline: str) -> Request:

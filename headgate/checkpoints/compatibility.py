@@ -4,8 +4,10 @@ and what needs a new lineage. Pure.
     rules, a new output, trigger, cores, memory, quality      may stay: in force from the next batch on
     where a source starts; confs that the offset log pins      ignored until a new lineage: a warning
     watermark delay                                            in force, but the watermark never goes back
+    the form in which the event time is written                in force, beside what was read by the old one
     grouping, window, aggregates, DISTINCT, joins, types of
-    what is read, key, mode, event-time column, topic          refused: the state means something else
+    what is read, key, mode, event-time column and its zone,
+    topic                                                      refused: the state means something else
 
 Spark itself would refuse only those that change the type of a state's row, and only when it reads one.
 """
@@ -19,8 +21,9 @@ from typing import Literal
 from sqlglot import exp
 
 from headgate.checkpoints.layout import RECORDS
+from headgate.contract.facts import event_time_name
 from headgate.contract.frozen import FrozenContract
-from headgate.contract.model import EventTime, Source, seconds
+from headgate.contract.model import Column, Source, seconds
 from headgate.contract.sql import parse_output
 from headgate.topics.contracts import state_changes
 
@@ -135,19 +138,43 @@ def _source_changes(name: str, old: Source, new: Source, *, stateful: bool) -> I
     if old.start != new.start:
         text = f"source {name}: start is for a new checkpoint only; this one goes on from its offsets"
         yield Difference("start_ignored", "warn", text)
-    if not stateful or old.event_time == new.event_time:
+    if not stateful:
         return
-    if old.event_time is None or new.event_time is None or _clock(old.event_time) != _clock(new.event_time):
-        now, then = _clock(new.event_time), _clock(old.event_time)
-        yield _refused(f"source {name} has its event time in {now} instead of {then}")
-    elif old.event_time.watermark != new.event_time.watermark:
+    now, then = _clock(new), _clock(old)
+    if old.event_time is None or new.event_time is None or now != then:
+        if now != then:
+            yield _refused(f"source {name} has its event time in {now} instead of {then}")
+        return
+    if old.event_time.watermark != new.event_time.watermark:
         yield _delay(name, old.event_time.watermark, new.event_time.watermark)
+    if _form(old) != _form(new):
+        text = (
+            f"source {name}: its event time is read from another form; what was read before stays as it was"
+        )
+        yield Difference("event_time_form", "warn", text)
 
 
-def _clock(event_time: EventTime | None) -> str:
-    if event_time is None:
+def _clock(source: Source) -> str:
+    """A zone moves each moment, and the watermark with it: what is open would be closed, or never be."""
+    if source.event_time is None:
         return "no column"
-    return "the arrival" if event_time.arrival else f"column {event_time.column}"
+    if source.event_time.arrival:
+        return "the arrival"
+    column = _time_column(source)
+    zone = (column.zone or "UTC") if column is not None else "UTC"
+    return f"column {source.event_time.column}" + (f" of the zone {zone}" if zone != "UTC" else "")
+
+
+def _form(source: Source) -> tuple[object, ...]:
+    """How the event time is written: producers may change that, and the contract follows them."""
+    column = _time_column(source)
+    said = (column.format, column.default_year) if column is not None else ()
+    return (source.format, source.pattern, *said) if column is not None else ()
+
+
+def _time_column(source: Source) -> Column | None:
+    name = event_time_name(source)
+    return next((each for each in source.columns if each.name == name), None)
 
 
 def _delay(name: str, old: str, new: str) -> Difference:

@@ -2,6 +2,7 @@
 
     <checkpoints>/<pipeline>/current            the lineage that runs, one line
     <checkpoints>/<pipeline>/_owner/<epoch>     a driver's claim, created exclusively
+    <checkpoints>/<pipeline>/contracts.json     every contract that has run here (headgate.checkpoints.ran)
     <checkpoints>/<pipeline>/<lineage>/lineage.json
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
     <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint

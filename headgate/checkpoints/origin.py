@@ -16,6 +16,7 @@ from typing import Any
 
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, begin_lineage, lineage_of, make_current, open_lineage
+from headgate.checkpoints.wayback import NOT_KEPT
 from headgate.errors import RefusedError, UsageError
 
 __all__ = [
@@ -68,6 +69,10 @@ class Origin:
         }
         return data
 
+    def noted(self, not_kept: str = "") -> dict[str, Any]:
+        """As the lineage that begins here keeps it, with why nothing was kept of what was before."""
+        return {**self.to_json(), NOT_KEPT: not_kept} if not_kept else self.to_json()
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Origin:
         """Raises UsageError."""
@@ -111,10 +116,11 @@ def settle(
     spark_version: str,
     at: float,
     tables: Iterable[Path],
+    not_kept: str = "",
 ) -> Lineage:
     """The lineage that this generation runs on. Only under the claim; done again, it changes nothing.
 
-    Raises RefusedError as `open_lineage` does.
+    `not_kept` is noted in one that begins. Raises RefusedError as `open_lineage` does.
     """
     if origin is None or origin.kind == "checkpoint":
         return open_lineage(
@@ -125,7 +131,7 @@ def settle(
         if layout.current_lineage() != begun.id:  # a driver was killed before it could point at it
             make_current(layout, begun.id)
         return begun
-    note = {**origin.to_json(), "queries": sorted(queries)}
+    note = {**origin.noted(not_kept), "queries": sorted(queries)}
     return begin_lineage(
         layout,
         contract_hash=contract_hash,

@@ -40,6 +40,7 @@ __all__ = [
     "finish_swap",
     "following",
     "redo_folder",
+    "restore_transaction",
 ]
 
 SAME_BATCHES = "same batches"
@@ -198,7 +199,7 @@ class Restore:
     def _put_back(self, lineage: Lineage) -> Lineage:
         for sink in self.sinks:
             if not sink.keyed and sink.table in self.snapshot.tables:
-                name = f"headgate/{self.layout.pipeline}/_restore/{sink.table}/{lineage.id}"
+                name = restore_transaction(self.layout.pipeline, sink.table, lineage.id)
                 path = sink.path(self.tables, self.layout.pipeline)
                 _put_back(path, self.snapshot.tables[sink.table], name)
         make_current(self.layout, lineage.id)
@@ -237,6 +238,11 @@ class Restore:
         return {**self.note, **kept}
 
 
+def restore_transaction(pipeline: str, table: str, lineage: str) -> str:
+    """Its number is the version of its commit: what was swapped into the table before is gone with it."""
+    return f"headgate/{pipeline}/_restore/{table}/{lineage}"
+
+
 def _put_back(path: Path, version: int, name: str) -> None:
     """Restore a table as a commit of its own, which carries a name so that it is made once."""
     from deltalake import CommitProperties, DeltaTable, Transaction
@@ -252,7 +258,7 @@ def _put_back(path: Path, version: int, name: str) -> None:
             expected="the table that the snapshot was taken beside",
             help=f"restore {path} from a backup",
         )
-    transaction = Transaction(name, 0)
+    transaction = Transaction(name, table.version() + 1)
     table.restore(version, commit_properties=CommitProperties(app_transactions=[transaction]))
 
 

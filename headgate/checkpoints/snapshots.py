@@ -28,6 +28,7 @@ from headgate.checkpoints.lineage import read_lineage
 from headgate.checkpoints.logs import Offsets, batch_offsets, verify_log
 from headgate.checkpoints.sinks import Sink, sinks_of
 from headgate.checkpoints.state_files import CODEC_CONF, verify_state
+from headgate.checkpoints.wayback import MANIFEST
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError, NotFoundError, RefusedError
 
@@ -44,7 +45,6 @@ __all__ = [
 
 _ATTEMPTS = 5
 _DRAFT_SECONDS = 86_400
-_MANIFEST = "snapshot.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def take_snapshot(
         tables=_versions(sinks_of(frozen), tables, layout.pipeline, lineage.id, queries),
         files=files,
     )
-    with (draft / _MANIFEST).open("w", encoding="utf-8") as stream:
+    with (draft / MANIFEST).open("w", encoding="utf-8") as stream:
         json.dump(snapshot.to_json(), stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
@@ -139,7 +139,7 @@ def take_snapshot(
 def find_snapshots(root: Path, pipeline: str) -> list[Snapshot]:
     """All whole ones, the newest first; one whose snapshot.json cannot be read is left out."""
     found = []
-    for path in (root / pipeline).glob(f"*/{_MANIFEST}"):
+    for path in (root / pipeline).glob(f"*/{MANIFEST}"):
         if path.parent.name.startswith("."):
             continue
         try:
@@ -151,7 +151,7 @@ def find_snapshots(root: Path, pipeline: str) -> list[Snapshot]:
 
 def read_snapshot(root: Path, pipeline: str, id: str) -> Snapshot:
     """Raises NotFoundError, RefusedError for one that is damaged."""
-    path = root / pipeline / id / _MANIFEST
+    path = root / pipeline / id / MANIFEST
     try:
         return Snapshot.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
@@ -160,7 +160,7 @@ def read_snapshot(root: Path, pipeline: str, id: str) -> Snapshot:
         ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RefusedError(
-            f"the snapshot {path.parent} is damaged: {_MANIFEST} cannot be read ({error})",
+            f"the snapshot {path.parent} is damaged: {MANIFEST} cannot be read ({error})",
             help=f"headgate snapshot list {pipeline}",
         ) from error
 
@@ -263,7 +263,8 @@ def _verify_copy(pipeline: str, draft: Path, queries: Mapping[str, int]) -> None
             verify_state(folder, batch, codec)
         except RefusedError as error:
             raise RefusedError(
-                f"no snapshot of {pipeline} was taken: query {query} is damaged ({error.message})",
+                f"no snapshot of {pipeline} was taken: query {query} is damaged "
+                f"({error.message.replace(f'{folder}/', '')})",  # the copy is gone by then
                 expected="a checkpoint that a restart could go on from",
                 help=f"headgate preflight {pipeline}; headgate snapshot list {pipeline} has the older ones",
             ) from error

@@ -54,7 +54,8 @@ def _start(  # noqa: PLR0917 - each is an option
     """Read a past range of a pipeline's topics into tables of its own, while the live stream runs.
 
     It ends by itself at the end of the range; the supervisor starts it again after a crash. FILE is
-    `{"TOPIC": {"0": 12}}`. Exit codes: 0 done, 1 it failed, 3 refused or not agreed to.
+    `{"TOPIC": {"0": 12}}`. Exit codes: 0 ordered, or done where it is waited for, 1 it failed or is not done
+    in that time, 3 refused or not agreed to.
     """
     from headgate.replays.planning import plan_replay
     from headgate.replays.ranges import parse_from, parse_to
@@ -70,7 +71,7 @@ def _start(  # noqa: PLR0917 - each is an option
     if plan.problems:
         raise RefusedError(
             f"{pipeline} cannot be replayed so: {'; '.join(plan.problems)}",
-            help=f"headgate replay start {pipeline} --from earliest --dry-run",
+            help=plan.help,
         )
     if dry_run:
         return
@@ -96,10 +97,11 @@ def _order(settings: Settings, replay: Replay) -> None:
 
 def _await_end(settings: Settings, replay: Replay, seconds: float) -> None:
     found = await_state(settings, replay, ("requested", "running"), seconds)
-    if found.state == "failed":
-        raise HeadgateError(
-            f"replay {replay.id} has failed: {found.detail}", help=f"headgate replay status {replay.id}"
-        )
+    if found.state != "done":
+        told = f"replay {replay.id} is {found.state}" + (f": {found.detail}" if found.detail else "")
+        if found.state in ("requested", "running"):
+            told += f"; it was not done in {seconds:g} s, and goes on"
+        raise HeadgateError(told, help=f"headgate replay status {replay.id}")
     say(f"{replay.id}: {found.state}")
 
 
@@ -110,13 +112,15 @@ def _list(
     as_json: Json = False,
 ) -> None:
     """The replays that there are, the newest first."""
-    from headgate.replays.model import find_replays
+    from headgate.replays.model import damaged_replays, find_replays
     from headgate.replays.state import state_of
     from headgate.streams.store import StateStore
 
     settings = read_settings()
     with closing(StateStore(settings.store_url)) as store:
         found = [state_of(settings, store, each) for each in find_replays(settings.state, pipeline)]
+    for folder, error in damaged_replays(settings.state, pipeline):
+        say(f"replay {folder.name} of {folder.parent.name} is damaged: {error}")
     if as_json:
         print_json([each.to_json() for each in found])
     elif found:

@@ -33,7 +33,8 @@ def swap(  # noqa: PLR0917 - each is an option
     """Put a replay's rows in the place of the live ones, for what lies wholly in its range.
 
     The live stream is stopped in order, each table is changed by one commit, and the stream goes on from its
-    checkpoint; one that is stopped is started. Exit codes: 0 done, 1 not swapped, 3 refused or not agreed to.
+    checkpoint; one that is stopped or parked is started. Exit codes: 0 done, 1 not swapped, 3 refused or not
+    agreed to.
     """
     settings = read_settings()
     replay = ended(settings, id, ("done", "swapping", "swapped"))
@@ -61,21 +62,40 @@ def _agree(
     with progress("counting what would be replaced"):
         plan = plan_swap(settings, replay.id, tables)
     with closing(StateStore(settings.store_url)) as store:
-        refusals = [*topics_changed(settings, store, replay), *plan.refusals]
+        changed = topics_changed(settings, store, replay)
+    refusals = [*changed, *plan.refusals]
     if as_json:
         print_json({**plan.to_json(), "refusals": refusals})
     else:
         show_swap(plan)
         _tell_contract(settings, replay)
     if refusals:
+        away = f"headgate replay discard {replay.id}, and a replay of the topics that are there now"
         raise RefusedError(
             f"replay {replay.id} is not swapped in: {'; '.join(refusals)}",
             expected="every table swapped exactly, or none",
-            help=f"headgate replay swap {replay.id} --table NAME takes those that can be",
+            help="; ".join(filter(None, (away if changed else "", plan.help))),
         )
     if not dry_run:
         rows = sum(each.taken_out for each in plan.tables), sum(each.put_in for each in plan.tables)
-        confirm(f"Take out {rows[0]} live rows of {replay.pipeline} and put in {rows[1]}?", yes=yes)
+        what = f"Take out {rows[0]} live rows of {replay.pipeline}, put in {rows[1]}"
+        confirm(f"{what}, and {_what_starts(settings, replay)} the stream?", yes=yes)
+
+
+def _what_starts(settings: Settings, replay: Replay) -> str:
+    """Say what the order does to the stream beside the swap, for one that stands still does so for a reason;
+    in a word, what that is."""
+    from headgate.streams.model import Phase
+
+    with supervisor_client(settings) as client:
+        status = client.status(replay.pipeline)
+    contract = f"contract {status.contract_hash[:12]}"
+    if status.phase in (Phase.STOPPED, Phase.PARKED, Phase.RETIRED):
+        why = f" ({status.reason})" if status.reason else ""
+        say(f"the stream is {status.phase}{why} and will be STARTED with {contract}")
+        return "start"
+    say(f"the stream is {status.phase}, stops and goes on with {contract}")
+    return "restart"
 
 
 def _tell_contract(settings: Settings, replay: Replay) -> None:
@@ -92,9 +112,13 @@ def _tell_contract(settings: Settings, replay: Replay) -> None:
 
 def _order_swap(settings: Settings, replay: Replay, tables: tuple[str, ...], wait: float) -> None:
     from headgate.checkpoints.origin import Origin
+    from headgate.replays.model import ReplayLayout, write_note
 
     with supervisor_client(settings) as client:
-        client.status(replay.pipeline)
+        before = client.status(replay.pipeline)
+        # What a driver of a later generation notes is the answer to this order.
+        layout = ReplayLayout(settings.state, replay.pipeline, replay.id)
+        write_note(layout.ordered, {"after": before.generation})
         # Written down first: a command that is killed here is given once more.
         note_state(settings, replay, "swapping", f"asked for by {own_owner().label} at {time.time():.3f}")
         status = client.restart(
@@ -113,8 +137,7 @@ def discard(id: Id, yes: Yes = False, as_json: Json = False) -> None:
 
     Exit codes: 0 discarded, 1 not yet, 3 refused or not agreed to.
     """
-    from headgate.replays.model import ReplayLayout, read_replay
-    from headgate.replays.state import size_of
+    from headgate.replays.model import ReplayLayout, read_replay, size_of
 
     settings = read_settings()
     replay = read_replay(settings.state, id)

@@ -94,8 +94,11 @@ def show_swap(plan: SwapPlan) -> None:
             out.print(f"· table {each.table}: this replay is in it already", markup=False)
         elif each.why:
             out.print(f"! table {each.table}: {each.why}", markup=False)
+    if plan.judged:
+        told = "records of the range are good on one side and quarantined on the other"
+        out.print(f"· {plan.judged} {told}", markup=False)
     for problem in plan.problems:
-        out.print(f"! {problem}", markup=False)
+        out.print(f"! {problem.text}", markup=False)
     out.print(
         "· the stream stops in order, the tables are changed, and it goes on from its checkpoint; a reader "
         "that streams from one of them sees a change that is no append",

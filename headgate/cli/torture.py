@@ -62,11 +62,16 @@ def _torture(
 
 def _show(report: Report) -> None:
     rows = [
-        (each.fault, f"{each.at:.1f}", _seconds(each.seen), _seconds(each.recovered), each.note)
+        (each.fault, f"{each.at:.1f}", *map(_seconds, (each.seen, each.adopted, each.recovered)), each.note)
         for each in report.faults
     ]
-    print_table(("FAULT", "AT", "SEEN", "RECOVERED", ""), rows)
-    sizes = report.sizes
+    print_table(("FAULT", "AT", "SEEN", "ADOPTED", "RECOVERED", ""), rows)
+    slowest, sizes = report.slowest, report.sizes
+    out.print(
+        f"\nslowest: a SIGKILL of the driver seen after {_seconds(slowest['kill_seen'])}, "
+        f"the driver adopted {_seconds(slowest['adopted'])} after its supervisor's return",
+        markup=False,
+    )
     out.print(
         f"\n{report.sent} records acknowledged, {sizes.read} read, {sizes.good} good, "
         f"{sizes.quarantined} quarantined",

@@ -149,6 +149,15 @@ class ContractStore:
             ) from error
         return FrozenContract.from_json(json.loads(text))
 
+    def stored(self, pipeline: str) -> list[str]:
+        """The hashes of all contracts of a pipeline that were ever applied. Raises ValueError, KeyError for a
+        file that is damaged."""
+        found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in self._stored()}
+        return [hash for hash, data in found.items() if data["contract"]["pipeline"] == pipeline]
+
+    def _stored(self) -> list[Path]:
+        return sorted(path for path in self._folder.glob("*.json") if not path.name.startswith("."))
+
     def set_applied(self, frozen: FrozenContract, *, at: float, by: str, file: str) -> Applied:
         before = self.applied().get(frozen.pipeline)
         quality = frozen.contract.quality

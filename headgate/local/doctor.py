@@ -19,6 +19,7 @@ from headgate.local.java import find_java
 from headgate.local.platform import Platform
 from headgate.local.ports import holder_of, is_free
 from headgate.local.services import Service, missing_binaries, services_of
+from headgate.replays.model import size_of
 from headgate.settings import HttpSettings, Settings
 
 __all__ = ["Finding", "examine", "memory_needed"]
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("jars", lambda: _jars(settings)),
         ("binaries", _binaries),
         ("disk", lambda: _disk(settings)),
+        ("replays", lambda: _replays(settings)),
         ("memory", lambda: _memory(settings)),
         ("process manager", lambda: _manager(platform)),
         ("services", lambda: _services(platform)),
@@ -140,6 +142,16 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("disk", False, detail)
+
+
+def _replays(settings: Settings) -> Iterator[Finding]:
+    """Nobody waits for a replay: what it leaves, and that it failed, is seen where one looks for trouble."""
+    places = sorted(path.parent for path in (settings.state / "replays").glob("*/*/tables"))
+    if not places:
+        return
+    told = ", ".join(f"{each.name} of {each.parent.name} {size_of(each) / GIB:.2f} GiB" for each in places)
+    help = "headgate replay list; headgate replay discard REPLAY removes one"
+    yield Finding("replays", False, f"on disk: {told}", help, warning=True)
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
 from headgate.delta_rows import delta_rows
 from headgate.errors import NotFoundError
-from headgate.replays.model import swapped_into
+from headgate.replays.traces import swapped_into
 from headgate.settings import Settings
 from headgate.topics.lag import initial_offsets
 
@@ -93,7 +93,7 @@ def audit(settings: Settings, frozen: FrozenContract) -> Audit:
             help=f"headgate status, or headgate start {frozen.pipeline}",
         )
     total = page.total
-    swapped = swapped_into(settings.state, frozen.pipeline)
+    swapped = swapped_into(settings, frozen.pipeline)
     return Audit(
         pipeline=frozen.pipeline,
         lineage=lineage,

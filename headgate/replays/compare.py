@@ -16,13 +16,15 @@ from headgate.errors import RefusedError
 from headgate.replays.evidence import Way
 from headgate.replays.model import Replay, ReplayLayout
 from headgate.replays.swap import Chosen, selections
+from headgate.same_rows import same_rows
 from headgate.settings import Settings
-from headgate.torture.compare import same_rows
 
 __all__ = ["Comparison", "Difference", "compare", "differences"]
 
-# Both sides of a table are held in memory, as rows of Python.
-MOST_ROWS = 2_000_000
+# Of one side: beyond this a comparison would take hours.
+MOST_ROWS = 5_000_000
+# Both sides are held in memory as rows of Python, so many at a time; a single moment may have more.
+_PART, _MOST_OF_ONE = 50_000, 500_000
 _EXAMPLES = 5
 # Which batch put a record into the quarantine, and when: another one in a replay by its nature.
 _NOT_COMPARED = {
@@ -44,6 +46,16 @@ class Difference:
     only_replay: int = 0
     differing: int = 0
     examples: tuple[str, ...] = ()
+
+    def plus(self, other: Difference) -> Difference:
+        """Of two parts that share no key."""
+        return Difference(
+            self.same + other.same,
+            self.only_live + other.only_live,
+            self.only_replay + other.only_replay,
+            self.differing + other.differing,
+            (*self.examples, *other.examples)[: 3 * _EXAMPLES],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +104,44 @@ def _compared(settings: Settings, replay: Replay, chosen: Chosen) -> Comparison:
     if max(live, side) > MOST_ROWS:
         why = f"more than {MOST_ROWS:,} rows are not compared one by one: replay a smaller range"
         return Comparison(way.table, way.kind, live, side, everything - side, why=why)
-    rows = [_rows(path, inside, way.table == QUARANTINE) for path in tables]
-    found = differences(*rows, key=_key(way))
+    parts = _parts(tables, way.column or way.positions["_offset"], inside)
+    if parts is None:
+        why = f"more than {_MOST_OF_ONE:,} rows are of one window, and are not compared one by one"
+        return Comparison(way.table, way.kind, live, side, everything - side, why=why)
+    found = Difference()
+    for part in parts:
+        rows = [_rows(path, inside & part, way.table == QUARANTINE) for path in tables]
+        found = found.plus(differences(*rows, key=_key(way)))
     return Comparison(way.table, way.kind, live, side, everything - side, found)
+
+
+def _parts(tables: Sequence[Path], column: str, inside: Any) -> list[Any] | None:
+    """Filters that cut both sides into parts of a bounded size, by a column that is part of each key; None
+    where one value of it has too many rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sides = [_table(path).to_table(columns=[column], filter=inside)[column] for path in tables]
+    kind = sides[0].type
+    values = pa.chunked_array([chunk for side in sides for chunk in side.cast(kind).chunks], kind)
+    ordered = values.combine_chunks().sort()
+    cuts, at = [], 0
+    while at + _PART < len(ordered):
+        cut = ordered[at + _PART]
+        first = pc.index(ordered, cut).as_py()
+        if first <= at:  # all of this part has one value: it ends where the next one begins
+            first = at + pc.sum(pc.equal(ordered[at:], cut)).as_py()
+            if first - at > _MOST_OF_ONE:
+                return None
+        if first == len(ordered):
+            break
+        cuts.append(ordered[first])
+        at = first
+    field, tests = pc.field(column), []
+    for low, high in zip([None, *cuts], [*cuts, None], strict=True):
+        above = field >= low if low is not None else pc.scalar(True)
+        tests.append(above & (field < high) if high is not None else above)
+    return tests
 
 
 def differences(live: Iterable[Row], replayed: Iterable[Row], *, key: Sequence[str]) -> Difference:
@@ -139,19 +186,23 @@ def _hashable(value: Any) -> Any:
 
 
 def _key(way: Way) -> Sequence[str]:
-    return way.key or tuple(way.positions.values()) or (way.column,)
+    if not way.column:
+        return tuple(way.positions.values())
+    return way.key if way.column in way.key else (*way.key, way.column)
+
+
+def _table(path: Path) -> Any:
+    from deltalake import DeltaTable
+
+    return delta_rows(DeltaTable(str(path)))
 
 
 def _count(path: Path, inside: Any) -> int:
-    from deltalake import DeltaTable
-
-    return int(delta_rows(DeltaTable(str(path))).count_rows(filter=inside))
+    return int(_table(path).count_rows(filter=inside))
 
 
 def _rows(path: Path, inside: Any, quarantine: bool) -> list[Row]:
-    from deltalake import DeltaTable
-
-    rows: list[Row] = delta_rows(DeltaTable(str(path))).to_table(filter=inside).to_pylist()
+    rows: list[Row] = _table(path).to_table(filter=inside).to_pylist()
     if not quarantine:
         return rows
     return [{name: value for name, value in row.items() if name not in _NOT_COMPARED} for row in rows]

@@ -7,8 +7,9 @@ else cannot be told apart from what the range has no part in, and is neither com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sqlglot import exp
@@ -18,6 +19,7 @@ from headgate.contract.facts import event_time_name, only_source, row_positions,
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source
 from headgate.contract.sql import parse_output
+from headgate.replays.model import damaged, read_note
 from headgate.replays.spans import Span
 
 __all__ = [
@@ -26,7 +28,8 @@ __all__ = [
     "Evidence",
     "OutputEvidence",
     "Way",
-    "same_event_time",
+    "read_evidence",
+    "way_of",
     "ways_of",
     "windowed_source",
 ]
@@ -43,9 +46,10 @@ _SELECT_THEM = (
 class Way:
     """How one table's rows are told apart; `why` is set, and the rest empty, where they cannot be.
 
-    `positions` are columns by `_topic`, `_partition`, `_offset`; `column` and `seconds` a window's. One that
-    `closes` is written once, when the watermark has passed it: a record that was late in the replay leaves no
-    trace there, so it can be compared, and not swapped.
+    `positions` are columns by `_topic`, `_partition`, `_offset`, which mean records of the one `topic`;
+    `column` and `seconds` a window's, `clock` how its event time is read, and one that `tumbles` begins at a
+    multiple of its length. One that `closes` is written once, when the watermark has passed it: a record
+    that was late in the replay leaves no trace there, so it can be compared, and not swapped.
     """
 
     table: str
@@ -57,6 +61,9 @@ class Way:
     seconds: float = 0.0
     key: tuple[str, ...] = ()
     closes: bool = False
+    topic: str = ""
+    clock: tuple[str, ...] = ()
+    tumbles: bool = False
     why: str = ""
 
 
@@ -90,18 +97,37 @@ class Evidence:
         return cls(data["lineage"], data["at"], outputs)
 
 
-def ways_of(frozen: FrozenContract, live: FrozenContract) -> list[Way]:
-    """Every table of the replay's contract. `live` is the contract that wrote the live tables last: what the
-    two do not say alike proves nothing."""
+def read_evidence(path: Path) -> Evidence | None:
+    """None where there is none. Raises RefusedError for a file that is damaged."""
+    note = read_note(path)
+    try:
+        return Evidence.from_json(note) if note is not None else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(path, f"it is no evidence ({error!r})") from error
+
+
+def ways_of(frozen: FrozenContract, live: FrozenContract, wrote: Sequence[FrozenContract]) -> list[Way]:
+    """Every table of the replay's contract. `live` is the contract that wrote the live tables last, `wrote`
+    are all that ever did: what they do not say alike proves nothing of the rows that are there."""
     found = []
-    for name, spec in frozen.contract.outputs.items():
-        query = name if frozen.outputs[name].stateful else "records"
-        for table in (target.delta for target in spec.to if target.delta is not None):
-            own = _way(frozen, name, table, query)
-            known = name in live.contract.outputs and frozen.topics == live.topics
-            alike = known and own == _way(live, name, table, query)
-            found.append(own if own.why or alike else _unlike(own))
+    for own in _tables_of(frozen):
+        alike = own.output in live.contract.outputs and own == way_of(live, own.output, own.table)
+        others = (each for each in wrote if any(_unlike(own, way) for way in _tables_of(each)))
+        other = next(others, None) if alike else live
+        found.append(own if own.why or other is None else _refused(own, other))
     return [*found, Way(QUARANTINE, "", "records", RECORDS_WAY, _POSITIONS)]
+
+
+def _tables_of(frozen: FrozenContract) -> Iterator[Way]:
+    for name, spec in frozen.contract.outputs.items():
+        for target in spec.to:
+            if target.delta is not None:
+                yield way_of(frozen, name, target.delta)
+
+
+def _unlike(own: Way, other: Way) -> bool:
+    """Whether another contract wrote other rows into the same table, whatever its output was called."""
+    return other.table == own.table and replace(other, output=own.output, query=own.query) != own
 
 
 def windowed_source(frozen: FrozenContract, output: str) -> tuple[str, Source] | None:
@@ -111,31 +137,55 @@ def windowed_source(frozen: FrozenContract, output: str) -> tuple[str, Source] |
     return (name, frozen.contract.sources[name]) if name is not None else None
 
 
-def _way(frozen: FrozenContract, name: str, table: str, query: str) -> Way:
+def way_of(frozen: FrozenContract, name: str, table: str) -> Way:
+    """How the rows that an output writes into a table are told apart, by its contract alone."""
     resolved, spec = frozen.outputs[name], frozen.contract.outputs[name]
+    query = name if resolved.stateful else "records"
     parsed = _query(frozen, name)
     if parsed is None:
         return Way(table, name, query, why="which records its rows are of cannot be told from Python")
     if not resolved.stateful:
         positions = row_positions(parsed, frozen.contract.sources)
-        if not positions:
+        source = only_source(parsed, frozen.contract.sources)
+        if not positions or source is None:
             return Way(table, name, query, why=_SELECT_THEM)
-        return Way(table, name, query, RECORDS_WAY, positions)
+        return Way(table, name, query, RECORDS_WAY, positions, topic=frozen.topics[source])
     return _windows(frozen, name, Way(table, name, query, key=spec.key, closes=spec.mode == "append"), parsed)
 
 
 def _windows(frozen: FrozenContract, name: str, way: Way, parsed: exp.Select) -> Way:
     resolved = frozen.outputs[name]
-    column = resolved.event_time
+    column, source = resolved.event_time, only_source(parsed, frozen.contract.sources)
     span = row_span(parsed, column, frozen.contract.sources) if column is not None else None
-    if column is None or span is None:
+    if column is None or span is None or source is None:
         why = "its groups are not windows of the event time: a range of records is only a part of each"
         return replace(way, why=why)
-    return replace(way, kind=WINDOWS_WAY, column=column, seconds=span)
+    clock, topic = _clock(frozen.contract.sources[source]), frozen.topics[source]
+    found = replace(way, kind=WINDOWS_WAY, column=column, seconds=span, topic=topic, clock=clock)
+    return replace(found, tumbles=_tumbles(parsed))
 
 
-def _unlike(way: Way) -> Way:
-    why = "the contract that wrote the live table last ties its rows to records in another way"
+def _clock(source: Source) -> tuple[str, ...]:
+    """All that decides which moment a record's event time is read as."""
+    name = event_time_name(source)
+    column = next((each for each in source.columns if each.name == name), None)
+    said = (column.type, column.zone, column.format, column.default_year) if column is not None else ()
+    return (str(name), source.format, source.pattern or "", *("" if v is None else str(v) for v in said))
+
+
+def _tumbles(parsed: exp.Select) -> bool:
+    """Whether each row's window is known to begin at a multiple of its length since 1970."""
+    windows = [call for call in parsed.find_all(exp.Anonymous) if call.name.lower() == "window"]
+    cuts = {each.text("unit").lower() for each in parsed.find_all(exp.TimestampTrunc)}
+    return all(len(call.expressions) == 2 for call in windows) and "week" not in cuts
+
+
+def _refused(way: Way, other: FrozenContract) -> Way:
+    why = (
+        f"version {other.contract.version} of the contract ({other.hash[:12]}), which wrote into the live "
+        "table, ties its rows to records in another way: give the output another table, whose rows are all "
+        "of one kind"
+    )
     return Way(way.table, way.output, way.query, key=way.key, why=why)
 
 
@@ -143,15 +193,3 @@ def _query(frozen: FrozenContract, output: str) -> exp.Select | None:
     sql = frozen.contract.outputs[output].sql
     parsed = parse_output(sql, frozen.contract.sources) if sql is not None else None
     return parsed if isinstance(parsed, exp.Select) else None
-
-
-def same_event_time(frozen: FrozenContract, live: FrozenContract, source: str) -> bool:
-    """Whether both contracts read the event time of a source alike: by the same column and the same topic."""
-    mine, theirs = frozen.contract.sources[source], live.contract.sources.get(source)
-    if theirs is None or frozen.topics[source] != live.topics[source]:
-        return False
-    name = event_time_name(mine)
-    if name != event_time_name(theirs) or (mine.format, mine.pattern) != (theirs.format, theirs.pattern):
-        return False
-    column = {each.name: each for each in mine.columns}.get(str(name))
-    return column == {each.name: each for each in theirs.columns}.get(str(name))

@@ -17,16 +17,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from headgate.errors import HeadgateError
-from headgate.replays.model import KIND, Replay, ReplayLayout, read_note, read_replay
+from headgate.replays.model import BEGUN, KIND, Replay, ReplayLayout, read_note, read_replay
 from headgate.replays.steps import Failed, Finished, Launch, Seen, Wait, decide
+from headgate.replays.swapping import half_done
 from headgate.settings import Settings
 from headgate.streams import handover, processes
 from headgate.streams.journal import Journal
+from headgate.streams.model import Phase
 from headgate.streams.operations import Operation, note, operations_in
-from headgate.streams.policy import Policy
+from headgate.streams.policy import Policy, backoff_seconds
 from headgate.streams.record import Failure, Incarnation
+from headgate.streams.rotation import rotate
 from headgate.streams.store import StateStore
 
 __all__ = ["ReplayKeeper", "replay_command"]
@@ -34,8 +38,12 @@ __all__ = ["ReplayKeeper", "replay_command"]
 _STATES = ("requested", "running", "swapping", "discarding")
 # An order that was replaced by another before any driver ran it is not carried out.
 _REPLACED_SECONDS = 30.0
+_REPLACED = "not swapped: another order came before it was carried out"
+# Phases in which the newest order has its driver, past its start, or has none.
+_AT_REST = (Phase.RUNNING, Phase.STOPPED, Phase.PARKED, Phase.RETIRED)
 
 Command = Callable[[Replay, int], Sequence[str]]
+N = TypeVar("N")
 
 
 def replay_command(replay: Replay, epoch: int) -> list[str]:
@@ -51,6 +59,8 @@ class _Memory:
     failures: tuple[Failure, ...] = ()
     judged: int = 0  # the epoch whose end is among the failures
     next_at: float = 0.0
+    launched: int = 0  # the epoch that was launched last, and how often
+    launches: int = 0
     asked: set[int] = field(default_factory=set)
 
 
@@ -76,6 +86,8 @@ class ReplayKeeper:
         self._policy = policy or Policy()
         self._wall = wall
         self._memories: dict[str, _Memory] = {}
+        self._troubles: dict[str, str] = {}
+        self.looked_at = wall()  # the end of the last round in which nothing of its own went wrong
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="replays", daemon=True).start()
@@ -87,34 +99,49 @@ class ReplayKeeper:
 
     def look(self) -> None:
         """One step for each replay. One's trouble is told, and is not another's."""
-        if not self._leads():
-            return
         try:
-            found = operations_in(self._store, KIND, _STATES)
-        except HeadgateError as error:
-            self._journal.write("replays wait", level="warning", error=str(error))
+            found = operations_in(self._store, KIND, _STATES) if self._leads() else []
+            for operation in found:
+                self._guarded(operation)
+        except Exception as error:  # noqa: BLE001 - nobody would see that the thread has ended
+            told = error.message if isinstance(error, HeadgateError) else repr(error)
+            self._tell("", "replays wait", told)
             return
-        for operation in found:
-            try:
-                self._keep(operation)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever it finds in a folder
-                self._journal.write("replay trouble", level="error", replay=operation.name, error=repr(error))
+        self._tell("", "replays wait", "")
+        self.looked_at = self._wall()
 
-    def _keep(self, operation: Operation) -> None:
+    def _guarded(self, operation: Operation) -> None:
+        try:
+            trouble = self._keep(operation)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever it finds in a folder
+            trouble = repr(error)
+        self._tell(operation.name, "replay trouble", trouble)
+
+    def _tell(self, replay: str, what: str, trouble: str) -> None:
+        """Trouble is told when it comes, not at each look."""
+        if trouble and self._troubles.get(replay) != trouble:
+            self._journal.write(what, level="error", replay=replay, error=trouble)
+        self._troubles[replay] = trouble
+
+    def _keep(self, operation: Operation) -> str:
+        """One step; what is wrong beside it."""
         layout = ReplayLayout(self._settings.state, operation.stream, operation.name)
         if operation.state == "swapping":
             self._after_swap(operation, layout)
         elif operation.state == "discarding":
             self._discard(operation, layout)
         else:
-            self._drive(operation, layout)
+            return self._drive(operation, layout)
+        return ""
 
-    def _drive(self, operation: Operation, layout: ReplayLayout) -> None:
+    def _drive(self, operation: Operation, layout: ReplayLayout) -> str:
         memory = self._memories.setdefault(operation.name, _Memory())
         seen = _look(layout, memory)
+        if seen.alive and rotate(layout.log):
+            self._journal.write("log rotated", replay=operation.name)
         if self._suspended():
             self._ask_to_end(layout, seen, memory)
-            return
+            return seen.unreadable
         step = decide(
             seen,
             memory.failures,
@@ -134,6 +161,7 @@ class ReplayKeeper:
                 self._note(operation, "running", "")
         elif isinstance(step, Launch) and self._wall() >= memory.next_at:
             self._launch(operation, layout, memory, step.epoch)
+        return seen.unreadable
 
     def _launch(self, operation: Operation, layout: ReplayLayout, memory: _Memory, epoch: int) -> None:
         prefix = processes.nonce_prefix(layout.folder)
@@ -144,7 +172,7 @@ class ReplayKeeper:
         except HeadgateError as error:
             self._note(operation, "failed", error.message)
             return
-        self._note(operation, "running", f"driver {epoch}")
+        self._note(operation, "running", self._launching(memory, epoch, layout))
         begun = Incarnation(
             stream=replay.id,
             epoch=epoch,
@@ -155,6 +183,7 @@ class ReplayKeeper:
             host=socket.gethostname(),
         )
         handover.drop_old(layout.folder, epoch)
+        rotate(layout.log)
         home, env = str(self._settings.home), self._settings.env
         memory.child = processes.spawn(
             processes.Launch(
@@ -167,27 +196,44 @@ class ReplayKeeper:
             )
         )
 
+    def _launching(self, memory: _Memory, epoch: int, layout: ReplayLayout) -> str:
+        """What is told of a launch. The same epoch again waits: its runner has died before its lock."""
+        memory.launches = memory.launches + 1 if epoch == memory.launched else 1
+        memory.launched = epoch
+        memory.next_at = self._wall() + backoff_seconds(memory.launches, self._policy, random.random())
+        again = f", try {memory.launches}: no runner of it came up, see {layout.log}"
+        return f"driver {epoch}{again if memory.launches > 1 else ''}"
+
     def _ask_to_end(self, layout: ReplayLayout, seen: Seen, memory: _Memory) -> None:
         """The platform is suspended: the batch under way is committed, and the rest is read later."""
-        known = handover.runner_note(layout.folder, seen.epoch) if seen.alive else None
-        if known is not None and seen.epoch not in memory.asked:
+        if not seen.alive or seen.epoch in memory.asked:
+            return
+        known = handover.runner_note(layout.folder, seen.epoch)
+        if known is not None:
             memory.asked.add(seen.epoch)
             processes.terminate(known.driver_pid, known.driver_ticks, known.nonce)
 
     def _after_swap(self, operation: Operation, layout: ReplayLayout) -> None:
-        """The live stream's driver has noted what it did."""
-        found = read_note(layout.swap)
-        if found is not None and found["at"] >= operation.changed_at:
+        """The live stream's driver has noted what it did, in a generation after the one of the order."""
+        found, before = read_note(layout.swap) or {}, (read_note(layout.ordered) or {}).get("after", 0)
+        begun = found.get("state") == BEGUN
+        if found.get("generation", -1) > before and not begun:
             why = "; ".join(found["refusals"])
             told = {"done": "", "partial": f"swapped in part: {why}"}.get(
                 found["state"], f"not swapped: {why}"
             )
             self._note(operation, "swapped" if found["state"] == "done" else "done", told)
-            return
+        elif self._replaced(operation):
+            half = begun and half_done(self._settings, operation.stream, operation.name)
+            told = "half done: its tables are finished by the next start of the stream" if half else _REPLACED
+            self._note(operation, "swapping" if half else "done", told)
+
+    def _replaced(self, operation: Operation) -> bool:
+        """Whether no driver carries a swap out any more, nor is about to."""
         record = self._store.stream(operation.stream)
         ordered = record is not None and record.origin is not None and record.origin.replay == operation.name
-        if not ordered and self._wall() - operation.changed_at > _REPLACED_SECONDS:
-            self._note(operation, "done", "not swapped: another order came before it was carried out")
+        moves = record is not None and record.phase not in _AT_REST
+        return not ordered and not moves and self._wall() - operation.changed_at > _REPLACED_SECONDS
 
     def _discard(self, operation: Operation, layout: ReplayLayout) -> None:
         memory = self._memories.setdefault(operation.name, _Memory())
@@ -218,9 +264,20 @@ def _look(layout: ReplayLayout, memory: _Memory) -> Seen:
     started = memory.child is not None and memory.child.poll() is None
     names = [path.stem.partition("-")[2] for path in layout.folder.glob("runner-*.lock")]
     epoch = max((int(name) for name in names if name.isdigit()), default=0)
+    ended, torn = _note_of(lambda: handover.exit_note(layout.folder, epoch) if epoch else None)
+    report, damaged = _note_of(lambda: handover.read_report(layout.folder))
     return Seen(
         alive=started or handover.held(layout.folder),
         epoch=epoch,
-        ended=handover.exit_note(layout.folder, epoch) if epoch else None,
-        report=handover.read_report(layout.folder),
+        ended=ended,
+        report=report,
+        unreadable="; ".join(filter(None, (torn, damaged))),
     )
+
+
+def _note_of(read: Callable[[], N | None]) -> tuple[N | None, str]:
+    """A note that a full disk or a crash has torn says nothing, and must not keep its replay for ever."""
+    try:
+        return read(), ""
+    except handover.UnreadableNote as error:
+        return None, str(error)

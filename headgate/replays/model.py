@@ -5,7 +5,10 @@
     <state>/replays/<pipeline>/<id>/tables/…         tables of its own
     <state>/replays/<pipeline>/<id>/status.json      its driver's report, beside the notes of its runner
     <state>/replays/<pipeline>/<id>/evidence.json    which windows lie wholly inside the range
-    <state>/replays/<pipeline>/<id>/swap.json        what a swap has done, or why it did not
+    <state>/replays/<pipeline>/<id>/judged/…         event times of what either quarantine has of the range
+    <state>/replays/<pipeline>/<id>/done.json        its range is read, and the evidence is there
+    <state>/replays/<pipeline>/<id>/ordered.json     the generation that was there when a swap was ordered
+    <state>/replays/<pipeline>/<id>/swap.json        a swap that is begun, what it did, or why it did not
     <state>/replays/<pipeline>/<id>/counts.json      by table, what a swap has taken out and put in
 
 Nothing of it has the live stream's name at a sink: other roots, another lineage, no Redis.
@@ -25,18 +28,22 @@ from headgate.errors import NotFoundError, RefusedError
 from headgate.settings import Settings
 
 __all__ = [
+    "BEGUN",
     "KIND",
     "Offsets",
     "Replay",
     "ReplayLayout",
+    "damaged",
+    "damaged_replays",
     "find_replays",
     "read_note",
     "read_replay",
-    "swapped_into",
+    "size_of",
     "write_note",
 ]
 
 KIND = "replay"  # of its operation in the store
+BEGUN = "begun"  # what swap.json says from before the first commit on, until the last one
 
 Offsets = Mapping[str, Mapping[int, int]]
 
@@ -106,6 +113,18 @@ class ReplayLayout:
         return self.folder / "evidence.json"
 
     @property
+    def judged(self) -> Path:
+        return self.folder / "judged"
+
+    @property
+    def done(self) -> Path:
+        return self.folder / "done.json"
+
+    @property
+    def ordered(self) -> Path:
+        return self.folder / "ordered.json"
+
+    @property
     def swap(self) -> Path:
         return self.folder / "swap.json"
 
@@ -135,15 +154,22 @@ class ReplayLayout:
 
 def find_replays(state: Path, pipeline: str = "*") -> list[Replay]:
     """Those whose manifest can be read, the newest first."""
-    return sorted(_readable(state, pipeline), key=lambda each: (each.asked_at, each.id), reverse=True)
+    found = [each for _, each in _manifests(state, pipeline) if isinstance(each, Replay)]
+    return sorted(found, key=lambda each: (each.asked_at, each.id), reverse=True)
 
 
-def _readable(state: Path, pipeline: str) -> Iterator[Replay]:
-    for path in (state / "replays").glob(f"{pipeline}/*/replay.json"):
+def damaged_replays(state: Path, pipeline: str = "*") -> list[tuple[Path, RefusedError]]:
+    """The folders of those whose manifest cannot be read, each with the reason."""
+    found = _manifests(state, pipeline)
+    return [(path.parent, each) for path, each in found if isinstance(each, RefusedError)]
+
+
+def _manifests(state: Path, pipeline: str) -> Iterator[tuple[Path, Replay | RefusedError]]:
+    for path in sorted((state / "replays").glob(f"{pipeline}/*/replay.json")):
         try:
-            yield _read(path)
-        except RefusedError:
-            continue
+            yield path, _read(path)
+        except RefusedError as error:
+            yield path, error
 
 
 def read_replay(state: Path, id: str) -> Replay:
@@ -154,18 +180,8 @@ def read_replay(state: Path, id: str) -> Replay:
     return _read(paths[0])
 
 
-def swapped_into(state: Path, pipeline: str) -> dict[str, list[dict[str, Any]]]:
-    """By table, what replays of a pipeline have changed in it: their counts, each with the replay's id.
-
-    Raises RefusedError for a note that is damaged.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for replay in find_replays(state, pipeline):
-        layout = ReplayLayout(state, replay.pipeline, replay.id)
-        counts = read_note(layout.counts) or {}
-        for table in (read_note(layout.swap) or {}).get("swapped", ()):
-            found.setdefault(table, []).append({**counts.get(table, {}), "replay": replay.id})
-    return found
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def write_note(path: Path, data: Mapping[str, Any]) -> None:
@@ -183,17 +199,25 @@ def read_note(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RefusedError(f"{path} cannot be read: {error}", help="headgate replay list") from error
+        raise damaged(path, str(error)) from error
     if not isinstance(found, dict):
-        raise RefusedError(f"{path} is not a JSON object", help="headgate replay list")
+        raise damaged(path, "it is not a JSON object")
     return found
+
+
+def damaged(path: Path, why: str) -> RefusedError:
+    """What is said of a file of a replay that cannot be used."""
+    help = f"headgate replay discard {path.parent.name}, then make the replay again"
+    if path.name == "replay.json":
+        help = f"restore {path} from a backup, or remove {path.parent}"
+    return RefusedError(f"{path} cannot be read: {why}", help=help)
 
 
 def _read(path: Path) -> Replay:
     try:
         return Replay.from_json(read_note(path) or {})
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise RefusedError(f"{path} is not a replay: {error}", help="headgate replay list") from error
+        raise damaged(path, f"it is not a replay ({error!r})") from error
 
 
 def _offsets(data: Mapping[str, Mapping[Any, Any]]) -> dict[str, dict[int, int]]:

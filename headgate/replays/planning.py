@@ -46,6 +46,7 @@ class ReplayPlan:
     tables: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    help: str = ""
 
     @property
     def records(self) -> int:
@@ -88,12 +89,18 @@ def plan_replay(
         by,
         at,
     )
+    helps = [f"headgate replay start {pipeline} --from earliest --dry-run"] if problems else []
     with closing(StateStore(settings.store_url)) as store:
-        problems += topics_changed(settings, store, replay)
-        problems += _memory(settings, store, frozen)
+        for found, help in (
+            (topics_changed(settings, store, replay), "headgate plan"),
+            (_memory(settings, store, frozen), "headgate replay list, and again when none runs"),
+        ):
+            problems += found
+            helps += [help] if found else []
     layout = ReplayLayout(settings.state, pipeline, replay.id)
     tables = tuple(each.table for each in desired_tables(frozen))
-    return ReplayPlan(replay, tuple(ranges), layout.folder, tables, _notes(frozen), tuple(problems))
+    told, notes = "; ".join(helps), _notes(frozen)
+    return ReplayPlan(replay, tuple(ranges), layout.folder, tables, notes, tuple(problems), told)
 
 
 def topics_changed(settings: Settings, store: StateStore, replay: Replay) -> list[str]:

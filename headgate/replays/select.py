@@ -19,15 +19,16 @@ class Selection:
     rows: Any  # pyarrow.compute.Expression
 
 
-def records_of(columns: Mapping[str, str], begin: Offsets, end: Offsets) -> Selection:
+def records_of(columns: Mapping[str, str], begin: Offsets, end: Offsets, only: str = "") -> Selection:
     """Rows whose record is in the range, by the columns of `_topic` (where there is one), `_partition`,
-    `_offset`."""
+    `_offset`. Without a column of the topic, offsets mean records of the topic `only` and of no other."""
     import pyarrow.compute as pc
 
-    texts, tests = [], []
     partition, offset = columns["_partition"], columns["_offset"]
+    # What no row has: a range may hold nothing of this table's topic.
+    texts, tests = [f'"{partition}" < 0'], [pc.field(partition) < 0]
     for topic, partitions in sorted(end.items()):
-        for number, last in sorted(partitions.items()):
+        for number, last in sorted(partitions.items()) if only in ("", topic) else ():
             first = begin[topic][number]
             if first >= last:
                 continue

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import committed_offsets
 from headgate.contract.frozen import ContractStore
 from headgate.errors import NotFoundError, RefusedError
-from headgate.replays.evidence import Evidence
-from headgate.replays.model import KIND, Replay, ReplayLayout, read_note
+from headgate.replays.evidence import read_evidence
+from headgate.replays.model import BEGUN, KIND, Replay, ReplayLayout, read_note
 from headgate.settings import Settings
 from headgate.streams.handover import UnreadableNote, read_report
 from headgate.streams.model import DriverStatus
@@ -20,7 +19,7 @@ from headgate.streams.operations import operation_of
 from headgate.streams.store import StateStore
 from headgate.topics.lag import queries_of
 
-__all__ = ["QueryState", "ReplayState", "size_of", "state_of"]
+__all__ = ["QueryState", "ReplayState", "state_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,6 @@ def state_of(settings: Settings, store: StateStore, replay: Replay) -> ReplaySta
     )
 
 
-def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _queries(
     settings: Settings, layout: ReplayLayout, replay: Replay, report: DriverStatus | None
 ) -> Iterator[QueryState]:
@@ -106,11 +101,11 @@ def _queries(
 
 def _evidence(layout: ReplayLayout) -> Iterator[str]:
     try:
-        note = read_note(layout.evidence)
+        found = read_evidence(layout.evidence)
     except RefusedError as error:
         yield error.message
         return
-    for output, seen in (Evidence.from_json(note).outputs if note is not None else {}).items():
+    for output, seen in (found.outputs if found is not None else {}).items():
         told = seen.why or (
             "some windows are whole and closed" if seen.free else "no window is whole and closed"
         )
@@ -124,6 +119,8 @@ def _swap(layout: ReplayLayout) -> str:
         return error.message
     if note is None:
         return ""
+    if note["state"] == BEGUN:
+        return f"begun in generation {note['generation']}, attempt {note['attempts']}"
     tables = ", ".join(note["swapped"]) or "no table"
     told = f"{note['state']} in generation {note['generation']}, {tables} swapped"
     return "; ".join([told, *note["refusals"]])

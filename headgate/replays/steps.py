@@ -19,12 +19,14 @@ _NOT_RUN = (73, 75)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """`epoch` is the newest that had a runner, 0 before the first; `report` may be of an earlier one."""
+    """`epoch` is the newest that had a runner, 0 before the first; `report` may be of an earlier one.
+    `unreadable`: which of its notes cannot be read, and count as not there."""
 
     alive: bool
     epoch: int
     ended: ExitNote | None = None
     report: DriverStatus | None = None
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,9 @@ def decide(
     kind, text = _why(seen)
     if seen.ended is not None and seen.ended.returncode == EXIT_REFUSED:
         return Failed(text)
-    progressed = seen.report is not None and any(each.batches for each in seen.report.queries.values())
     at = seen.ended.at if seen.ended is not None else now
-    verdict = judge(
-        failures, Failure(at, kind, text, progressed), newest_claim=True, policy=policy, jitter=jitter
-    )
+    death = Failure(at, kind, text, _progressed(seen))
+    verdict = judge(failures, death, newest_claim=True, policy=policy, jitter=jitter)
     if verdict.delay is None:
         return Failed(verdict.reason)
     return Wait(verdict.failures, seen.epoch, now + verdict.delay)
@@ -82,6 +82,17 @@ def _was_no_failure(seen: Seen) -> bool:
     code = seen.ended.returncode if seen.ended is not None else None
     stopped = seen.report is not None and seen.report.phase == "stopped" and seen.report.epoch == seen.epoch
     return code in _NOT_RUN or (code == 0 and stopped)
+
+
+def _progressed(seen: Seen) -> bool:
+    """Whether this very epoch has committed: an older report would make each death the first again. What
+    the others committed says nothing of the query that fails each time."""
+    report = seen.report
+    if report is None or report.epoch != seen.epoch:
+        return False
+    failed = report.queries.get(report.failure_query or "")
+    judged = list(report.queries.values()) if failed is None else [failed]
+    return any(each.batches for each in judged)
 
 
 def _why(seen: Seen) -> tuple[FailureClass, str]:

@@ -151,7 +151,9 @@ def _add_reads(
     def healthz() -> JSONResponse:
         now = health()
         silent = wall() - now.last_round_at > _SILENT_SECONDS
-        body = {"status": "silent" if silent else "ok", "version": __version__, **asdict(now)}
+        age = None if now.replays_at is None else max(wall() - now.replays_at, 0.0)
+        told = "silent" if silent else "ok"
+        body = {"status": told, "version": __version__, **asdict(now), "replays_age": age}
         return JSONResponse(body, status_code=503 if silent else 200)
 
     @app.get("/v1/streams")

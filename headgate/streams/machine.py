@@ -115,7 +115,8 @@ def _follow(case: Case) -> Step | None:
     if why is not None and upgrade.proves(record):
         proven = upgrade.stable(record)
         return Step(proven, event(proven, "stable", case.now, "supervisor", why))
-    unready = upgrade.unready(record, healthy=seen.healthy, now=case.now, policy=policy)
+    shown, begun = seen.shown or seen.settles, _trial_since(record, seen)
+    unready = upgrade.unready(record, shown=shown, since=begun, now=case.now, policy=policy)
     if unready is not None:
         return unhealthy(case, unready)
     if seen.stalled is not None and policy.stall_restart is not None:
@@ -128,6 +129,13 @@ def _follow(case: Case) -> Step | None:
         calm = replace(record, failures=(), failure_class=None, next_attempt_at=None)
         return Step(calm, event(calm, "healthy", case.now, "supervisor", detail))
     return None
+
+
+def _trial_since(record: StreamRecord, seen: Seen) -> float:
+    """Since when a driver could have shown something. Batches that a restore runs again come before it is
+    up, and are reported as they go; a service that is away is no fault of its contract."""
+    started = seen.reported_at if record.phase is Phase.STARTING else None
+    return max(record.phase_since, started or 0.0, seen.waited_at or 0.0)
 
 
 def _stopping(case: Case) -> Step | None:
@@ -178,7 +186,8 @@ def _ended(case: Case, stop: StopOrder) -> Step:
     record = case.record
     how, result = outcome(case, stop)
     if record.desired is Desired.RUNNING and stop.cause is StopCause.UNHEALTHY and not record.superseded:
-        death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.progressed)
+        # It was one query that stalled: the batches of the others are no progress of it.
+        death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.each_progressed)
         return failed(case, death, Cause.UNHEALTHY, "supervisor", how)
     close = ending(case, how, result)
     if not case.wanted:

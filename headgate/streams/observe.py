@@ -20,6 +20,7 @@ from headgate.streams.failures import Diagnosis, diagnose, diagnose_exit
 from headgate.streams.model import DriverStatus, FailureClass, Phase
 from headgate.streams.record import Incarnation, StreamRecord
 from headgate.streams.steps import OUT_OF_SIGHT, Life, Seen
+from headgate.streams.upgrade import pending
 
 __all__ = ["Look", "Observer", "newest_claim"]
 
@@ -89,8 +90,12 @@ class Observer:
             self._life(folder, known),
             claimed_epoch=claimed,
             up=own is not None and own.phase == "running",
+            settles=own is not None and own.phase == "starting" and not own.lineage,
+            reported_at=own.written_at if own is not None else None,
             progressed=signs.progressed,
+            each_progressed=signs.each_progressed,
             healthy=signs.healthy,
+            shown=signs.shown,
         )
         if seen.life is Life.DEAD:
             seen = replace(seen, diagnosis=self._diagnose(record.stream, seen, own))
@@ -250,20 +255,32 @@ def _with_processes(folder: Path, incarnation: Incarnation) -> tuple[Incarnation
 
 class _Signs(NamedTuple):
     progressed: bool
+    each_progressed: bool
     healthy: bool
+    shown: bool
 
 
 def _signs(own: DriverStatus | None, known: Incarnation, record: StreamRecord) -> _Signs:
-    """Signs of life in the driver's report: commits, and reports that there was nothing to do."""
-    queries = own.queries.values() if own is not None else ()
+    """Signs of life in the driver's report: commits, and reports that there was nothing to do. But for a
+    death that nobody can name, which is not on trial, each query has to give them: one that hangs is not
+    well by the others."""
+    queries = list(own.queries.values()) if own is not None else []
     commits = [query.last_commit_at for query in queries if query.last_commit_at is not None]
     # What the others committed says nothing of the query that fails each time.
     failed = own.queries.get(own.failure_query or "") if own is not None else None
     judged = commits if failed is None else [failed.last_commit_at or 0.0]
-    idles = [query.last_idle_at for query in queries if query.last_idle_at is not None]
     since = record.phase_since if record.phase is Phase.RUNNING else known.started_at
-    progressed = any(at >= known.started_at for at in judged)
-    return _Signs(progressed, any(at >= since for at in [*commits, *idles]))
+    signs = [max(query.last_commit_at or 0.0, query.last_idle_at or 0.0) for query in queries]
+    tasks = [query.last_task_at or 0.0 for query in queries]
+    each = bool(signs) and min(signs) >= known.started_at
+    # A new window whose state is too large is killed for its memory while the record query commits.
+    unnamed_trial = failed is None and pending(record) is not None
+    return _Signs(
+        progressed=each if unnamed_trial else any(at >= known.started_at for at in judged),
+        each_progressed=each,
+        healthy=bool(signs) and min(signs) >= since,
+        shown=bool(signs) and min(max(pair) for pair in zip(signs, tasks, strict=True)) >= since,
+    )
 
 
 def _last_traceback(log: Path) -> str:

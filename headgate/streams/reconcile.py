@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from headgate.contract.frozen import Applied, ContractStore
-from headgate.contract.model import Job, seconds
-from headgate.errors import HeadgateError, NotFoundError
+from headgate.errors import HeadgateError
 from headgate.settings import Settings
 from headgate.streams import operations, processes, upgrade
 from headgate.streams.clearance import Ask, Preflights, ask_preflight
 from headgate.streams.drain import left_of
 from headgate.streams.exits import ExitWatch
+from headgate.streams.jobs import Jobs
 from headgate.streams.journal import Journal
 from headgate.streams.launch import Launcher
 from headgate.streams.machine import decide
@@ -26,13 +26,13 @@ from headgate.streams.record import Incarnation, StreamRecord, event
 from headgate.streams.rotation import rotate
 from headgate.streams.steps import Effect, Life, Seen, Step
 from headgate.streams.store import StateStore
+from headgate.streams.trial import way_back_of
 from headgate.streams.watch import Conditions, ProgressWatch, conditions
 
 __all__ = ["Reconciler", "Round"]
 
 # A stream takes at most a few steps at once (stop, signal; close, start); more would be a loop.
 _STEPS_PER_ROUND = 6
-_DEFAULT_TRIGGER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,10 @@ class Reconciler:
         self._exits = ExitWatch(wake)
         self._preflights = Preflights(ask or ask_preflight(settings), wake, journal)
         self._left_of = left_of(settings)
+        self._way_back_of = way_back_of(settings)
         self._contracts = ContractStore(settings.state)
+        self._jobs = Jobs(self._contracts)
         self._applied: dict[str, Applied] = {}
-        self._jobs: dict[str, Job] = {}
         self._known: set[str] = set()
         self._looks: dict[str, tuple[Look, Conditions]] = {}
         self._troubles: dict[str, str] = {}
@@ -115,7 +116,7 @@ class Reconciler:
                 record,
                 look.seen,
                 now=self._wall(),
-                policy=self._policy_of(record),
+                policy=self._jobs.policy(record, self._policy),
                 jitter=self._jitter(),
                 suspended=now.suspended,
             )
@@ -133,10 +134,11 @@ class Reconciler:
         at = self._wall()
         if look.report is not None:
             self._watch.note(look.report)
-        silence = self._watch.stalled(record, look.report, trigger=self._trigger(record), now=at)
+        silence = self._watch.stalled(record, look.report, trigger=self._jobs.trigger(record), now=at)
+        seen = replace(look.seen, waited_at=self._watch.waited_at(record.stream))
         if silence is not None:
-            seen = replace(look.seen, stalled=silence[0], stalled_since=silence[1])
-            look = replace(look, seen=seen)
+            seen = replace(seen, stalled=silence[0], stalled_since=silence[1])
+        look = replace(look, seen=seen)
         applied = self._applied.get(record.pipeline)
         found = conditions(
             record,
@@ -145,6 +147,7 @@ class Reconciler:
             stalled=silence[0] if silence else None,
             applied_hash=applied.hash if applied else None,
             suspended=now.suspended,
+            lost=look.seen.back.lost,
             policy=self._policy,
             now=at,
         )
@@ -157,8 +160,13 @@ class Reconciler:
         left = None
         if record.draining and record.drain is not None:
             left = self._left_of(record.pipeline, record.contract_hash, record.drain.ends)
-        applied = record.pipeline in self._applied
-        return replace(seen, preflight=self._preflights.answer(record), left=left, applied=applied)
+        return replace(
+            seen,
+            preflight=self._preflights.answer(record),
+            left=left,
+            applied=record.pipeline in self._applied,
+            back=self._way_back_of(record),
+        )
 
     def _adopt(self, record: StreamRecord, stored: Incarnation | None, look: Look, now: Round) -> None:
         """Write down the processes of a new driver; say so when an old one is found alive."""
@@ -263,26 +271,6 @@ class Reconciler:
             self._wake_soon()
         elif look.alive and rotate(self._launcher.log(record.stream)):
             self._journal.write("log rotated", stream=record.stream)
-
-    def _job(self, record: StreamRecord) -> Job | None:
-        """The job of the contract that runs; None when the contract cannot be read."""
-        known = self._jobs.get(record.contract_hash)
-        if known is None:
-            try:
-                known = self._contracts.get(record.contract_hash).contract.job
-            except (NotFoundError, ValueError):
-                return None
-            self._jobs[record.contract_hash] = known
-        return known
-
-    def _trigger(self, record: StreamRecord) -> float:
-        """The trigger interval, for the stall limit."""
-        job = self._job(record)
-        return seconds(job.trigger) if job else _DEFAULT_TRIGGER
-
-    def _policy_of(self, record: StreamRecord) -> Policy:
-        job = self._job(record)
-        return replace(self._policy, stall_restart=seconds(job.stall_restart)) if job else self._policy
 
     def _tell(self, happened: Event) -> None:
         self._store.append(happened)

@@ -64,16 +64,18 @@ class SnapshotSchedule:
             return
         try:
             records = self._store.streams()
-        except HeadgateError as error:
-            self._journal.write("snapshots wait", level="warning", error=str(error))
+        except Exception as error:  # noqa: BLE001 - nobody would see that the thread has ended
+            self._journal.write("snapshots wait", level="warning", error=_told(error))
             return
         for record in records:
             try:
                 if record.phase is Phase.RUNNING and self._due(record):
                     self._tried[record.stream] = self._wall()
                     take(self._settings, self._store, record.pipeline, actor="supervisor", reason="schedule")
-            except (HeadgateError, OSError, ValueError) as error:
-                self._journal.write("snapshot failed", level="error", stream=record.stream, error=str(error))
+            except Exception as error:  # noqa: BLE001 - Delta's own are no ValueError, and end no other's
+                self._journal.write(
+                    "snapshot failed", level="error", stream=record.stream, error=_told(error)
+                )
 
     def _due(self, record: StreamRecord) -> bool:
         layout = CheckpointLayout(self._settings.checkpoints, record.pipeline)
@@ -88,3 +90,7 @@ class SnapshotSchedule:
             every=self._settings.snapshots.every,
             now=self._wall(),
         )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, HeadgateError) else repr(error)

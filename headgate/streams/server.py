@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -56,21 +57,28 @@ def serve(
         settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
     )
     SnapshotSchedule(settings, store, lambda: supervisor.lease_epoch is not None, journal).start()
-    ReplayKeeper(
+    replays = ReplayKeeper(
         settings,
         store,
         lambda: supervisor.lease_epoch is not None,
         journal,
         suspended=lambda: supervisor.suspended,
         policy=policy,
-    ).start()
+    )
+    replays.start()
     service = StreamService(
         store,
         supervisor,
         ends=ends or end_offsets(settings),
         applied=lambda: ContractStore(settings.state).applied(),
     )
-    app = create_app(service, supervisor.health, token, wall=time.time, journal=journal)
+    app = create_app(
+        service,
+        lambda: replace(supervisor.health(), replays_at=replays.looked_at),
+        token,
+        wall=time.time,
+        journal=journal,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.end())
     journal.write("supervisor up", url=settings.supervisor_url, version=__version__, pid=os.getpid())

@@ -46,9 +46,9 @@ def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending |
     before = () if first_try else record.failures
     verdict = judge(before, death, newest_claim=True, policy=case.policy, jitter=case.jitter)
     # What preflight refuses no second try can help: a contract on trial is taken back, any other parks.
-    back, verdict = upgrade.judged(record, death, verdict, given_up=True)
-    taken_back = back is not record
-    record = back
+    after, verdict = upgrade.judged(record, death, verdict, given_up=True, back=case.seen.back)
+    judged, taken_back = after is not record, after.generation > record.generation
+    record = after
     waits = taken_back or (kind is FailureClass.DEPENDENCY and verdict.delay is not None)
     moved, told = move(
         record,
@@ -56,7 +56,7 @@ def _held_back(case: Case, found: Clearance, kind: FailureClass, close: Ending |
         cause=Cause.PREFLIGHT,
         actor="supervisor",
         now=now,
-        reason=_reason(found, verdict.reason if taken_back else death.text, waits),
+        reason=verdict.reason if judged else _reason(found, death.text, waits),
         failures=verdict.failures,
         failure_class=kind,
         next_attempt_at=now + verdict.delay if waits and verdict.delay is not None else None,

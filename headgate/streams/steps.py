@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from headgate.checkpoints.wayback import WayBack
 from headgate.streams import upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.model import Desired, Event, FailureClass, Phase
@@ -82,8 +83,13 @@ class Seen:
     settling: bool = False  # the driver is dead, its runner is about to say how it ended
     diagnosis: Diagnosis | None = None
     up: bool = False
+    settles: bool = False  # it prepares its checkpoint: a copy, a restore, a swap
+    reported_at: float | None = None
+    waited_at: float | None = None  # when a batch was last seen to wait for a service
     progressed: bool = False  # a batch was committed by this incarnation
-    healthy: bool = False  # a commit or an idle report since it came up
+    each_progressed: bool = False  # by each query, or it had nothing to do
+    healthy: bool = False  # a commit or an idle report of each query since it came up
+    shown: bool = False  # the same, or a task of a batch under way that finished
     settled: str | None = None  # why each of its queries has proved itself
     pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
@@ -92,6 +98,7 @@ class Seen:
     preflight: Clearance | None = None  # None until it has been looked at
     left: int | None = None  # records that a drain still waits for; None when that cannot be said
     applied: bool = False  # the pipeline's contract is applied
+    back: WayBack = field(default_factory=WayBack)  # of a contract on trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +204,8 @@ def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> St
     newest = case.seen.claimed_epoch <= record.epoch
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
-    record, verdict = upgrade.judged(record, death, verdict, given_up=cause is Cause.UNHEALTHY)
+    given_up = cause is Cause.UNHEALTHY
+    record, verdict = upgrade.judged(record, death, verdict, given_up=given_up, back=case.seen.back)
     retry = verdict.delay is not None
     moved, told = move(
         record,

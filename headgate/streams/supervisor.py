@@ -41,6 +41,7 @@ class Health:
     suspended: bool
     lease_epoch: int | None
     trouble: str | None
+    replays_at: float | None = None  # when replays were last looked at; None: nobody here does
 
 
 class Supervisor:

@@ -6,6 +6,7 @@ N committed batches of each query, or idle reports through the
 readiness time, and no failure in the last time                        → stable
 parked, or dead again and again without progress, or up and silent     → back to the stable contract
                                                                          and the snapshot, once
+the same, and what was before could not be kept                        → parked, with the choices
 the way back fails too                                                 → as any failure: parked
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headgate.checkpoints.origin import Origin
+from headgate.checkpoints.wayback import WayBack, choices_without
 from headgate.streams.model import FailureClass, Phase
 from headgate.streams.policy import Judgement, Policy
 from headgate.streams.record import Failure, StreamRecord, Upgrade
@@ -47,7 +49,7 @@ def ordered_contract(before: StreamRecord, ordered: StreamRecord, now: float) ->
         known = Upgrade(wanted, stable_hash, name, now)
     origin = ordered.origin or Origin("checkpoint")
     origin = replace(origin, keep=known.snapshot, contract=stable_hash)
-    return replace(ordered, upgrade=replace(known, begun_at=now), origin=origin)
+    return replace(ordered, upgrade=replace(known, begun_at=now, text=""), origin=origin)
 
 
 def proves(record: StreamRecord) -> bool:
@@ -66,13 +68,14 @@ def stable(record: StreamRecord) -> StreamRecord:
     return replace(record, stable_hash=record.contract_hash, upgrade=None, origin=origin)
 
 
-def unready(record: StreamRecord, *, healthy: bool, now: float, policy: Policy) -> str | None:
-    """Why a driver of an upgrade is given up though it lives; None while there is time."""
-    if pending(record) is None or healthy or now - record.phase_since < policy.trial_seconds:
+def unready(record: StreamRecord, *, shown: bool, since: float, now: float, policy: Policy) -> str | None:
+    """Why a driver of an upgrade is given up though it lives; None while there is time. `since`: from when
+    on it could have shown something."""
+    if pending(record) is None or shown or now - since < policy.trial_seconds:
         return None
     return (
-        f"contract {record.contract_hash[:12]} has shown neither a batch nor that there is nothing to do "
-        f"within {policy.trial_seconds:.0f} s"
+        f"contract {record.contract_hash[:12]}: not every query has shown a batch, or that there is nothing "
+        f"to do, within {policy.trial_seconds:.0f} s"
     )
 
 
@@ -89,31 +92,44 @@ def _ends_trial(death: Failure, verdict: Judgement, given_up: bool) -> bool:
 
 
 def judged(
-    record: StreamRecord, death: Failure, verdict: Judgement, *, given_up: bool
+    record: StreamRecord, death: Failure, verdict: Judgement, *, given_up: bool, back: WayBack
 ) -> tuple[StreamRecord, Judgement]:
     """What follows a death; for an upgrade that it ends, a new generation on the stable contract and the
-    snapshot, at once. Owner and orderer stay. `given_up`: the supervisor has ended it as unhealthy."""
+    snapshot, at once, or the end where there is no way back. Owner and orderer stay. `given_up`: the
+    supervisor has ended it as unhealthy."""
     upgrade = pending(record)
     if upgrade is None or not _ends_trial(death, verdict, given_up):
         return record, verdict
-    text = (
-        f"contract {upgrade.contract_hash[:12]} was not stable ({death.failure}: {death.text}); "
-        f"back to {upgrade.stable_hash[:12]} and to snapshot {upgrade.snapshot}"
-    )
-    back = replace(
+    text = f"contract {upgrade.contract_hash[:12]} was not stable ({death.failure}: {death.text})"
+    if back.lost:
+        return _no_way_back(record, upgrade, verdict, text, back.lost)
+    where = f"to snapshot {upgrade.snapshot}" if back.kept else "to where it stands, as nothing else has run"
+    text = f"{text}; back to {upgrade.stable_hash[:12]} and {where}"
+    returned = replace(
         record,
         contract_hash=upgrade.stable_hash,
         generation=record.generation + 1,
         origin=Origin("snapshot", snapshot=upgrade.snapshot),
         upgrade=replace(upgrade, undone=True, text=text),
     )
-    return back, Judgement((), 0.0, f"rolled back: {text}")
+    return returned, Judgement((), 0.0, f"rolled back: {text}")
+
+
+def _no_way_back(
+    record: StreamRecord, upgrade: Upgrade, verdict: Judgement, what: str, lost: str
+) -> tuple[StreamRecord, Judgement]:
+    """To go on from what the new contract has left would only look like a way back."""
+    text = f"{what}, and there is no way back to contract {upgrade.stable_hash[:12]}: {lost}"
+    parked = replace(record, upgrade=replace(upgrade, text=text))
+    return parked, Judgement(verdict.failures, None, f"{text}. Choices: {choices_without(record.pipeline)}")
 
 
 def told(before: StreamRecord, after: StreamRecord) -> tuple[str, str, str] | None:
     """What a step means for the upgrade as an operation: its name, state and detail."""
     old, new = pending(before), after.upgrade
     if new is not None and new.undone and old is not None:
+        return new.snapshot, "failed", new.text
+    if old is not None and new is not None and new.text and not old.text:
         return new.snapshot, "failed", new.text
     if old is not None and new is None and after.stable_hash == old.contract_hash:
         return old.snapshot, "done", f"contract {old.contract_hash[:12]} is stable"

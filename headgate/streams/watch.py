@@ -5,11 +5,13 @@
     stalled            no sign of progress, see below; restarted after the contract's `job.stall_restart`
     draining           an order to drain waits for commits
     contract_pending   another contract is applied than the one that runs
+    no_way_back        the contract is on trial, and what was before it could not be kept
     silent, report_unreadable, old_version, suspended
 
 A stall is judged by signs of progress, never by the process being there: a query without a commit, an
 idle report or any progress for max(3 triggers, 2 × p99 of its batches, 30 s). A batch id that falls
-means a new incarnation and a new baseline, not ill health.
+means a new incarnation and a new baseline, not ill health. While a batch waits for a service the stall is
+shown, and the time after which it is a reason to restart has not begun.
 """
 
 from __future__ import annotations
@@ -49,6 +51,11 @@ class ProgressWatch:
         self._floor = floor
         self._queries: dict[tuple[str, str], _QueryMemory] = {}
         self._stalled_since: dict[str, float] = {}
+        self._waited: dict[str, float] = {}
+
+    def waited_at(self, stream: str) -> float | None:
+        """When a batch of a stream was last seen to wait for a service."""
+        return self._waited.get(stream)
 
     def note(self, report: DriverStatus) -> None:
         for name, query in report.queries.items():
@@ -62,11 +69,14 @@ class ProgressWatch:
         self, record: StreamRecord, report: DriverStatus | None, *, trigger: float, now: float
     ) -> tuple[str, float] | None:
         """The worst query's silence and since when the stall has been seen; None while all is well."""
+        if _waits(record, report, now):
+            self._waited[record.stream] = now
         found = self._silence(record, report, trigger, now)
         if found is None:
             self._stalled_since.pop(record.stream, None)
             return None
-        return found, self._stalled_since.setdefault(record.stream, now)
+        since = self._stalled_since.setdefault(record.stream, now)
+        return found, max(since, self._waited.get(record.stream, since))
 
     def _silence(
         self, record: StreamRecord, report: DriverStatus | None, trigger: float, now: float
@@ -93,10 +103,11 @@ def conditions(
     stalled: str | None,
     applied_hash: str | None,
     suspended: bool,
+    lost: str = "",
     policy: Policy,
     now: float,
 ) -> Conditions:
-    """What is to be shown beside the phase: name to one sentence."""
+    """What is to be shown beside the phase: name to one sentence. `lost`: why an upgrade has no way back."""
     found: Conditions = {}
     if stalled is not None:
         found["stalled"] = stalled
@@ -112,6 +123,11 @@ def conditions(
         found["draining"] = f"ordered by {record.drain.by}: it stops when what the topics held is committed"
     if record.upgrade is not None and record.upgrade.undone:
         found["rolled_back"] = record.upgrade.text
+    elif record.upgrade is not None and lost:
+        found["no_way_back"] = (
+            f"contract {record.contract_hash[:12]} is on trial; if it fails the stream parks, as there is "
+            f"no way back to {record.upgrade.stable_hash[:12]}: {lost}"
+        )
     if record.phase is Phase.RUNNING:
         found.update(_of_the_driver(record, report, now))
         settled = stable(record, report, policy=policy, now=now) if stalled is None else None
@@ -162,6 +178,13 @@ def _trouble(record: StreamRecord, report: DriverStatus) -> list[str]:
     if record.failures:
         found.append(f"failures since it last ran well: {len(record.failures)}")
     return found
+
+
+def _waits(record: StreamRecord, report: DriverStatus | None, now: float) -> bool:
+    """Whether a batch waits for a service, by a driver that still reports."""
+    if report is None or report.epoch != record.epoch or not report.waiting_for:
+        return False
+    return now - report.written_at <= _SILENT_SECONDS
 
 
 def _last_sign(query: QueryProgress) -> float:

@@ -1,5 +1,7 @@
 """Carries out one fault on a private copy and measures it: when it was seen, when batches went on.
 
+A driver that was killed has been seen by the event that moves the stream to backoff; one that outlived its
+supervisor has been adopted by the event that says so, counted from the start of the new supervisor's process.
 Recovered is when the record query has committed a batch that it had not before. A stream that parks,
 unless the fault is one that has to park it, fails the run.
 """
@@ -10,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import psutil
 
@@ -18,12 +19,13 @@ from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
 from headgate.errors import HeadgateError, NotFoundError, SupervisorUnavailable
 from headgate.failpoints import Order, place
-from headgate.streams.model import Phase, StreamStatus
+from headgate.streams.model import Event, Phase, StreamStatus
 from headgate.torture.damage import cut, remedy
+from headgate.torture.outcome import Found, Outcome, first_at
 from headgate.torture.place import Place
 from headgate.torture.plan import Fault, Kind
 
-__all__ = ["Outcome", "TortureError", "carry_out", "wait"]
+__all__ = ["TortureError", "carry_out", "wait"]
 
 # Long, because machines that run this may be busy; nothing waits longer than it has to.
 DEADLINE = 300.0
@@ -31,18 +33,6 @@ DEADLINE = 300.0
 
 class TortureError(HeadgateError):
     """The stream did not do what it should; the private copy is kept to look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One fault: seconds from the start of the run, then from the fault. `seen` is None where nobody is to
-    notice: a service that is away for a moment is ridden out."""
-
-    fault: str
-    at: float
-    seen: float | None
-    recovered: float
-    note: str = ""
 
 
 def wait(look: Callable[[], bool], describe: Callable[[], str], seconds: float = DEADLINE) -> float:
@@ -60,11 +50,11 @@ def carry_out(own: Place, fault: Fault, run_begun: float) -> Outcome:
     before = own.status()
     doing = _Doing(own, fault, before.epoch, before.generation)
     at = time.monotonic() - run_begun
-    seen, note = _ACTS[fault.kind](doing)
+    found = _ACTS[fault.kind](doing)
     committed = doing.committed_then
     wait(lambda: _goes_on(own, committed), lambda: f"a batch after {fault.text}; {_told(own)}")
     recovered = time.monotonic() - doing.struck
-    return Outcome(fault.text, at, seen, recovered, note)
+    return Outcome(fault.text, at, found.seen, recovered, found.note, found.adopted, found.sigkill)
 
 
 class _Doing:
@@ -76,12 +66,20 @@ class _Doing:
         self.epoch = epoch
         self.generation = generation
         self.struck = time.monotonic()
+        self.struck_at = time.time()  # as events have it
         self.committed_then = own.committed()
 
     def strike(self) -> None:
         """The fault begins now."""
         self.struck = time.monotonic()
+        self.struck_at = time.time()
         self.committed_then = self.own.committed()
+
+    def until_dead(self) -> float:
+        """Until the supervisor has judged the death of a driver that was killed, by its event."""
+        ends = (Phase.BACKOFF, Phase.PARKED)
+        at = _event(self.own, self.struck_at, lambda each: each.to_phase in ends, f"sees {self.fault.text}")
+        return at - self.struck_at
 
     def until_seen(self) -> float:
         """Until the supervisor has noticed that the driver of then is dead."""
@@ -94,18 +92,18 @@ class _Doing:
         return time.monotonic() - self.struck
 
 
-def _kill_driver(doing: _Doing) -> tuple[float | None, str]:
+def _kill_driver(doing: _Doing) -> Found:
     """With its JVM, or without: then the JVM is what the supervisor has to clear away first."""
     pids = doing.own.driver()
     alone = _even(doing)
     doing.strike()
     _signal(pids[:1] if alone else pids, signal.SIGKILL)
-    return doing.until_seen(), "Python alone" if alone else "with its JVM"
+    return Found(doing.until_dead(), "Python alone" if alone else "with its JVM", sigkill=True)
 
 
-def _kill_at_failpoint(doing: _Doing) -> tuple[float | None, str]:
+def _kill_at_failpoint(doing: _Doing) -> Found:
     _die_at(doing, str(doing.fault.failpoint), doing.fault.hit)
-    return doing.until_seen(), ""
+    return Found(doing.until_dead(), sigkill=True)
 
 
 def _die_at(doing: _Doing, name: str, hit: int) -> None:
@@ -113,51 +111,53 @@ def _die_at(doing: _Doing, name: str, hit: int) -> None:
     fired = place(doing.own.settings, f"{doing.fault.number:03}", order).with_suffix(".fired")
     wait(fired.exists, lambda: f"a batch reaches {name}; {_told(doing.own)}")
     doing.strike()
+    doing.struck_at = fired.stat().st_ctime  # it was renamed just before the kill
 
 
-def _freeze_driver(doing: _Doing) -> tuple[float | None, str]:
+def _freeze_driver(doing: _Doing) -> Found:
     pids = doing.own.driver()
     doing.strike()
     _signal(pids, signal.SIGSTOP)
     time.sleep(doing.fault.away)
     _signal(pids, signal.SIGCONT)
-    return None, f"frozen for {doing.fault.away} s"
+    return Found(note=f"frozen for {doing.fault.away} s")
 
 
-def _restart_broker(doing: _Doing) -> tuple[float | None, str]:
+def _restart_broker(doing: _Doing) -> Found:
     hard = _even(doing)
     doing.strike()
     doing.own.broker.kill() if hard else doing.own.broker.stop()
     time.sleep(doing.fault.away)
     doing.own.broker.start()
-    return None, "kill -9" if hard else "in order"
+    return Found(note="kill -9" if hard else "in order")
 
 
-def _restart_redis(doing: _Doing) -> tuple[float | None, str]:
+def _restart_redis(doing: _Doing) -> Found:
     doing.strike()
     doing.own.redis.kill()
     time.sleep(doing.fault.away)
     doing.own.redis.start()
-    return None, f"away for {doing.fault.away} s"
+    return Found(note=f"away for {doing.fault.away} s")
 
 
-def _kill_supervisor(doing: _Doing) -> tuple[float | None, str]:
+def _kill_supervisor(doing: _Doing) -> Found:
     pids = doing.own.driver()
     doing.strike()
     doing.own.supervisor.kill()
     time.sleep(doing.fault.away)
+    begun = time.time()
     doing.own.supervisor.start()
-    back = time.monotonic()
+    at = _event(doing.own, begun, lambda each: each.kind == "adopted", "adopts the driver")
     wait(lambda: _adopted(doing.own), lambda: f"the driver is adopted; {_told(doing.own)}")
     status = doing.own.status()
     if status.epoch != doing.epoch or not set(pids[:1]) <= set(doing.own.driver()):
         raise TortureError(
             f"a live driver was not adopted but replaced, epoch {doing.epoch} → {status.epoch}"
         )
-    return time.monotonic() - back, "adopted; seen from the supervisor's return"
+    return Found(note="adopted; from the start of the new supervisor", adopted=at - begun)
 
 
-def _disk_full(doing: _Doing) -> tuple[float | None, str]:
+def _disk_full(doing: _Doing) -> Found:
     """Every file that the driver writes is at its limit, as on a full disk; lifted when it has failed."""
     limited = [psutil.Process(pid) for pid in doing.own.driver()]
     doing.strike()
@@ -168,7 +168,7 @@ def _disk_full(doing: _Doing) -> tuple[float | None, str]:
     finally:
         for process in limited:
             _limit_files(process, psutil.RLIM_INFINITY)
-    return seen, "no file of the driver can grow (RLIMIT_FSIZE)"
+    return Found(seen, "no file of the driver can grow (RLIMIT_FSIZE)")
 
 
 def _limit_files(process: psutil.Process, most: int) -> None:
@@ -179,7 +179,7 @@ def _limit_files(process: psutil.Process, most: int) -> None:
         return
 
 
-def _damage_offsets(doing: _Doing) -> tuple[float | None, str]:
+def _damage_offsets(doing: _Doing) -> Found:
     """The driver dies where a batch has begun and nothing of it is written; its offsets file is cut."""
     own = doing.own
     own.supervisor.kill()
@@ -205,10 +205,10 @@ def _damage_offsets(doing: _Doing) -> tuple[float | None, str]:
             reason="the damaged offsets were removed",
             idempotency_key=f"torture-{doing.fault.number}",
         )
-    return seen, "parked; the damaged file removed by hand"
+    return Found(seen, "parked; the damaged file removed by hand")
 
 
-_ACTS: dict[Kind, Callable[[_Doing], tuple[float | None, str]]] = {
+_ACTS: dict[Kind, Callable[[_Doing], Found]] = {
     Kind.KILL_DRIVER: _kill_driver,
     Kind.KILL_AT_FAILPOINT: _kill_at_failpoint,
     Kind.FREEZE_DRIVER: _freeze_driver,
@@ -234,6 +234,22 @@ def _goes_on(own: Place, before: int) -> bool:
 def _adopted(own: Place) -> bool:
     status = _status(own)
     return status is not None and bool(status.driver_alive) and status.phase is Phase.RUNNING
+
+
+def _event(own: Place, after: float, wanted: Callable[[Event], bool], what: str) -> float:
+    moments: list[float] = []
+
+    def look() -> bool:
+        try:
+            with own.client() as client:
+                found = first_at(client.events(own.stream, after=-1), after, wanted)
+        except SupervisorUnavailable:
+            return False
+        moments.extend([] if found is None else [found])
+        return found is not None
+
+    wait(look, lambda: f"the supervisor {what}; {_told(own)}")
+    return moments[0]
 
 
 def _status(own: Place) -> StreamStatus | None:

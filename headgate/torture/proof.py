@@ -18,7 +18,7 @@ from headgate.checkpoints.logs import batch_watermark, committed_offsets
 from headgate.contract.frozen import FrozenContract
 from headgate.delta_rows import delta_rows
 from headgate.errors import ServiceError
-from headgate.torture.compare import difference
+from headgate.same_rows import difference
 from headgate.torture.feeder import Feed
 from headgate.torture.place import Place
 

@@ -23,8 +23,9 @@ from headgate.streams.model import Phase
 from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range
 from headgate.topics.pipelines import load_pipelines
-from headgate.torture.faults import Outcome, TortureError, carry_out, wait
+from headgate.torture.faults import TortureError, carry_out, wait
 from headgate.torture.feeder import Feed, Feeder
+from headgate.torture.outcome import Outcome, slowest
 from headgate.torture.place import OWNER, Place, open_place
 from headgate.torture.plan import make_plan
 from headgate.torture.proof import Proof, Sizes, prove
@@ -62,8 +63,12 @@ class Report:
     def holds(self) -> bool:
         return all(proof.holds for proof in self.proofs)
 
+    @property
+    def slowest(self) -> dict[str, float | None]:
+        return slowest(self.faults)
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "holds": self.holds}
+        return {**asdict(self), "holds": self.holds, "slowest": self.slowest}
 
 
 def torture(settings: Settings, request: Request, say: Callable[[str], None]) -> Report:

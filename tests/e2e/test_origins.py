@@ -139,12 +139,12 @@ def no_driver_outlives_its_test(rewind: Rewind) -> Iterator[None]:
 
 def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batches(rewind):
     stream = rewind.stream
-    rewind.send(240)
+    rewind.send(180)
     driver = stream.start(generation=1)
     stream.until(lambda: (newest(stream.query(RECORDS) / "commits") or 0) >= 1, "two batches")
     taken = rewind.snapshot()  # batches run meanwhile
     assert not verify(stream.settings.snapshots_root, taken)
-    rewind.send(600)
+    rewind.send(360)
     stream.until_drained()
     assert driver.stop() == 0
     rewind.check()
@@ -153,10 +153,10 @@ def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batche
 
     # The state is gone, and the topic has grown: a batch that were planned anew would have other records.
     shutil.rmtree(stream.query("per_minute") / "state")
-    rewind.send(300)
+    rewind.send(120)
     plan = plan_restore(stream.settings, stream.frozen, taken.id)
     assert (plan.origin.way, plan.problems) == (SAME_BATCHES, ())
-    sent = len(rewind.good) + len(rewind.bad) - 300
+    sent = len(rewind.good) + len(rewind.bad) - 120
     reading_again = sum(span.repeats for span in plan.spans if span.query == RECORDS)
     assert reading_again == sent - sum(taken.offsets[RECORDS][stream.frozen.topics["orders"]].values())
     origin = plan.origin
@@ -182,7 +182,7 @@ def test_a_snapshot_taken_while_the_stream_runs_is_restored_with_the_same_batche
 
 def test_with_a_torn_log_a_new_lineage_begins_and_tables_go_back_to_the_snapshots_version(rewind):
     stream = rewind.stream
-    rewind.send(300)
+    rewind.send(120)
     # What the supervisor orders for a changed contract: a copy is taken before anything runs.
     before = newest(stream.query(RECORDS) / "commits")
     stream.start(generation=3, origin=Origin("checkpoint", keep="upgrade-3", contract=stream.frozen.hash))

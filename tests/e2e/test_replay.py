@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 from driver_process import Stream, send
@@ -204,6 +205,12 @@ def test_row_26_a_replay_beside_the_live_stream_is_compared_and_swapped_in_exact
     place.drained()
     assert place.stream.lineage == lineage
     assert [path.name for path in place.stream.layout.owners.iterdir()] == ["1"]
+
+    # When the bad records of the range happened, which a swap may need to know.
+    times = ds.dataset(own.judged, format="parquet").to_table().to_pylist()
+    assert {(each["source"], each["topic"]) for each in times} == {("orders", topic)}
+    bad = [int((BASE + timedelta(seconds=n)).timestamp()) * MICROS for n in range(209, 800, 10)]
+    assert sorted(each["at"] for each in times) == bad
 
     # Minutes 4 to 12 lie wholly in the range; the replay has a part of two more.
     compared = place.headgate("replay", "compare", replay, "--json", code=2)

@@ -16,8 +16,9 @@ from headgate.contract.loader import load_contract
 from headgate.errors import RefusedError
 from headgate.settings import Settings, load_settings
 from headgate.streams.model import Phase
-from headgate.torture.faults import Outcome, carry_out, wait
+from headgate.torture.faults import carry_out, wait
 from headgate.torture.feeder import Feeder
+from headgate.torture.outcome import Outcome
 from headgate.torture.place import OWNER, Place, open_place, refuse_foreign_broker
 from headgate.torture.plan import Fault, Kind
 from headgate.torture.proof import prove
@@ -162,7 +163,8 @@ def run(settings: Settings) -> Iterator[Run]:
 
 def test_row_01_a_driver_killed_between_the_sinks_commit_and_sparks_is_restarted_once(run: Run) -> None:
     before = run.own.status()
-    run.suffer(Kind.KILL_AT_FAILPOINT, failpoint="records.after_delta")
+    outcome = run.suffer(Kind.KILL_AT_FAILPOINT, failpoint="records.after_delta")
+    assert (outcome.sigkill, outcome.seen is not None and outcome.seen > 0) == (True, True)
     after = run.own.status()
     assert (after.epoch, after.generation) == (before.epoch + 1, before.generation)
     assert after.restarts == before.restarts + 1
@@ -172,7 +174,7 @@ def test_row_05_a_supervisor_that_comes_back_adopts_the_driver(run: Run) -> None
     before = run.own.status()
     outcome = run.suffer(Kind.KILL_SUPERVISOR)
     assert run.own.status().epoch == before.epoch
-    assert outcome.seen is not None
+    assert outcome.adopted is not None and outcome.adopted > 0
 
 
 @pytest.mark.parametrize("away", [1.0, 1.01])
@@ -261,4 +263,5 @@ def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, pipel
     report = json.loads(out)
     assert (report["seed"], report["holds"], len(report["faults"])) == (seed, True, 5)
     assert report["sizes"]["quarantined"] > 0
+    assert sorted(report["slowest"]) == ["adopted", "kill_seen"]
     assert not list(settings.state.glob(f"torture-{pipeline}-{seed}-*")), "a copy that held is removed"

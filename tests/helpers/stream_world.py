@@ -67,6 +67,7 @@ class World:
         if driver is None:
             return seen
         seen = replace(seen, up=driver.up, progressed=driver.committed, healthy=driver.committed)
+        seen = replace(seen, each_progressed=driver.committed, shown=driver.committed)
         if driver.alive:
             return seen
         code, number = driver.exit

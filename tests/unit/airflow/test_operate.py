@@ -141,6 +141,33 @@ def test_a_drain_of_a_stream_that_parks_fails_with_the_reason(use: Any) -> None:
         order(Context("drain and stop", show_plan=PLAN.to_json(), approve=YES))
 
 
+REPLACED = replace(RUNNING, generation=5, owner=Owner("cli", user="carol"), driver=driver(5))
+
+
+@pytest.mark.parametrize(
+    ("action", "answers"),
+    [
+        ("drain and stop", (DRAINING, DRAINING, REPLACED)),
+        ("drain and stop", (DRAINING, replace(RUNNING, driver=driver(4)))),
+        ("stop", (STOPPING, REPLACED)),
+        ("retire", (replace(STOPPING, desired=Desired.RETIRED), REPLACED)),
+    ],
+    ids=["drain", "drain-of-the-same-generation", "stop", "retire"],
+)
+def test_an_end_that_another_order_replaced_fails_as_the_stream_runs_on(
+    use: Any, action: str, answers: tuple[StreamStatus, ...]
+) -> None:
+    use(RUNNING, *answers)
+    with pytest.raises(AirflowFailException, match=f"replaced by generation {answers[-1].generation}"):
+        order(Context(action, show_plan=PLAN.to_json(), approve=YES))
+
+
+def test_a_parked_stream_can_be_stopped(use: Any) -> None:
+    parked = replace(RUNNING, phase=Phase.PARKED)
+    use(parked, replace(parked, desired=Desired.STOPPED), STOPPED)
+    assert order(Context("stop", show_plan=PLAN.to_json(), approve=YES))["phase"] == "stopped"
+
+
 def test_after_a_retirement_nothing_follows_as_the_dag_goes_too(use: Any) -> None:
     retiring = replace(STOPPING, desired=Desired.RETIRED)
     stopped = replace(retiring, phase=Phase.STOPPED)

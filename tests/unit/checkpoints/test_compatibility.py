@@ -70,6 +70,12 @@ def event_time(column: str = "ts", watermark: str = "10 minutes") -> dict[str, A
     return {"source": {"event_time": {"column": column, "watermark": watermark}}}
 
 
+def clock(**more: Any) -> dict[str, Any]:
+    names = {"seen": "timestamp", "level": "string", "size": "long"}
+    others = [{"name": name, "type": kind} for name, kind in names.items()]
+    return {"source": {"columns": [{"name": "ts", "type": "timestamp", **more}, *others]}}
+
+
 STAYS = {
     "rules": {"source": {"rules": [{"name": "big", "expect": "size > 10"}]}},
     "a new stateless output": {
@@ -83,6 +89,17 @@ STAYS = {
     "resources": {"job": {"cores": 4, "memory": "4g", "max_records_per_batch": 10}},
     "the columns around the aggregates": sql(SQL.replace("sum(size) AS total", "sum(size) AS bytes")),
     "a filter": sql(SQL.replace("GROUP BY", "WHERE level <> 'debug' GROUP BY")),
+    "the zone that holds anyway": clock(zone="UTC"),
+    "the zone of another time": {
+        "source": {
+            "columns": [
+                {"name": "ts", "type": "timestamp"},
+                {"name": "seen", "type": "timestamp", "zone": "Europe/Paris"},
+                {"name": "level", "type": "string"},
+                {"name": "size", "type": "long"},
+            ]
+        }
+    },
     "spelling": sql(SQL.replace("count(*)", "COUNT( * )")),
 }
 REFUSED = {
@@ -102,6 +119,7 @@ REFUSED = {
     "key": {"output": {"key": ["minute"]}},
     "mode": {"output": {"mode": "append", "key": []}},
     "the column of the event time": event_time("seen"),
+    "the zone of the event time": clock(zone="Europe/Paris"),
     "no event time": {"source": {"event_time": None}},
     "the arrival": {"source": {"event_time": {"arrival": True}}},
     "the type of a column": {
@@ -119,6 +137,11 @@ REFUSED = {
 TOLD = {
     "a longer watermark": (event_time(watermark="1 hour"), "never goes back"),
     "a shorter watermark": (event_time(watermark="1 minute"), "close sooner"),
+    "another form of the event time": (clock(format="dd/MM/yyyy HH:mm:ss"), "read from another form"),
+    "another year of times without one": (
+        clock(format="MM-dd HH:mm", default_year=2026),
+        "read from another form",
+    ),
     "where it starts": ({"source": {"start": "latest"}}, "new checkpoint only"),
 }
 

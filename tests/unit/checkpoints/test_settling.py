@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from spark_checkpoint import batch, begin_query, commit
 
 from headgate.checkpoints import settling
 from headgate.checkpoints.layout import CheckpointLayout
+from headgate.checkpoints.lineage import note_contract
 from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.settling import settle_generation
 from headgate.checkpoints.sinks import Sink, sinks_of
 from headgate.checkpoints.snapshots import find_snapshots, read_snapshot
+from headgate.checkpoints.wayback import way_back
 from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze
 from headgate.contract.model import Contract
-from headgate.errors import NotFoundError
+from headgate.errors import NotFoundError, RefusedError
 from headgate.settings import Settings
 
 
@@ -112,3 +115,112 @@ def test_the_way_back_after_the_new_contract_ran_begins_a_lineage_from_the_snaps
     assert sorted(int(path.name) for path in commits.iterdir()) == [0, 1, 2]
     assert settled(settings, frozen, Origin("snapshot", snapshot="upgrade-2"), 3) == back
     assert settled(settings, frozen, None, 4) == back
+
+
+# An upgrade whose way back cannot be kept: the state is damaged, and the order begins somewhere else.
+
+
+@pytest.fixture
+def changed(settings, frozen):
+    found = freeze(
+        frozen.contract.model_copy(update={"version": 2}),
+        topics=frozen.topics,
+        replication=1,
+        outputs=frozen.outputs,
+        env="local",
+        headgate_version="0",
+    )
+    ContractStore(settings.state).put(found)
+    assert found.hash != frozen.hash
+    return found
+
+
+def run_under(settings: Settings, frozen: FrozenContract, numbers: range) -> None:
+    layout = layout_of(settings)
+    for query in ("records", "per_minute"):
+        note_contract(layout, str(layout.current_lineage()), query, frozen.hash)
+    run_batches(settings, numbers)
+
+
+def back(settings: Settings, frozen: FrozenContract) -> Any:
+    return way_back(settings.snapshots_root, layout_of(settings), "upgrade-2", frozen.hash)
+
+
+def elsewhere(frozen: FrozenContract) -> Origin:
+    offsets = {"orders": {0: 0, 1: 0}}
+    return Origin("earliest", offsets=offsets, keep="upgrade-2", contract=frozen.hash)
+
+
+def upgraded_over_damage(settings: Settings, frozen: FrozenContract, changed: FrozenContract) -> Any:
+    lineage = settled(settings, frozen, None, 1)
+    run_under(settings, frozen, range(3))
+    damaged = layout_of(settings).query(lineage.id, "per_minute") / "state" / "0" / "0" / "2.delta"
+    damaged.write_bytes(b"")
+    return settled(settings, changed, elsewhere(frozen), 2)
+
+
+def test_what_the_upgrade_itself_began_is_never_kept_as_the_way_back(settings, frozen, changed):
+    begun = upgraded_over_damage(settings, frozen, changed)
+    run_under(settings, changed, range(2))
+    # A later epoch of the same generation, and a later order while the upgrade is on trial.
+    assert settled(settings, changed, elsewhere(frozen), 2) == begun
+    keep = Origin("checkpoint", keep="upgrade-2", contract=frozen.hash)
+    assert settled(settings, changed, keep, 3) == begun
+    assert find_snapshots(settings.snapshots_root, "orders") == []
+
+
+def test_that_nothing_could_be_kept_is_written_down_with_its_reason(settings, frozen, changed):
+    begun = upgraded_over_damage(settings, frozen, changed)
+    assert "2.delta is empty" in begun.origin["not_kept"]
+    found = back(settings, frozen)
+    assert (found.kept, "2.delta is empty" in found.lost) == (False, True)
+    # The next lineage of the same upgrade says the same, not more.
+    again = settled(settings, changed, elsewhere(frozen), 3)
+    assert again.id != begun.id
+    assert again.origin["not_kept"] == begun.origin["not_kept"]
+
+
+def test_the_old_contract_does_not_go_on_from_the_state_of_the_new_one(settings, frozen, changed):
+    upgraded_over_damage(settings, frozen, changed)
+    run_under(settings, changed, range(2))
+    with pytest.raises(RefusedError, match=r"no way back.*2\.delta is empty") as caught:
+        settled(settings, frozen, Origin("snapshot", snapshot="upgrade-2"), 3)
+    assert "--from" in str(caught.value.help)
+
+
+def test_there_is_a_way_back_until_the_new_contract_has_run(settings, frozen, changed):
+    settled(settings, frozen, None, 1)
+    run_under(settings, frozen, range(3))
+    assert (back(settings, frozen).kept, back(settings, frozen).lost) == (False, "")
+    settled(settings, changed, Origin("checkpoint", keep="upgrade-2", contract=frozen.hash), 2)
+    run_under(settings, changed, range(3, 5))
+    assert (back(settings, frozen).kept, back(settings, frozen).lost) == (True, "")
+
+
+def test_a_snapshot_that_went_away_in_the_middle_of_the_trial_is_not_taken_again(settings, frozen, changed):
+    settled(settings, frozen, None, 1)
+    run_under(settings, frozen, range(3))
+    keep = Origin("checkpoint", keep="upgrade-2", contract=frozen.hash)
+    settled(settings, changed, keep, 2)
+    run_under(settings, changed, range(3, 5))
+    kept: Path = settings.snapshots_root / "orders" / "upgrade-2"
+    kept.rename(kept.with_name(".gone"))
+    settled(settings, changed, keep, 2)
+    assert find_snapshots(settings.snapshots_root, "orders") == []
+    assert changed.hash[:12] in back(settings, frozen).lost
+
+
+def test_a_damaged_checkpoint_that_is_to_go_on_is_refused_before_the_new_contract_runs(
+    settings, frozen, changed
+):
+    lineage = settled(settings, frozen, None, 1)
+    run_under(settings, frozen, range(3))
+    (layout_of(settings).query(lineage.id, "per_minute") / "state" / "0" / "0" / "2.delta").write_bytes(b"")
+    with pytest.raises(RefusedError, match=r"2\.delta is empty"):
+        settled(settings, changed, Origin("checkpoint", keep="upgrade-2", contract=frozen.hash), 2)
+    assert back(settings, frozen).lost == "", "nothing of the new contract has run"
+
+
+def test_an_upgrade_without_a_checkpoint_to_keep_has_no_way_back(settings, frozen, changed):
+    settled(settings, changed, Origin("checkpoint", keep="upgrade-2", contract=frozen.hash), 2)
+    assert changed.hash[:12] in back(settings, frozen).lost

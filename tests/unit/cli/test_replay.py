@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from replay_world import make_world
 
-from headgate.cli import replay, replay_ends
+from headgate.cli import replay as replay_module
+from headgate.cli import replay_ends
 from headgate.cli.main import run
 from headgate.replays import planning
-from headgate.replays.model import KIND, find_replays
+from headgate.replays.model import KIND, find_replays, read_note, write_note
 from headgate.replays.ranges import PartitionRange
 from headgate.streams.model import Desired, Phase, StreamStatus
 from headgate.streams.operations import note, operation_of
@@ -28,6 +30,7 @@ class Client:
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
+        self.now = STATUS
         self.after: Any = lambda: None
 
     def __enter__(self) -> Client:
@@ -40,7 +43,7 @@ class Client:
         return {}
 
     def status(self, _pipeline: str) -> StreamStatus:
-        return STATUS
+        return self.now
 
     def restart(self, _pipeline: str, **order: Any) -> StreamStatus:
         self.orders.append(order)
@@ -68,7 +71,7 @@ class Place:
 def place(tmp_path, monkeypatch):
     found = Place(make_world(tmp_path))
     (found.world.settings.state).mkdir(exist_ok=True)
-    for module in (replay, replay_ends):
+    for module in (replay_module, replay_ends):
         monkeypatch.setattr(module, "read_settings", lambda: found.world.settings)
         monkeypatch.setattr(module, "supervisor_client", lambda _: found.client)
     monkeypatch.setattr(planning, "topics_changed", lambda *_: [])
@@ -78,8 +81,6 @@ def place(tmp_path, monkeypatch):
 
 
 def planned(world: Any, *problems: str) -> Any:
-    from dataclasses import replace
-
     ranges = (PartitionRange("orders", 0, 20, 80, 0, 100),)
     asked = replace(world.replay, id="r2", asked_at=9.0)
     folder = world.own.folder.with_name("r2")
@@ -158,6 +159,48 @@ def test_a_swap_says_what_it_replaces_and_orders_the_stream_to_carry_it_out(plac
     assert (origin.kind, origin.replay, origin.tables) == ("checkpoint", "r1", ("copy", "_quarantine"))
     assert place.client.orders[0].get("contract_hash") is None
     assert place.state() == "swapped"
+    # What a later generation notes is the answer.
+    assert read_note(place.world.own.ordered) == {"after": STATUS.generation}
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "told"),
+    [
+        (Phase.RUNNING, "", "the stream is running, stops and goes on with contract abababababab"),
+        (Phase.STOPPED, "", "the stream is stopped and will be STARTED with contract abababababab"),
+        (Phase.PARKED, "poison", "the stream is parked (poison) and will be STARTED with contract abab"),
+    ],
+)
+def test_a_swap_says_what_it_does_to_the_stream_before_it_is_agreed_to(place, capsys, phase, reason, told):
+    place.move("requested", "running", "done")
+    place.client.now = replace(STATUS, phase=phase, reason=reason)
+    assert run(["replay", "swap", "r1"]) == 3
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert place.client.orders == []
+
+
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("running", 1), ("discarding", 1)])
+def test_a_replay_that_is_waited_for_is_good_only_when_it_is_done(place, monkeypatch, capsys, state, code):
+    ended = SimpleNamespace(state=state, detail="why")
+    monkeypatch.setattr(replay_module, "await_state", lambda *_: ended)
+    assert run([*START, "--yes", "--wait", "5"]) == code
+    assert (f"is {state}: why" in capsys.readouterr().err) == bool(code)
+
+
+def test_a_damaged_replay_is_listed_with_what_is_wrong(place, capsys):
+    write_note(place.world.own.folder.with_name("r0") / "replay.json", {"id": "r0"})
+    assert run(["replay", "list", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [each["replay"]["id"] for each in json.loads(told.out)] == ["r1"]
+    assert "replay r0 of shop is damaged" in told.err
+
+
+def test_a_refusal_names_the_tables_that_can_be_swapped(place, capsys):
+    place.move("requested", "running", "done")
+    place.world.own.evidence.unlink()
+    assert run(["replay", "swap", "r1", "--yes"]) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert "headgate replay swap r1 --table copy --table _quarantine --dry-run" in told
 
 
 def test_a_swap_that_the_driver_gave_up_is_an_error(place, capsys):

@@ -85,3 +85,16 @@ def test_services_that_others_run_are_asked_whether_they_can_be_reached(tmp_path
     assert [finding.detail.split(": ")[0] for finding in brokers] == ["127.0.0.1:1", "127.0.0.1:2"]
     assert all(finding.failed for finding in brokers)
     assert _named(findings, "supervisor").failed
+
+
+def test_replays_that_lie_on_the_disk_are_named_with_their_size(tmp_path):
+    settings = Settings(home=tmp_path)
+    assert list(doctor._replays(settings)) == []
+    table = settings.state / "replays" / "shop" / "r1" / "tables" / "copy"
+    table.mkdir(parents=True)
+    with (table / "rows").open("wb") as rows:
+        rows.truncate(GIB // 2)
+    (found,) = doctor._replays(settings)
+    assert (found.failed, found.warning) == (False, True)
+    assert "r1 of shop 0.50 GiB" in found.detail
+    assert "headgate replay discard" in found.help

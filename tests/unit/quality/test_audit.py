@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from contract_examples import contract_of
-from deltalake import write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout
@@ -60,9 +60,13 @@ def committed(query: Path, offset: int, begun: dict[str, int] | None) -> None:
 
 
 def audited(
-    tmp_path: Path, records: dict[str, int] | None, own: dict[str, int] | None, sql: str = COUNTS
+    tmp_path: Path,
+    records: dict[str, int] | None,
+    own: dict[str, int] | None,
+    sql: str = COUNTS,
+    swapped: str = "",
 ) -> OutputAudit:
-    """20 records read and good, 15 of them counted."""
+    """20 records read and good, 15 of them counted, by the commit of a swap where one is named."""
     frozen = frozen_contract(sql)
     settings = Settings.model_validate({"home": tmp_path})
     for table in desired_tables(frozen):
@@ -75,7 +79,10 @@ def audited(
     committed(layout.query(lineage, "counts"), 20, own)
     at = pa.array([datetime(2025, 10, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
     rows = pa.table({"minute": at, "level": ["INFO"], "lines": pa.array([15], pa.int64())})
-    write_deltalake(settings.tables / frozen.pipeline / "counts", rows, mode="append")
+    commit = CommitProperties(app_transactions=[Transaction(swapped, 1)] if swapped else None)
+    write_deltalake(
+        settings.tables / frozen.pipeline / "counts", rows, mode="append", commit_properties=commit
+    )
     (found,) = audit(settings, frozen).outputs
     return found
 
@@ -110,8 +117,8 @@ def test_a_table_that_a_replay_was_swapped_into_is_not_compared_with_the_books(t
     replay = Replay("r1", "example", "ab", {"in": {0: 0}}, {"in": {0: 9}}, {"in": "id"}, "", "cli:a", 1.0)
     write_note(own.manifest, replay.to_json())
     write_note(own.counts, {"counts": {"of_lineage": 0, "lineage": "1-a"}})
-    write_note(own.swap, {"state": "done", "swapped": ["counts"], "generation": 2, "at": 2.0})
-    found = audited(home, {"0": 0}, {"0": 0})
+    name = "headgate/example/_replay/counts/r1"
+    found = audited(home, {"0": 0}, {"0": 0}, swapped=name)
     assert (found.late, found.exact) == (None, False)
     assert "replay r1 was swapped into its table" in found.reason
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 from replay_world import make_world
 
+from headgate.replays import compare as module
 from headgate.replays.compare import compare, differences
 
 
@@ -89,3 +92,32 @@ def test_windows_at_the_edges_of_the_range_are_told_and_not_compared(world):
     assert not found.agrees
     assert found.why == "the live stream has closed no window yet"
     assert found.replay_rows == 6
+
+
+def counted(world):
+    found = {name: each.difference for name, each in compared(world).items()}
+    return {name: (d.same, d.only_live, d.only_replay, d.differing) for name, d in found.items()}
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 53, 54, 200])
+def test_in_parts_of_any_size_the_same_is_found(world, monkeypatch, size):
+    copy = DeltaTable(str(world.live("copy")))
+    copy.delete("place IN (5, 30, 31, 90)")
+    copy.update(updates={"amount": "0"}, predicate="place = 40")
+    doubled = copy.to_pyarrow_table().filter(pc.field("place") > 69)
+    write_deltalake(str(world.live("copy")), doubled, mode="append")
+    DeltaTable(str(world.live("tens"))).update(updates={"n": "1"}, predicate="mean < 30")
+    whole = counted(world)
+    monkeypatch.setattr(module, "_PART", size)
+    assert counted(world) == whole
+    assert whole["copy"][3] == 10
+
+
+def test_a_moment_with_too_many_rows_is_not_compared(world, monkeypatch):
+    for path in (world.live("tens"), world.side("tens")):
+        rows = DeltaTable(str(path)).to_pyarrow_table()
+        write_deltalake(str(path), pa.concat_tables([rows] * 4), mode="append")
+    monkeypatch.setattr(module, "_PART", 4)
+    assert compared(world)["tens"].difference.same == 6
+    monkeypatch.setattr(module, "_MOST_OF_ONE", 8)
+    assert "more than 8 rows are of one window" in compared(world)["tens"].why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from replay_world import make_world
 
+from headgate.errors import StoreUnavailable
 from headgate.local.drivers import live_drivers
+from headgate.replays import keeper as keeper_module
 from headgate.replays.keeper import ReplayKeeper
 from headgate.replays.model import KIND, find_replays, write_note
 from headgate.streams import processes
@@ -178,11 +181,17 @@ def swapping(place):
 def test_what_the_live_driver_noted_ends_the_swap(place, noted, state, detail):
     swapping(place)
     keeper = place.keeper()
-    write_note(place.world.own.swap, {**noted, "generation": 1, "at": place.at - 1})
     keeper._wall = lambda: place.at + 1
+    # By generations: the clock of the driver's machine may be another one.
+    write_note(place.world.own.ordered, {"after": 4})
+    write_note(place.world.own.swap, {**noted, "generation": 4, "at": place.at + 90})
     keeper.look()
     assert place.state == "swapping", "this was an earlier swap"
-    write_note(place.world.own.swap, {**noted, "generation": 2, "at": place.at + 1})
+    begun = {"state": "begun", "swapped": [], "refusals": []}
+    write_note(place.world.own.swap, {**begun, "generation": 5, "at": place.at - 90})
+    keeper.look()
+    assert place.state == "swapping", "a driver is at it"
+    write_note(place.world.own.swap, {**noted, "generation": 5, "at": place.at - 90})
     keeper.look()
     found = operation_of(place.store, "shop", KIND, "r1")
     assert (found.state, found.detail) == (state, detail)
@@ -199,9 +208,90 @@ def test_a_swap_whose_order_was_replaced_is_given_up(place):
     assert place.state == "done"
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_swap_that_was_cut_off_and_replaced_is_given_up_only_where_it_has_changed_nothing(
+    place, monkeypatch, half
+):
+    monkeypatch.setattr(keeper_module, "half_done", lambda *_: half)
+    swapping(place)
+    write_note(place.world.own.swap, {"state": "begun", "swapped": [], "refusals": [], "generation": 5})
+    keeper = place.keeper()
+    keeper._wall = lambda: place.at + 60
+    keeper.look()
+    found = operation_of(place.store, "shop", KIND, "r1")
+    assert (found.state, "half done" in found.detail) == (("swapping", True) if half else ("done", False))
+
+
 def test_a_damaged_replay_is_told_and_keeps_no_other_from_running(place, capsys):
     note(place.store, "other", KIND, "gone", "requested", actor="cli:tests", at=0.5)
     place.behave("end")
     place.ask("requested")
     place.until(place.keeper(), lambda: place.state == "done")
     assert "there is no replay 'gone'" in capsys.readouterr().out
+
+
+def test_a_torn_exit_note_is_no_note_and_is_told_once(place, capsys):
+    (place.folder / "runner-1.lock").touch()
+    (place.folder / "exit-1.json").write_text("{")
+    place.behave("run")
+    place.ask("requested")
+    keeper = place.keeper()
+    place.until(keeper, lambda: place.starts() == ["2"])
+    place.behave("end")
+    place.until(keeper, lambda: place.state == "done")
+    assert capsys.readouterr().out.count("replay trouble") == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("kind"), StoreUnavailable("away")], ids=["ours", "store"])
+def test_whatever_a_look_meets_the_next_one_comes_and_its_age_is_seen(place, monkeypatch, capsys, error):
+    place.ask("discarding")
+    keeper = place.keeper()
+    keeper._wall = lambda: 50.0
+    before = keeper.looked_at
+
+    def broken(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper_module, "operations_in", broken)
+        keeper.look()
+        keeper.look()
+    assert (place.state, keeper.looked_at) == ("discarding", before)
+    assert capsys.readouterr().out.count("replays wait") == 1
+    keeper.look()
+    assert (place.state, keeper.looked_at) == ("discarded", 50.0)
+
+
+def test_a_runner_that_ends_before_its_lock_is_started_later_and_later(place, monkeypatch):
+    clock, starts = [1000.0], []
+
+    def spawn(launch):
+        starts.append((launch.incarnation.epoch, clock[0]))
+        ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+        ended.wait()
+        return ended
+
+    monkeypatch.setattr(processes, "spawn", spawn)
+    place.ask("requested")
+    keeper = place.keeper()
+    keeper._wall = lambda: clock[0]
+    while clock[0] < 1060.0:
+        keeper.look()
+        clock[0] += 0.5
+    assert {epoch for epoch, _ in starts} == {1}
+    assert 3 <= len(starts) <= 10
+    found = operation_of(place.store, "shop", KIND, "r1")
+    assert f"try {len(starts)}: no runner of it came up" in found.detail
+
+
+def test_the_log_of_a_replay_is_rotated_as_a_streams_is(place, monkeypatch):
+    seen = []
+    monkeypatch.setattr(keeper_module, "rotate", lambda log: seen.append(log) or False)
+    place.behave("run")
+    place.ask("requested")
+    keeper = place.keeper()
+    place.until(keeper, lambda: place.alive() == ["r1"])
+    keeper.look()
+    assert seen.count(place.world.own.log) >= 2, "at its start, and while it runs"
+    place.behave("end")
+    place.until(keeper, lambda: place.state == "done")

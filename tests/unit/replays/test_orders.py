@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_world import make_world
 
-from headgate.checkpoints import settling
 from headgate.checkpoints.layout import CheckpointLayout
-from headgate.checkpoints.origin import Origin, unsettled
+from headgate.checkpoints.origin import Origin, unsettled, write_origin
+from headgate.checkpoints.owner import OwnerClaim
+from headgate.checkpoints.ran import contracts_ran
 from headgate.errors import NotFoundError, RefusedError
 from headgate.replays import planning
-from headgate.replays.model import KIND, find_replays, read_replay, write_note
+from headgate.replays.model import KIND, damaged_replays, find_replays, read_replay, write_note
 from headgate.replays.planning import make_tables, topics_changed
+from headgate.replays.swapping import Swapping
 from headgate.streams.api import OriginBody
 from headgate.streams.operations import (
     IllegalOperation,
@@ -27,6 +29,8 @@ from headgate.streams.operations import (
 )
 from headgate.streams.store import StateStore
 from headgate.topics.live import read_table
+from spark.generation import begin_generation
+from spark.incarnation import Order
 
 SWAP = Origin("checkpoint", replay="r1", tables=("copy", "_quarantine"))
 
@@ -52,17 +56,28 @@ def test_a_swap_travels_with_its_order_and_one_without_it_reads_as_before():
     assert Origin.from_json(older) == Origin("checkpoint")
 
 
-def test_the_driver_of_such_a_generation_goes_on_at_its_checkpoint_and_swaps_once(world, monkeypatch):
-    swapped = []
-    monkeypatch.setattr(settling, "carry_out", lambda *a, **more: swapped.append((a[1:], more["generation"])))
+def test_the_driver_of_such_a_generation_goes_on_at_its_checkpoint_and_swaps_it_in(
+    world, monkeypatch, tmp_path
+):
+    done = []
+    monkeypatch.setattr(Swapping, "finish", lambda self, besides: done.append(("finish", besides)))
+    monkeypatch.setattr(Swapping, "carry_out", lambda self, *what: done.append((self.generation, *what)))
     layout = CheckpointLayout(world.settings.checkpoints, "shop")
     assert not unsettled(layout, SWAP, 7), "the checkpoint stays, so preflight judges it"
+    claim = OwnerClaim(layout.owners, 1)
     for origin in (SWAP, None, Origin("checkpoint")):
-        found = settling.settle_generation(
-            world.settings, world.frozen, origin, generation=7, spark_version="4", at=2.0
-        )
-        assert found.id == world.lineage
-    assert swapped == [(("r1", ("copy", "_quarantine")), 7)]
+        path = tmp_path / "origin.json"
+        if origin is not None:
+            write_origin(path, origin)
+        order = Order("shop", world.frozen.hash, 7, 1, str(path) if origin is not None else None)
+        assert begin_generation(world.settings, world.frozen, order, claim, "4").id == world.lineage
+    assert done == [
+        ("finish", "r1"),
+        (7, "r1", ("copy", "_quarantine")),
+        ("finish", ""),
+        ("finish", ""),
+    ]
+    assert contracts_ran(layout)[0] == [world.frozen.hash]
 
 
 STATES = ("requested", "running", "done", "failed", "swapping", "swapped", "discarding", "discarded")
@@ -135,6 +150,8 @@ def test_its_own_tables_are_those_of_the_contract_and_empty(world):
 def test_what_is_damaged_is_no_replay_and_hides_no_other(world):
     write_note(world.own.folder.with_name("r0") / "replay.json", {"id": "r0"})
     assert [each.id for each in find_replays(world.settings.state)] == ["r1"]
+    ((folder, error),) = damaged_replays(world.settings.state)
+    assert (folder.name, "is not a replay" in error.message) == ("r0", True)
     with pytest.raises(RefusedError, match="is not a replay"):
         read_replay(world.settings.state, "r0")
     with pytest.raises(NotFoundError):

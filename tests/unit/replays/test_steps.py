@@ -14,13 +14,15 @@ from headgate.streams.policy import Policy
 POLICY = Policy()
 
 
-def report(phase, epoch=1, kind=None, batches=0, message=None):
-    queries = {"records": QueryProgress(batches=batches)}
+def report(phase, epoch=1, kind=None, batches=0, *, message=None, query=None, **others):
+    counts = {"records": batches, **others}
+    queries = {name: QueryProgress(batches=number) for name, number in counts.items()}
     return DriverStatus(
         *("shop", "shop", epoch, 0, "ab", "1-a", "0", 1, phase, 1.0),
         queries=queries,
         failure_class=kind,
         failure_message=message,
+        failure_query=query,
     )
 
 
@@ -90,3 +92,28 @@ def test_with_progress_between_kills_it_goes_on():
         found = step(seen, failures, judged, float(epoch))
         assert isinstance(found, Wait)
         failures, judged = found.failures, found.judged
+
+
+def given_up_at(seen_at, epochs):
+    """The epoch after which a replay is given up."""
+    failures, judged = (), 0
+    for epoch in epochs:
+        found = step(seen_at(epoch), failures, judged, float(epoch))
+        if isinstance(found, Failed):
+            return epoch
+        assert isinstance(found, Wait)
+        failures, judged = found.failures, found.judged
+    return None
+
+
+def test_what_an_earlier_epoch_committed_is_no_progress_of_those_that_never_reported():
+    stale = report("running", 1, batches=5)
+    assert given_up_at(lambda n: Seen(False, n, ExitNote(1, None, float(n)), stale), range(2, 30)) is not None
+
+
+def test_what_other_queries_committed_is_no_progress_of_the_one_that_fails_each_time():
+    def seen(epoch):
+        ill = report("failed", epoch, "transient", batches=5, query="tens", tens=0)
+        return Seen(False, epoch, ExitNote(10, None, float(epoch)), ill)
+
+    assert given_up_at(seen, range(1, 30)) is not None

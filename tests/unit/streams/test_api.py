@@ -286,6 +286,19 @@ def test_health_turns_bad_when_no_round_is_made(tmp_path: Path, site: Site) -> N
     assert (health["status"], health["role"]) == ("silent", "leader")
 
 
+def test_health_says_how_long_ago_replays_were_looked_at(site: Site) -> None:
+    assert site.call(lambda client: client.health())["replays_age"] is None, "nobody looks here"
+    last = site.supervisor.health().last_round_at
+    site.app = create_app(
+        StreamService(site.store, site.supervisor),
+        lambda: replace(site.supervisor.health(), replays_at=last - 40.0),
+        TOKEN,
+        wall=lambda: last,
+        journal=Journal(site.journal),
+    )
+    assert site.call(lambda client: client.health())["replays_age"] == pytest.approx(40.0)
+
+
 def test_a_drain_keeps_the_ends_of_its_moment_in_the_store_and_shows_how_far_it_is(site: Site) -> None:
     site.call(start)
     status = site.call(

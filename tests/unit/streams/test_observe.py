@@ -12,7 +12,7 @@ from headgate import __version__
 from headgate.streams import handover, proc
 from headgate.streams.model import DriverStatus, FailureClass, Phase, QueryProgress
 from headgate.streams.observe import Look, Observer, newest_claim
-from headgate.streams.record import Ending, Incarnation, StreamRecord
+from headgate.streams.record import Ending, Incarnation, StreamRecord, Upgrade
 from headgate.streams.steps import Life
 
 RECORD = StreamRecord("s", "s", HASH, phase=Phase.RUNNING, epoch=4, generation=1, attempted=1)
@@ -38,6 +38,10 @@ class Site:
     def look(self, incarnation: Incarnation | None) -> Look:
         self.observer.begin()
         return self.observer.look(RECORD, incarnation)
+
+    def look_since(self, moment: float) -> Look:
+        self.observer.begin()
+        return self.observer.look(replace(RECORD, phase_since=moment), GONE)
 
     def report(self, **changes: object) -> None:
         status = DriverStatus(
@@ -166,6 +170,42 @@ def test_what_other_queries_committed_is_no_progress_of_the_one_that_failed(site
     assert site.look(GONE).seen.progressed
     site.report(queries=queries)
     assert site.look(GONE).seen.progressed, "nobody knows whose failure it was"
+
+
+def test_a_death_on_trial_that_nobody_can_name_is_none_of_a_query_that_committed(site: Site) -> None:
+    """A window that is killed for its memory each time would be on trial for ever."""
+    trial = replace(RECORD, upgrade=Upgrade(HASH, "d" * 64, "upgrade-1", 1.0))
+    queries = {"records": QueryProgress(last_commit_at=1001.0), "counts": QueryProgress()}
+    site.report(queries=queries)
+    assert not site.observer.look(trial, GONE).seen.progressed
+    site.report(queries=queries, failure_query="records")
+    assert site.observer.look(trial, GONE).seen.progressed
+    site.report(queries={**queries, "counts": QueryProgress(last_idle_at=1001.0)})
+    assert site.observer.look(trial, GONE).seen.progressed
+
+
+def test_a_stream_is_well_when_each_of_its_queries_is(site: Site) -> None:
+    """Else failures of a query that dies after a minute each time would be forgotten in between."""
+    well, silent = QueryProgress(last_commit_at=1001.0), QueryProgress()
+    for other, signs in (
+        (silent, (False, False, False)),
+        (replace(silent, last_task_at=1002.0), (False, False, True)),
+        (replace(silent, last_idle_at=1002.0), (True, True, True)),
+    ):
+        site.report(phase="running", queries={"records": well, "counts": other})
+        seen = site.look_since(1000.5).seen
+        assert seen.progressed
+        assert (seen.each_progressed, seen.healthy, seen.shown) == signs
+    site.report(phase="running", queries={})
+    seen = site.look_since(1000.5).seen
+    assert not (seen.each_progressed or seen.healthy or seen.shown)
+
+
+def test_a_driver_settles_until_its_report_has_a_lineage(site: Site) -> None:
+    site.report(phase="starting", lineage="")
+    assert (site.look(GONE).seen.settles, site.look(GONE).seen.reported_at) == (True, 1.0)
+    site.report(phase="starting", lineage="l")
+    assert not site.look(GONE).seen.settles
 
 
 def test_a_report_that_cannot_be_read_is_said_and_changes_nothing_else(site: Site) -> None:

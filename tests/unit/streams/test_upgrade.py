@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from stream_world import ALICE, POLICY
 
 from headgate.checkpoints.origin import Origin
+from headgate.checkpoints.wayback import WayBack
 from headgate.streams import orders, upgrade
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import FailureClass, Phase
-from headgate.streams.record import Failure, StreamRecord
+from headgate.streams.record import Failure, StopCause, StopOrder, StreamRecord
 from headgate.streams.steps import Clearance, Life, Seen, Step
 
 OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
@@ -111,6 +112,43 @@ def test_a_driver_that_is_up_and_shows_nothing_is_given_up_and_taken_back():
     assert (back.phase, back.contract_hash) == (Phase.BACKOFF, OLD)
 
 
+STARTING = step(ordered(STABLE, NEW), NOTHING).record
+
+
+@pytest.mark.parametrize(
+    ("seen", "given_up"),
+    [
+        (Seen(Life.ALIVE, settles=True, reported_at=101.0), False),
+        (Seen(Life.ALIVE, reported_at=890.0), False),
+        (Seen(Life.ALIVE, reported_at=590.0), True),
+        (Seen(Life.ALIVE), True),
+    ],
+    ids=["copies", "replays-batches", "hangs", "never-reported"],
+)
+def test_what_a_start_takes_for_its_checkpoint_is_no_part_of_the_trial(seen, given_up):
+    found = decide(STARTING, seen, now=900.0, policy=POLICY, jitter=0.5)
+    assert (found is not None) == given_up
+
+
+def test_while_a_service_is_away_the_trial_waits_too():
+    late = 100.0 + 3 * POLICY.trial_seconds
+    waiting = Seen(Life.ALIVE, up=True, waited_at=late)
+    assert decide(TRIAL, waiting, now=late, policy=POLICY, jitter=0.5) is None
+    assert decide(TRIAL, waiting, now=late + POLICY.trial_seconds - 1, policy=POLICY, jitter=0.5) is None
+    assert step(TRIAL, waiting, late + POLICY.trial_seconds).record.phase is Phase.STOPPING
+
+
+def test_an_upgrade_whose_one_query_stalls_is_taken_back_though_the_others_commit():
+    stalled = replace(
+        running(ordered(STABLE, NEW)),
+        phase=Phase.STOPPING,
+        stop=StopOrder(StopCause.UNHEALTHY, "supervisor", "stalled: query counts", 900.0, kill=True),
+    )
+    others = Seen(Life.DEAD, signal=9, progressed=True, each_progressed=False)
+    assert step(stalled, others, 901.0).record.contract_hash == OLD
+    assert step(stalled, replace(others, each_progressed=True), 901.0).record.contract_hash == NEW
+
+
 @pytest.mark.parametrize("failure", [FailureClass.DETERMINISTIC, FailureClass.CHECKPOINT])
 def test_a_contract_that_cannot_start_is_taken_back_at_once_and_only_once(failure):
     back = step(TRIAL, died(failure))
@@ -162,6 +200,49 @@ def test_a_crash_after_progress_takes_nothing_back():
     assert step(TRIAL, died(FailureClass.DETERMINISTIC, progressed=True)).record.contract_hash == NEW
 
 
+NO_WAY = WayBack(False, "query counts is damaged (2.delta is empty)")
+
+
+@pytest.mark.parametrize("failure", [FailureClass.DETERMINISTIC, FailureClass.CHECKPOINT])
+def test_where_nothing_could_be_kept_the_stream_parks_with_the_reason_and_the_choices(failure):
+    after = step(TRIAL, replace(died(failure), back=NO_WAY))
+    record = after.record
+    assert (record.phase, record.contract_hash, record.generation) == (Phase.PARKED, NEW, TRIAL.generation)
+    assert record.origin == TRIAL.origin
+    for part in ("no way back", "2.delta is empty", "told (evidence)", "headgate restart s --from earliest"):
+        assert part in record.reason
+    assert upgrade.told(TRIAL, record)[1] == "failed"  # type: ignore[index]
+    # The same contract again: on trial as before, with nothing to go back to.
+    again = ordered(record, NEW)
+    assert (again.upgrade.snapshot, again.upgrade.text) == (TRIAL.upgrade.snapshot, "")
+    assert upgrade.told(again, step(again, NOTHING).record)[1] == "running"  # type: ignore[index]
+
+
+def test_without_a_way_back_what_preflight_refuses_parks_and_what_shows_nothing_too():
+    refused = Seen(Life.NONE, preflight=Clearance(FailureClass.CHECKPOINT, "a gap"), back=NO_WAY)
+    parked = step(ordered(STABLE, NEW), refused).record
+    assert (parked.phase, parked.contract_hash, parked.attempted) == (Phase.PARKED, NEW, parked.generation)
+    assert "preflight: a gap" in parked.reason
+    assert "no way back" in parked.reason
+    given_up = step(TRIAL, Seen(Life.ALIVE, up=True, back=NO_WAY), 100.0 + POLICY.trial_seconds).record
+    ended = step(given_up, Seen(Life.DEAD, signal=9, back=NO_WAY), 900.0).record
+    assert (ended.phase, ended.contract_hash) == (Phase.PARKED, NEW)
+
+
+def test_a_first_crash_of_a_kind_that_passes_is_retried_without_a_way_back_too():
+    first = step(TRIAL, replace(died(FailureClass.TRANSIENT), back=NO_WAY)).record
+    assert (first.phase, first.upgrade) == (Phase.BACKOFF, TRIAL.upgrade)
+    again = step(first, NOTHING, 10_000.0).record
+    assert step(again, replace(died(FailureClass.TRANSIENT), back=NO_WAY)).record.phase is Phase.PARKED
+
+
+def test_a_way_back_without_a_snapshot_claims_none():
+    untouched = replace(died(FailureClass.CHECKPOINT), back=WayBack(kept=False))
+    record = step(TRIAL, untouched).record
+    assert (record.phase, record.contract_hash) == (Phase.BACKOFF, OLD)
+    assert TRIAL.upgrade.snapshot not in record.reason
+
+
 def test_the_upgrade_is_told_as_an_operation():
     asked = ordered(STABLE, NEW)
     started = step(asked, NOTHING).record
@@ -176,7 +257,7 @@ def test_the_upgrade_is_told_as_an_operation():
 _DEATHS = st.sampled_from([*FailureClass])
 _MOVES = st.one_of(
     st.tuples(st.just("order"), st.sampled_from([OLD, NEW, OTHER])),
-    st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans())),
+    st.tuples(st.just("die"), st.tuples(_DEATHS, st.booleans(), st.booleans())),
     st.tuples(st.just("live"), st.tuples(st.sampled_from([None, "3 batches"]), st.booleans())),
 )
 
@@ -195,9 +276,9 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
             seen = NOTHING
             if record.phase in (Phase.STARTING, Phase.RUNNING):
                 seen = (
-                    died(how[0], progressed=how[1])
+                    replace(died(how[0], progressed=how[1]), back=NO_WAY if how[2] else WayBack())
                     if what == "die"
-                    else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1])
+                    else Seen(Life.ALIVE, up=True, settled=how[0], healthy=how[1], shown=how[1])
                 )
             elif record.phase is Phase.STOPPING:
                 seen = Seen(Life.DEAD, returncode=0)
@@ -208,6 +289,7 @@ def test_whatever_happens_a_rollback_is_to_the_last_stable_contract_and_once_per
             ever_stable.add(record.stable_hash)
         if what != "order" and record.contract_hash != before.contract_hash:
             backs += 1
+            assert seen.back != NO_WAY
             assert record.contract_hash in ever_stable
             assert record.contract_hash == before.stable_hash
             assert record.generation == before.generation + 1

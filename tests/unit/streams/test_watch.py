@@ -7,7 +7,7 @@ import pytest
 from headgate import __version__
 from headgate.streams.model import Desired, DriverStatus, FailureClass, Phase, QueryProgress
 from headgate.streams.policy import Policy
-from headgate.streams.record import Drain, Failure, StreamRecord
+from headgate.streams.record import Drain, Failure, StreamRecord, Upgrade
 from headgate.streams.watch import ProgressWatch, conditions, stall_limit
 
 RECORD = StreamRecord("s", "s", "a" * 64, phase=Phase.RUNNING, phase_since=1000.0, epoch=3)
@@ -102,6 +102,24 @@ def test_a_stall_keeps_the_moment_it_began_until_it_ends() -> None:
     assert watch.stalled(RECORD, moving, trigger=1.0, now=1161.0) is None
 
 
+def test_a_stall_counts_towards_a_restart_only_once_the_service_it_waits_for_is_back() -> None:
+    """Else a sink that is away for an hour would park the stream, restart by restart."""
+    watch = ProgressWatch()
+    silent = QueryProgress(last_commit_at=1100.0)
+
+    def stall(now: float, written_at: float, waiting_for: str | None) -> float | None:
+        seen = report(silent, waiting_for=waiting_for, written_at=written_at)
+        found = watch.stalled(RECORD, seen, trigger=1.0, now=now)
+        return found[1] if found is not None else None
+
+    assert stall(1140.0, 1140.0, "Redis: away") == 1140.0
+    assert stall(3000.0, 2999.0, "Redis: away") == 3000.0
+    assert stall(3005.0, 3004.0, None) == 3000.0
+    assert stall(9000.0, 3004.0, "Redis: away") == 3000.0, "a driver that reports no more waits for nothing"
+    assert watch.waited_at("s") == 3000.0
+    assert ProgressWatch().waited_at("s") is None
+
+
 def test_only_a_running_stream_can_stall_and_only_by_its_own_epochs_report() -> None:
     watch = ProgressWatch()
     old = report(QueryProgress(last_commit_at=1.0), epoch=2)
@@ -158,6 +176,14 @@ def test_each_trouble_has_its_condition(
     name: str, status: DriverStatus | None, changes: dict[str, object]
 ) -> None:
     assert list(found(status, **changes)) == [name]
+
+
+def test_an_upgrade_without_a_way_back_says_so_while_it_is_on_trial() -> None:
+    trial = replace(RECORD, upgrade=Upgrade(RECORD.contract_hash, "0ld" * 20, "upgrade-2", 1.0))
+    told = found(report(QueryProgress()), record=trial, lost="2.delta is empty")
+    assert list(told) == ["no_way_back"]
+    assert "2.delta is empty" in told["no_way_back"]
+    assert found(report(QueryProgress()), record=trial) == {}
 
 
 def test_a_stream_that_was_never_applied_here_has_no_pending_contract() -> None:

@@ -9,8 +9,9 @@ import pytest
 from headgate.cli.main import run
 from headgate.errors import UsageError
 from headgate.failpoints import BOUNDARIES
-from headgate.torture.faults import Outcome
+from headgate.streams.model import Event, Phase
 from headgate.torture.feeder import Feed
+from headgate.torture.outcome import Outcome, first_at
 from headgate.torture.proof import Proof, Sizes
 from headgate.torture.run import Report, Request, boundaries_of, feeds_of
 
@@ -84,6 +85,36 @@ def test_what_cannot_be_meant_is_a_usage_error(arguments: list[str]) -> None:
     assert run(["torture", "p", *arguments]) == 64
 
 
+FAULTS = (
+    Outcome("kill driver", 1.0, 0.5, 9.0, sigkill=True),
+    Outcome("kill at failpoint: records.gate", 5.0, 0.75, 8.0, sigkill=True),
+    Outcome("restart broker", 12.0, None, 3.0, "kill -9"),
+    Outcome("disk full", 15.0, 7.5, 3.0),
+    Outcome("kill supervisor", 20.0, None, 1.0, adopted=2.25),
+    Outcome("kill supervisor", 24.0, None, 1.0, adopted=1.5),
+)
+
+
+def of(faults: tuple[Outcome, ...]) -> Report:
+    return Report("p", 1, 0, Sizes(0, 0, 0, {}), faults, (), 1.0, None)
+
+
+def test_the_slowest_seeing_of_a_kill_and_the_slowest_adoption_are_in_the_report() -> None:
+    assert of(FAULTS).to_json()["slowest"] == {"kill_seen": 0.75, "adopted": 2.25}
+    assert of(FAULTS[2:4]).to_json()["slowest"] == {"kill_seen": None, "adopted": None}
+    assert [each["adopted"] for each in of(FAULTS).to_json()["faults"]][-2:] == [2.25, 1.5]
+
+
+def test_a_death_is_seen_by_the_first_event_after_it_that_ends_in_backoff() -> None:
+    def happened(at: float, target: Phase) -> Event:
+        return Event(1, at, "s", "transition", "running", str(target), "failed", "driver", 1, 1)
+
+    events = [happened(1.0, Phase.BACKOFF), happened(4.0, Phase.STARTING), happened(6.0, Phase.BACKOFF)]
+    wanted = [*events, happened(9.0, Phase.BACKOFF)]
+    assert first_at(wanted, 2.0, lambda each: each.to_phase == Phase.BACKOFF) == 6.0
+    assert first_at(events, 7.0, lambda each: each.to_phase == Phase.BACKOFF) is None
+
+
 @pytest.mark.parametrize(("problem", "code"), [("", 0), ("1 rows missing", 1)])
 def test_the_command_shows_seed_faults_and_proofs_and_exits_by_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problem: str, code: int
@@ -93,7 +124,7 @@ def test_the_command_shows_seed_faults_and_proofs_and_exits_by_them(
         42,
         100,
         Sizes(100, 90, 10, {"positive": 10}),
-        (Outcome("kill driver", 1.0, 0.5, 9.0), Outcome("restart broker", 12.0, None, 3.0, "kill -9")),
+        FAULTS,
         (Proof("every record was read once", ""), Proof("output o: Redis", problem)),
         60.0,
         Path("/kept") if problem else None,
@@ -104,5 +135,7 @@ def test_the_command_shows_seed_faults_and_proofs_and_exits_by_them(
     assert "seed 42" in shown.out
     assert "kill driver" in shown.out
     assert "9.0 s" in shown.out
+    told = " ".join(shown.out.split())
+    assert "seen after 0.8 s, the driver adopted 2.2 s after its supervisor's return" in told
     assert ("BROKEN  output o: Redis" in shown.out) is bool(problem)
     assert ("/kept" in shown.err) is bool(problem)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.torture.compare import difference, same_rows
+from headgate.same_rows import difference, same_rows
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = st.lists(
