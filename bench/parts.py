@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import latency, memory, recovery, start
+from bench import lanes, latency, memory, recovery, start
 from bench.place import Place
 from bench.throughput import JOBS, compare, show
 
@@ -26,9 +26,21 @@ def _throughput(prefix: str) -> Part:
     return run
 
 
+def _lanes(prefix: str) -> Part:
+    def run(place: Place, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+        for job in lanes.jobs(prefix):
+            result = lanes.compare_lanes(place, job, records=options.records, runs=options.runs)
+            print(lanes.show(result), flush=True)
+            yield result
+
+    return run
+
+
 PARTS: dict[str, Part] = {
     "records": _throughput("records"),
     "windows": _throughput("windows"),
+    "lanes": _lanes("records"),
+    "lanes-windows": _lanes("windows"),
     "start": lambda place, options: start.measure(place, options.runs),
     "recovery": lambda place, options: recovery.measure(place, options.runs),
     "latency": lambda place, options: latency.measure(place, options.seconds),

@@ -18,7 +18,7 @@ TEXT = _FOLDER / "RESULTS.md"
 
 _METHOD = """\
 How it is measured. Every part runs on a broker and a Redis of its own, on the machine that it measures.
-Both sides of a throughput job read the same topic with the same master (`local[2]`), memory (3g) and
+All sides of a throughput job read the same topic with the same master (`local[2]`), memory (3g) and
 records per batch; they run in turn, and the first batch of each run is left out. A rate is taken from the
 times of Spark's commit files, of the slowest query where there are several. Before a rate counts, the
 tables are read back: every good record once, every bad one in the quarantine, every closed window with
@@ -83,6 +83,26 @@ def _throughput(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, "", "Median of the runs, and their spread in brackets."]
 
 
+def _lanes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| job | records | bad | plain, records/s | JVM lane | Arrow lane | JVM : plain | Arrow : plain "
+        "| to reach |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        sides = " | ".join(_with_spread(each[side]) for side in ("plain", "jvm", "arrow"))
+        lines.append(
+            f"| {each['job'].removeprefix('lanes-')} | {each['records']:,} | {each['bad']:,} | {sides} "
+            f"| {each['jvm_ratio']:.2f} | {each['arrow_ratio']:.2f} | {each['target']:.2f} |"
+        )
+    return [
+        *lines,
+        "",
+        "Median of the runs, and their spread in brackets. Windows are computed by Spark in either "
+        "lane; what has a lane there is the screening of their records.",
+    ]
+
+
 def _seconds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| measurement | seconds, median | spread | to reach |", "|---|---:|---:|---:|"]
     for each in rows:
@@ -123,6 +143,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 _SECTIONS = (
     ("Throughput", ("records", "windows"), _throughput),
+    ("Lanes", ("lanes", "lanes-windows"), _lanes),
     ("Start and recovery", ("start", "recovery"), _seconds),
     ("Latency", ("latency",), _latency),
     ("Memory", ("memory",), _memory),

@@ -13,7 +13,7 @@ from bench.place import Place
 from bench.rates import read_commits, spread, steady_rate
 from bench.stream import apply, driver
 
-__all__ = ["JOBS", "Job", "compare"]
+__all__ = ["JOBS", "Job", "batch_size", "compare", "headgate_rate", "plain_rate", "show"]
 
 MEMORY = "3g"
 MAX_BATCH = 1_000_000
@@ -48,10 +48,10 @@ def compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, Any
     plain, ours = [], []
     for number in range(1, runs + 1):
         place.clear_run()
-        plain.append(_plain(place, job, expected, records, batch))
+        plain.append(plain_rate(place, job, expected, records, batch))
         print(f"{job.name} run {number}: plain    {plain[-1]:>12,.0f} records/s", flush=True)
         place.clear_run()
-        ours.append(_headgate(place, job, expected, records, batch))
+        ours.append(headgate_rate(place, job, expected, records, batch))
         print(f"{job.name} run {number}: headgate {ours[-1]:>12,.0f} records/s", flush=True)
     a, b = spread(plain), spread(ours)
     return {
@@ -71,7 +71,8 @@ def batch_size(records: int) -> int:
     return max(1000, min(MAX_BATCH, records // 8))
 
 
-def _plain(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
+def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
+    """One run of the hand-written job, exact as far as it can be."""
     ran = run_plain(place, job.module, job.topic, batch=batch, memory=MEMORY)
     if job.name == "windows":
         check_windows(ran.table, expected)
@@ -80,11 +81,15 @@ def _plain(place: Place, job: Job, expected: Expected, records: int, batch: int)
     return steady_rate([read_commits(ran.checkpoint)], records)
 
 
-def _headgate(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
+def headgate_rate(
+    place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
+) -> float:
+    """One run by headgate, exact; `job_keys` are written to the `job` of its contract."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
         "job.memory": MEMORY,
+        **{f"job.{name}": value for name, value in job_keys.items()},
     }
     frozen = apply(place, job.pipeline, changes)
     with driver(place, frozen) as running:

@@ -20,10 +20,14 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake.transaction import RemoveAction
     from pyspark.sql import DataFrame
+
+    from headgate.arrow.files import Written
 
 __all__ = ["DeltaSink"]
 
@@ -37,6 +41,7 @@ TIDY_EVERY, TIDY_FIRST = 100, 10
 WORTH_FILES = 10
 # What is larger is left alone, which bounds how often a row is rewritten. A table may say another size.
 SMALL_BYTES = 8 * 1024 * 1024
+WRITER_PROPERTY = "headgate.writer"
 _TRANSACTION = "spark.databricks.delta.write"
 # Left on, each commit would look for a checkpoint to make and for old files of the log.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -50,6 +55,8 @@ class DeltaSink:
         self.transaction = transaction
         self._table = DeltaTable(str(path))
         self._commits = 0
+        # Whether tasks write files into the folder by themselves, some of which no commit will ever name.
+        self.sweeps = False
 
     def has(self, batch_id: int) -> bool:
         """Whether this batch, or a later one, is committed."""
@@ -117,6 +124,30 @@ class DeltaSink:
             writer = writer.partitionBy(*partition_by)
         writer.save(str(self.path))
 
+    def append_files(self, files: Sequence[Written], batch_id: int) -> None:
+        """Commit files that are in the table's folder. Call `has` first: both use the same handle."""
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(each.path, each.size, {}, each.modified, True, each.statistics) for each in files
+        ]
+        self._table.create_write_transaction(
+            actions,
+            "append",
+            self._table.schema(),
+            commit_properties=self._commit(batch_id),
+            post_commithook_properties=_NO_HOOKS,
+        )
+
+    @property
+    def noted_writer(self) -> str | None:
+        """The library that writes the table, as its properties say; None where they do not."""
+        return self._table.metadata().configuration.get(WRITER_PROPERTY)
+
+    def note_writer(self, library: str) -> None:
+        """Note the one library that writes this table from now on."""
+        self._table.update_incremental()
+        if self.noted_writer != library:
+            self._table.alter.set_table_properties({WRITER_PROPERTY: library}, raise_if_not_exists=False)
+
     def upkeep(self, batch_id: int) -> None:
         """Keep log and files small. Call it after each commit: between batches, in the process that writes.
 
@@ -142,8 +173,8 @@ class DeltaSink:
         sizes = self._table.get_add_actions(flatten=True).column("size_bytes").to_pylist()
         if sum(size < target for size in sizes) >= WORTH_FILES:
             self._table.optimize.compact(target_size=target, post_commithook_properties=_NO_HOOKS)
-        # Only what the log says was removed, and long enough ago: a reader may still be at it.
-        self._table.vacuum(dry_run=False, post_commithook_properties=_NO_HOOKS)
+        # Long enough ago: a reader may still be at what the log says was removed, or a task at a new file.
+        self._table.vacuum(dry_run=False, full=self.sweeps, post_commithook_properties=_NO_HOOKS)
 
     def _widened(self, rows: pa.Table) -> pa.Table:
         import pyarrow as pa

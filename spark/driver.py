@@ -142,7 +142,7 @@ class Driver:
     def _start_queries(
         self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
     ) -> list[tuple[str, StreamingQuery]]:
-        from spark.record import RecordQuery
+        from spark.lane import lane_of
         from spark.window import StatefulQuery
 
         frozen = context.frozen
@@ -153,12 +153,13 @@ class Driver:
             poison.note(page.batch, records.example, time.monotonic())
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
-        records = RecordQuery(context, counted)
+        records = lane_of(context, counted)
         starts = query_starts(self._settings, frozen, context.lineage)
         started = []
         if self._wanted(RECORDS):
             raw = self._records(spark, frozen, starts.get(RECORDS, {}))
-            started.append((RECORDS, self._query(context, RECORDS, raw, records, "append")))
+            frame = records.frame(raw)
+            started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
         for output in filter(self._wanted, frozen.stateful_outputs):
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))

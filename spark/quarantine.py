@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column
 
-__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "carried", "example"]
+__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "batch_values", "carried", "example"]
 
 BAD, BAD_BYTES = "_bad", "_bad_bytes"
 # What counting carries along at most: every task holds so many rows of so many bytes.
@@ -148,7 +148,7 @@ class Quarantine:
             "stage": F.when(F.array_contains(reasons, F.lit("_parse")), "parse").otherwise("rule"),
             "rules": reasons,
         }
-        for name, (value, kind) in self._of_batch(batch_id).items():
+        for name, (value, kind) in batch_values(self._context, batch_id).items():
             own[name] = F.lit(value).cast(kind)
         own["quarantined_at"] = F.col("_now")
         return [column.alias(name) for name, column in own.items()]
@@ -170,19 +170,20 @@ class Quarantine:
             "rules": pa.array(reasons, pa.list_(pa.string())),
         }
         types = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}
-        for name, (value, kind) in self._of_batch(batch_id).items():
+        for name, (value, kind) in batch_values(self._context, batch_id).items():
             own[name] = pa.array([value] * len(carried), types[kind])
         own["quarantined_at"] = pa.array([row["now"] for row in carried], moment)
         return pa.table(own)
 
-    def _of_batch(self, batch_id: int) -> dict[str, tuple[Any, str]]:
-        """What all records of a batch share: value and type."""
-        frozen = self._context.frozen
-        return {
-            "contract_version": (frozen.contract.version, "int"),
-            "contract_hash": (frozen.hash, "string"),
-            "generation": (self._context.generation, "bigint"),
-            "epoch": (self._context.epoch, "bigint"),
-            "batch_id": (batch_id, "bigint"),
-            "lineage": (self._context.lineage.id, "string"),
-        }
+
+def batch_values(context: DriverContext, batch_id: int) -> dict[str, tuple[Any, str]]:
+    """What all records of a batch share in the quarantine: value and type."""
+    frozen = context.frozen
+    return {
+        "contract_version": (frozen.contract.version, "int"),
+        "contract_hash": (frozen.hash, "string"),
+        "generation": (context.generation, "bigint"),
+        "epoch": (context.epoch, "bigint"),
+        "batch_id": (batch_id, "bigint"),
+        "lineage": (context.lineage.id, "string"),
+    }

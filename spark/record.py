@@ -31,7 +31,11 @@ from spark.stateful import output_frame
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["RecordQuery", "RuleFailedError"]
+    from headgate.contract.frozen import FrozenContract
+
+__all__ = ["RecordQuery", "RuleFailedError", "keep_books", "refuse"]
+
+WRITER = "delta-spark"
 
 # Counted beside the reasons and rules, none of which can have these names.
 READ, GOOD, WARNED, CARRIED = "_read", "_good", "_warned", "_carried"
@@ -42,7 +46,7 @@ class RuleFailedError(HeadgateError):
 
 
 class RecordQuery:
-    """foreachBatch of one pipeline's record query."""
+    """The JVM lane of one pipeline's record query, a lane of `spark.lane`."""
 
     def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
         self._context = context
@@ -51,7 +55,15 @@ class RecordQuery:
         self._quarantine = Quarantine(context)
         self._tables = {name: context.sink(name, "records") for name in context.frozen.record_outputs}
 
-    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+    def frame(self, raw: DataFrame) -> DataFrame:
+        """The records as they are: everything is done in the batch."""
+        for sink in self._tables.values():
+            if sink is not None and sink.noted_writer not in (None, WRITER):
+                self._context.before_write()
+                sink.note_writer(WRITER)
+        return raw
+
+    def commit(self, batch: DataFrame, batch_id: int) -> None:
         self._context.before_batch()
         hit("records.gate")
         frozen = self._context.frozen
@@ -61,7 +73,7 @@ class RecordQuery:
             name: screen(frame, frozen.contract, name, writers.get(name)) for name, frame in sources.items()
         }
         counts = self._write_good(batch, screened, batch_id)
-        self._refuse(counts)
+        refuse(frozen, {name: one.numbers for name, one in counts.items()})
         total = Totals()
         for name, one in counts.items():
             broken: Mapping[str, int] = {}
@@ -69,12 +81,7 @@ class RecordQuery:
                 self.example = example(one) or self.example
                 broken = self._quarantine.write(screened[name], name, one, batch_id)
             total = total.plus(_totals(screened[name], {**one.numbers, **broken}))
-        self._context.before_write()
-        hit("records.before_books")
-        page = write_page(self._context.books, batch_id, total)
-        hit("records.after_books")
-        self._counted(page)
-        hit("records.before_commit")
+        keep_books(self._context, self._counted, batch_id, total)
 
     def _of_source(self, batch: DataFrame, name: str) -> DataFrame:
         if len(self._context.frozen.contract.sources) == 1:
@@ -146,17 +153,29 @@ class RecordQuery:
             self._context.publish(output, found, batch_id, None)
             hit("records.after_redis")
 
-    def _refuse(self, counts: Mapping[str, Counted]) -> None:
-        for name, source in self._context.frozen.contract.sources.items():
-            for rule in source.rules:
-                broken = counts[name].numbers.get(rule.name, 0)
-                if rule.otherwise == "fail" and broken:
-                    raise RuleFailedError(
-                        f"{broken} records of source {name} broke the rule {rule.name}: {rule.expect}",
-                        expected="no such record: the rule says `otherwise: fail`",
-                        help="fix the producer, or say `otherwise: quarantine` and `headgate plan` and "
-                        f"`headgate apply`; then `headgate restart {self._context.frozen.pipeline}`",
-                    )
+
+def refuse(frozen: FrozenContract, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise where a record broke a rule that stops the stream. `counts`: by source and name of the rule."""
+    for name, source in frozen.contract.sources.items():
+        for rule in source.rules:
+            broken = counts[name].get(rule.name, 0)
+            if rule.otherwise == "fail" and broken:
+                raise RuleFailedError(
+                    f"{broken} records of source {name} broke the rule {rule.name}: {rule.expect}",
+                    expected="no such record: the rule says `otherwise: fail`",
+                    help="fix the producer, or say `otherwise: quarantine` and `headgate plan` and "
+                    f"`headgate apply`; then `headgate restart {frozen.pipeline}`",
+                )
+
+
+def keep_books(context: DriverContext, counted: Callable[[Page], None], batch_id: int, total: Totals) -> None:
+    """The last step of a batch: its counts, on a page that is the same when the batch runs again."""
+    context.before_write()
+    hit("records.before_books")
+    page = write_page(context.books, batch_id, total)
+    hit("records.after_books")
+    counted(page)
+    hit("records.before_commit")
 
 
 def _counters(one: Screened) -> dict[str, Column]:

@@ -123,6 +123,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "event_time": "the timestamp column that orders what is published; without it the first "
         "timestamp of `key`",
         "keep": "how many event times Redis keeps",
+        "lane": "`jvm`, `arrow` or `auto`: how records are read and written; same rows, see Lanes",
         "to": "where it goes: one table and one Redis key at most",
     },
     Target: {
@@ -153,6 +154,7 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "stall_restart": "a stall that lasts so long restarts the driver; below it a stall is only shown",
         "poison_ratio": "share of quarantined records above which a batch counts as poison; 1: none does",
         "poison_park": "a stream of nothing but such batches for so long is parked",
+        "lane": "the lane of the outputs that pass records on, where they do not say their own",
         "spark": "further Spark confs",
     },
 }

@@ -5,17 +5,20 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.checkpoints.layout import RECORDS
 from headgate.cli.output import out, print_json, progress, say
 from headgate.errors import HeadgateError, RefusedError, UsageError
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from headgate.arrow.choice import LaneChoice
     from headgate.topics.apply import Outcome
     from headgate.topics.plan import Plan
 
@@ -41,21 +44,27 @@ def _plan(
     """Show what differs between the contracts and what is there. Changes nothing.
 
     Beside it, for each pipeline, what preflight would say of a start with the planned contract; that does
-    not change the exit code.
+    not change the exit code. And the lane of each output of a contract that is new or changed, with why.
 
     Exit codes: 0 nothing to do, 2 changes, 3 refused, 65 contract errors, 69 Kafka does not answer.
     """
+    from headgate.arrow.choice import lanes
     from headgate.cli.preflight import planned_verdicts, show_planned
 
     settings = load_settings()[0]
     plan = _make(settings, pipelines or [])
+    chosen = {contract.pipeline: lanes(contract) for contract in plan.contracts}
     verdicts = planned_verdicts(settings, plan.contracts)
     if file is not None:
         _write(plan, file)
     if json_:
-        print_json({**plan.to_json(), "exit_code": plan.exit_code, "preflight": verdicts})
+        told = {
+            name: {output: asdict(lane) for output, lane in each.items()} for name, each in chosen.items()
+        }
+        print_json({**plan.to_json(), "exit_code": plan.exit_code, "preflight": verdicts, "lanes": told})
     else:
         _show(plan)
+        _show_lanes(plan, chosen)
         show_planned(verdicts)
         if file is not None:
             say(f"written to {file}: headgate apply -p {file} does exactly this")
@@ -146,6 +155,14 @@ def _show(plan: Plan) -> None:
     changes, refused = len(plan.actions), len(plan.refusals)
     told = f"{changes} to do, {refused} refused" if refused else f"{changes} to do"
     out.print(f"\nPlan {plan.hash[:12]}: {told}.", markup=False)
+
+
+def _show_lanes(plan: Plan, chosen: Mapping[str, Mapping[str, LaneChoice]]) -> None:
+    for pipeline, each in chosen.items():
+        if plan.changes.get(pipeline) in {"new", "changed"}:
+            for output, choice in each.items():
+                what = "query" if output == RECORDS else "output"
+                _line("·", f"{what} {pipeline}/{output}", f"lane {choice.lane}: {choice.why}")
 
 
 def _tell(plan: Plan, outcome: Outcome) -> None:

@@ -83,6 +83,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
 Name = Annotated[str, Field(pattern=NAME)]
 Scalar = str | int | float | bool
+Lane = Literal["jvm", "arrow", "auto"]
 
 
 class _Model(BaseModel):
@@ -177,6 +178,8 @@ class Output(_Model):
 
     `mode: update` upserts on `key`; `append` adds rows. `event_time` names the output's column that
     orders what Redis keeps (`keep` event times) and publishes; by default the timestamp in `key`.
+    `lane` says how records are read and written: `jvm` takes every contract, `arrow` is faster and takes
+    not all, `auto` is the faster one that takes it. Both give the same rows.
     """
 
     sql: str | None = Field(default=None, max_length=20_000)
@@ -185,6 +188,7 @@ class Output(_Model):
     key: tuple[str, ...] = ()
     event_time: str | None = None
     keep: int = Field(default=100, strict=True, ge=1, le=100_000)
+    lane: Lane | None = None
     to: tuple[Target, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -229,6 +233,7 @@ class Job(_Model):
 
     A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
     `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
+    `lane` is that of all outputs that pass records on and do not say their own.
     """
 
     trigger: PositiveDuration = "2 seconds"
@@ -239,6 +244,7 @@ class Job(_Model):
     stall_restart: PositiveDuration = "10 minutes"
     poison_ratio: float = Field(default=0.9, gt=0, le=1)
     poison_park: PositiveDuration = "5 minutes"
+    lane: Lane | None = None
     spark: dict[str, Scalar] = {}
 
 

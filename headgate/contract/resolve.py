@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate import __version__
+from headgate.arrow.choice import lane_problems
 from headgate.contract.document import Document
 from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
@@ -68,6 +69,7 @@ def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[Frozen
             problems.extend(more)
             if not more:
                 frozen.append(_freeze(item.contract, outputs, settings))
+                problems.extend(_lane_problems(frozen[-1], item.document))
     if problems:
         raise ContractError(problems)
     return frozen
@@ -110,6 +112,11 @@ def _outputs(
             count_column=count if result["stateful"] else None,
         )
     return outputs, problems
+
+
+def _lane_problems(frozen: FrozenContract, document: Document) -> list[Problem]:
+    """Lanes that are asked for and cannot be had."""
+    return [document.problem(found.at, found.message, help=found.help) for found in lane_problems(frozen)]
 
 
 def _name_problems(name: str, spec: Output, result: dict[str, Any], document: Document) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +17,10 @@ from headgate.checkpoints.books import Page
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.topics.lake import carry_out_table
 from headgate.topics.tables import compare_table, desired_tables
+from spark.arrow_lane import ArrowLane
 from spark.decode import raw_columns
 from spark.delta import DeltaSink
+from spark.lane import Lane
 from spark.record import RecordQuery
 from spark.screen import Screened, screen
 
@@ -65,22 +67,24 @@ def context(tmp_path: Path) -> Iterator[Any]:
     )
 
 
-def run(session: Any, context: Any, batch_id: int = 0) -> Page:
+def run(session: Any, context: Any, batch_id: int = 0, lane: Callable[..., Lane] = RecordQuery) -> Page:
     pages: list[Page] = []
     records = [json.dumps({"value": n}).encode() for n in range(-2, 10)]
-    RecordQuery(context, pages.append)(raw_columns(kafka_frame(session, [*records, b"{"])), batch_id)
+    query = lane(context, pages.append)
+    query.commit(query.frame(raw_columns(kafka_frame(session, [*records, b"{"]))), batch_id)
     (page,) = pages
     return page
 
 
+@pytest.mark.parametrize("lane", [RecordQuery, ArrowLane], ids=["jvm", "arrow"])
 def test_good_records_are_counted_behind_the_filter_and_before_the_output_leaves_some_out(
-    spark_session, context
+    spark_session, context, lane
 ):
-    page = run(spark_session, context)
+    page = run(spark_session, context, lane=lane)
     assert (page.batch.read, page.batch.good, page.batch.quarantined) == (13, 9, 4)
     assert context.values() == list(range(1, 8))
     # Again, as after a lost commit: nothing is written, and the page is the same.
-    assert run(spark_session, context) == page
+    assert run(spark_session, context, lane=lane) == page
     assert context.values() == list(range(1, 8))
 
 

@@ -27,6 +27,7 @@ from headgate.torture.run import Request, drained, feeds_of
 pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+FAULTS = 3  # of a seed here; `make torture` deals five, fifty times
 # Every kind of output: passed on and aggregated, in update and in append mode, to Delta and to Redis.
 CONTRACT = """\
 headgate: 1
@@ -66,11 +67,47 @@ job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 
 """
 
 
+# The same records through the other lane, which knows no Redis; and a window beside it.
+IN_ARROW = """\
+headgate: 1
+pipeline: tortured-arrow
+version: 1
+owner: tests
+sources:
+  orders:
+    topic: tortured-arrow-orders
+    partitions: 2
+    columns:
+      - {name: at, type: timestamp, zone: UTC, required: true}
+      - {name: shop, type: string, required: true}
+      - {name: amount, type: double, required: true}
+    event_time: {column: at, watermark: 10 minutes, max_future: 10 minutes}
+    rules:
+      - {name: positive, expect: amount > 0}
+      - {name: known, expect: "shop IN ('north', 'south')"}
+outputs:
+  sales:
+    sql: SELECT at, shop, amount, _partition AS part, _offset AS place FROM orders
+    key: [at, part, place]
+    to: [{delta: sales}]
+  large:
+    sql: SELECT _partition AS part, _offset AS place, amount * 2 AS twice FROM orders WHERE amount > 100
+    to: [{delta: large}]
+  per_minute:
+    sql: SELECT window.start AS minute, count(*) AS orders FROM orders GROUP BY window(at, '1 minute')
+    mode: update
+    key: [minute]
+    to: [{delta: per_minute}]
+job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 1g, lane: arrow}
+"""
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("torture")
     (root / "pipelines").mkdir()
     (root / "pipelines" / "tortured.yaml").write_text(CONTRACT)
+    (root / "pipelines" / "tortured-arrow.yaml").write_text(IN_ARROW)
     environ = {
         "HEADGATE_HOME": str(CHECKOUT),
         "HEADGATE_ROOTS_STATE": str(root / "state"),
@@ -200,10 +237,10 @@ def test_another_broker_is_refused(run: Run, service_settings: Settings, broker:
         refuse_foreign_broker(other)
 
 
-@pytest.mark.parametrize("seed", [2])
-def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, seed: int) -> None:
+@pytest.mark.parametrize(("pipeline", "seed"), [("tortured", 1), ("tortured-arrow", 2)])
+def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, pipeline: str, seed: int) -> None:
     """As a user runs it; the seed is in the name, and `headgate torture … --seed` repeats it."""
-    command = [str(Path(sys.executable).with_name("headgate")), "torture", "tortured", "--json"]
+    command = [str(Path(sys.executable).with_name("headgate")), "torture", pipeline, "--json"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HEADGATE_")}
     environ = {
         "HEADGATE_HOME": str(CHECKOUT),
@@ -211,7 +248,7 @@ def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, seed:
         "HEADGATE_PIPELINES": str(settings.pipelines_dir),
     }
     process = subprocess.Popen(
-        [*command, "--seed", str(seed), "--kills", "5"],
+        [*command, "--seed", str(seed), "--kills", str(FAULTS)],
         cwd=CHECKOUT,
         env={**inherited, **environ},
         stdout=subprocess.PIPE,
@@ -225,7 +262,7 @@ def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, seed:
         process.wait()
     assert process.returncode == 0, talk[-3000:] + out[-3000:]
     report = json.loads(out)
-    assert (report["seed"], report["holds"], len(report["faults"])) == (seed, True, 5)
+    assert (report["seed"], report["holds"], len(report["faults"])) == (seed, True, FAULTS)
     assert report["sizes"]["quarantined"] > 0
     assert sorted(report["slowest"]) == ["adopted", "kill_seen"]
-    assert not list(settings.state.glob(f"torture-tortured-{seed}-*")), "a copy that held is removed"
+    assert not list(settings.state.glob(f"torture-{pipeline}-{seed}-*")), "a copy that held is removed"

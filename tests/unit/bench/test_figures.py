@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import lanes
 from bench.latency import Sight, percentiles, waits
 from bench.rates import Commits, read_commits, spread, steady_rate
 from bench.report import results_text
@@ -110,6 +111,21 @@ def test_the_newest_result_of_a_job_is_rendered_with_machine_and_command() -> No
     assert "Machine: P, 2 cores, 24 GiB, Linux 1, ext4." in text
     assert "Ten million additions in CPython took it 1.23 s." in text
     assert "`python -m bench records`, 1970-01-01" in text
+
+
+def test_the_lanes_of_a_job_stand_side_by_side() -> None:
+    sides = {name: spread([rate]).to_json() for name, rate in (("jvm", 90.0), ("arrow", 250.0))}
+    ratios = {"jvm_ratio": 0.82, "arrow_ratio": 2.27, "target": 2.5}
+    result = {**_throughput(1.0, 0.5), **sides, **ratios, "part": "lanes", "job": "lanes-records-bad"}
+    text = results_text([result])
+    row = "| records-bad | 16,000,000 | 0 | 110 (100–120) | 90 (90–90) | 250 (250–250) | 0.82 | 2.27 | 2.50 |"
+    assert row in text
+    told = lanes.show(result)
+    assert told.startswith("ratio lanes-records-bad arrow 2.27 · jvm 0.82 · plain 110/s · jvm 90/s")
+
+
+def test_each_job_has_something_to_reach_in_the_arrow_lane() -> None:
+    assert {job.name for prefix in ("records", "windows") for job in lanes.jobs(prefix)} == {*lanes.TARGETS}
 
 
 def test_without_a_run_the_page_says_so() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from contract_examples import ORDERS, changed, place_of
 
+from headgate.arrow.choice import record_lane
 from headgate.contract import resolve as module
 from headgate.contract.loader import LoadedContract, load_contract
 from headgate.contract.model import Contract
@@ -189,3 +190,18 @@ def test_an_analysis_that_does_not_end_is_stopped(settings, tmp_path, monkeypatc
     with pytest.raises(ServiceError, match="did not finish the analysis of orders") as caught:
         resolve(loaded(tmp_path), settings)
     assert "analysis.log" in str(caught.value.help)
+
+
+def test_a_lane_that_cannot_be_had_is_told_at_its_place_with_the_reason_and_the_choices(
+    spark, settings, tmp_path
+):
+    text = changed("memory: 1g, spark", "memory: 1g, lane: arrow, spark")
+    with pytest.raises(ContractError) as caught:
+        resolve(loaded(tmp_path, text), settings)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == place_of("arrow", text)
+    assert "output copy: it goes to something else than one table without partitions" in problem.message
+    assert "`lane: jvm`" in str(problem.help)
+    assert resolve(loaded(tmp_path, changed("lane: arrow", "lane: auto", text)), settings)
+    (frozen,) = resolve(loaded(tmp_path, changed(", partition_by: [shop]", "", text)), settings)
+    assert record_lane(frozen).lane == "arrow"

@@ -18,7 +18,15 @@ from headgate.formats.decoder import Decoder, carriers
 from headgate.formats.protobuf import message_class
 from headgate.formats.schema import schema_of
 
-UNREADABLE = object()
+
+class _Unreadable:
+    """A stand-in that is the same in every process of a test run."""
+
+    def __repr__(self) -> str:
+        return "unreadable"
+
+
+UNREADABLE = _Unreadable()
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MICROS = int(NOON.timestamp()) * 1_000_000
 

@@ -1,0 +1,106 @@
+"""Which lane an output runs in, and why: from its contract alone, so that a plan can say it.
+
+The record outputs of a pipeline are written by one query, from one pass over the topic, so they share a lane,
+and without any of them the query still screens every record. An output's own `lane` goes before `job.lane`;
+without a word it is the JVM lane:
+
+    jvm     Spark SQL
+    arrow   Arrow; a contract that cannot have it is refused
+    auto    Arrow where the meaning is provably the same, else Spark SQL
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headgate.checkpoints.layout import RECORDS
+from headgate.contract.frozen import FrozenContract
+
+__all__ = ["LaneChoice", "LaneProblem", "lane_problems", "lanes", "record_lane"]
+
+_STATE = "windows, joins and other state are Spark's"
+_LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
+_SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
+_CHOICES = "change that, or `lane: jvm`, or `lane: auto`: Arrow as soon as it can be"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneChoice:
+    lane: Literal["arrow", "jvm"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneProblem:
+    """A lane that is asked for and cannot be had; `at` is the key of the contract that asks."""
+
+    at: tuple[str, ...]
+    message: str
+    help: str
+
+
+def lanes(frozen: FrozenContract) -> dict[str, LaneChoice]:
+    """The lane of each output; of the record query under its own name where it writes no output. Where there
+    are problems it is what would run without the word."""
+    shared = record_lane(frozen)
+    state = LaneChoice("jvm", _STATE)
+    found = {name: state if output.stateful else shared for name, output in frozen.outputs.items()}
+    return found if frozen.record_outputs else {RECORDS: shared, **found}
+
+
+def record_lane(frozen: FrozenContract) -> LaneChoice:
+    """The lane of the record query."""
+    asked = {word for word, _ in _asked(frozen)}
+    if "jvm" in asked:
+        return LaneChoice("jvm", "the contract says so")
+    if not asked:
+        return LaneChoice("jvm", "the contract does not ask for another")
+    if reason := _unsupported(frozen):
+        return LaneChoice("jvm", reason)
+    return LaneChoice("arrow", "the contract asks for it" if "arrow" in asked else "it gives the same")
+
+
+def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
+    """Where a contract asks for a lane that it cannot have."""
+    found = [
+        LaneProblem(("outputs", name, "lane"), f"it cannot run in the Arrow lane: {_STATE}", _LEAVE_OUT)
+        for name in frozen.stateful_outputs
+        if frozen.contract.outputs[name].lane == "arrow"
+    ]
+    asked = _asked(frozen)
+    wanted = [at for word, at in asked if word == "arrow"]
+    if wanted and any(word == "jvm" for word, _ in asked):
+        message = "outputs that pass records on are written by one query, and another one says `lane: jvm`"
+        found += [LaneProblem(at, message, _SAY_THE_SAME) for at in wanted]
+    elif wanted and (reason := _unsupported(frozen)):
+        message = f"it cannot run in the Arrow lane: {reason}"
+        found += [LaneProblem(at, message, _CHOICES) for at in wanted]
+    return found
+
+
+def _asked(frozen: FrozenContract) -> list[tuple[str, tuple[str, ...]]]:
+    """What is asked for the record query, and by which key."""
+    whole = frozen.contract.job.lane
+    every = [frozen.contract.outputs[name].lane for name in frozen.record_outputs]
+    found: list[tuple[str, tuple[str, ...]]] = [
+        (lane, ("outputs", name, "lane"))
+        for name, lane in zip(frozen.record_outputs, every, strict=True)
+        if lane is not None
+    ]
+    if whole is not None and (not every or None in every):
+        found.append((whole, ("job", "lane")))
+    return found
+
+
+def _unsupported(frozen: FrozenContract) -> str | None:
+    """Why the record query cannot run in the Arrow lane, None where it can."""
+    # Arrow and the compiler are only loaded for contracts that ask for them.
+    from headgate.arrow.kinds import Unsupported
+    from headgate.arrow.plan import plan_records
+
+    try:
+        plan_records(frozen)
+    except Unsupported as reason:
+        return str(reason)
+    return None

@@ -1,0 +1,118 @@
+"""Parquet files of a Delta table, written where the records are, and what the log says of each."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headgate.arrow.statistics import Statistics
+
+__all__ = ["TableFiles", "Written", "remove"]
+
+# A row group is written when so much is there: what a task holds of an output at most.
+GROUP_ROWS, GROUP_BYTES = 200_000, 32 * 1024 * 1024
+FILE_BYTES = 256 * 1024 * 1024  # of what is written, before it is packed
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One file; `path` is below its table's folder."""
+
+    path: str
+    size: int
+    rows: int
+    modified: int  # milliseconds
+    statistics: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class TableFiles:
+    """Files of one table. What no commit names is no part of the table, and vacuum's."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._waiting: list[pa.Table] = []
+        self._rows = self._bytes = 0
+        self._file: _File | None = None
+        self._done: list[Written] = []
+
+    def write(self, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> list[Written]:
+        """The files, once all is written."""
+        self._flush()
+        self._end()
+        return self._done
+
+    def abandon(self) -> None:
+        """Remove what was written: nobody will name it."""
+        if self._file is not None:
+            self._file.end()
+            remove(self._folder, [self._file.name])
+        remove(self._folder, [each.path for each in self._done])
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        if self._file is None:
+            self._file = _File(self._folder, self._schema)
+        self._file.write(table)
+        self._waiting, self._rows, self._bytes = [], 0, 0
+        if self._file.bytes >= FILE_BYTES:
+            self._end()
+
+    def _end(self) -> None:
+        if self._file is not None:
+            self._done.append(self._file.end())
+            self._file = None
+
+
+class _File:
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.name = f"part-{uuid.uuid4()}.snappy.parquet"
+        self.bytes = 0
+        self._path = folder / self.name
+        self._rows = 0
+        self._statistics = Statistics(schema)
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        # Numbers are seldom alike enough for a dictionary to be worth the time.
+        self._writer = pq.ParquetWriter(
+            self._path, schema, compression="snappy", use_dictionary=texts or False, store_schema=False
+        )
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self._statistics.add(table)
+        self._rows += table.num_rows
+        self.bytes += table.nbytes
+
+    def end(self) -> Written:
+        self._writer.close()
+        size = self._path.stat().st_size
+        return Written(self.name, size, self._rows, int(time.time() * 1000), self._statistics.to_json())
+
+
+def remove(folder: Path, paths: Iterable[str]) -> None:
+    """Remove files that no commit names, as far as they are there."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / path).unlink()

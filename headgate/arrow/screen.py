@@ -1,0 +1,188 @@
+"""Decodes and judges a batch of records, as `spark.decode` and `spark.screen` do, in columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headgate.arrow.blocks import BlockReader, Read
+from headgate.arrow.convert import Converted, convert
+from headgate.arrow.hopeless import Hopeless
+from headgate.arrow.kernels import Batch
+from headgate.arrow.kinds import MOMENT
+from headgate.arrow.plan import RecordPlan
+from headgate.contract.facts import event_time_name
+from headgate.contract.model import seconds
+
+__all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "Judged", "Screen"]
+
+Mask = npt.NDArray[np.bool_]
+Reasons = Sequence[tuple[str, Mask]]
+
+# Records as they come, with the batch's own time; a source's records are all of one topic.
+RAW = pa.schema(
+    [
+        ("_key", pa.binary()),
+        ("_value", pa.binary()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_arrival", MOMENT),
+        ("_now", MOMENT),
+    ]
+)
+# Counted beside reasons and rules, as `spark.record` names them.
+READ, GOOD, BAD, WARNED = "_read", "_good", "_bad", "_warned"
+_FAR = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`good`: what each output has of the good records. `bad`: RAW and `reasons`. `doubtful`: RAW alone;
+    they are not counted here."""
+
+    counts: Counter[str]
+    good: Mapping[str, pa.Table]
+    bad: pa.Table
+    doubtful: pa.Table
+
+
+class Screen:
+    """Judges the records of one topic."""
+
+    def __init__(self, plan: RecordPlan, topic: str) -> None:
+        self._plan = plan
+        self._topic = pa.scalar(topic)
+        self._reader = BlockReader(plan.read_as)
+        self._hopeless = Hopeless(plan.source)
+        event_time = plan.source.event_time
+        self._ahead = round(seconds(event_time.max_future) * 1_000_000) if event_time else 0
+        self._event_time = None if event_time is None or event_time.arrival else event_time_name(plan.source)
+
+    def judge(self, records: pa.Table) -> Judged:
+        """`records` has the columns of RAW."""
+        records = records.combine_chunks()
+        read = self._reader.read(_column(records, "_value"))
+        converted = [
+            convert(_column(read.table, column.name), column) for column in self._plan.source.columns
+        ]
+        doubted = [each.doubtful for each in converted if each.doubtful is not None and each.doubtful.any()]
+        sure = ~_any(doubted, len(read.rows))
+        left = np.ones(records.num_rows, bool)
+        left[read.rows[sure]] = False
+        hopeless, doubtful = self._left(records, np.flatnonzero(left))
+        counts, good, bad = self._judge(records, read, converted, sure)
+        counts.update({READ: len(hopeless), BAD: len(hopeless), "_parse": len(hopeless)})
+        parse = pa.array([["_parse"]] * len(hopeless), pa.list_(pa.string()))
+        more = records.take(pa.array(hopeless, pa.int64())).append_column("reasons", parse)
+        return Judged(
+            counts, good, pa.concat_tables([bad, more]), records.take(pa.array(doubtful, pa.int64()))
+        )
+
+    def _left(self, records: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """Of the records that were not read those that are surely broken, and the others."""
+        hopeless: list[int] = []
+        doubtful: list[int] = []
+        if len(rows):
+            bounds = _bounds(records, self._ahead)
+            values = _column(records, "_value")
+            for row in rows.tolist():
+                sure = self._hopeless.is_parse(values[row].as_py(), int(bounds[row]))
+                (hopeless if sure else doubtful).append(row)
+        return hopeless, doubtful
+
+    def _judge(
+        self, records: pa.Table, read: Read, converted: Sequence[Converted], sure: Mask
+    ) -> tuple[Counter[str], dict[str, pa.Table], pa.Table]:
+        own, rows = dict(zip(self._names(), converted, strict=True)), read.rows
+        if len(rows) < records.num_rows:
+            records = records.take(pa.array(rows))
+        batch = self._batch(records, own)
+        decoding = self._decoding(records, own)
+        undecoded = _any([found for _, found in decoding], len(rows))
+        kinds: dict[str, list[tuple[str, Mask]]] = {"quarantine": list(decoding), "warn": [], "fail": []}
+        for check in self._plan.checks:
+            broken = check.broken(batch).to_numpy(zero_copy_only=False) & ~undecoded
+            kinds[check.otherwise].append((check.name, broken))
+        bad, failed, warned = (
+            _any([found for _, found in kinds[kind]], len(rows)) & sure
+            for kind in ("quarantine", "fail", "warn")
+        )
+        passed = sure & ~bad & ~failed
+        good = batch if bool(passed.all()) else _filtered(batch, passed)
+        counts = Counter(
+            {READ: int(sure.sum()), GOOD: good.rows, BAD: int(bad.sum()), WARNED: int(warned.sum())}
+        )
+        for name, found in (each for kind in kinds.values() for each in kind):
+            counts[name] += int((found & sure).sum())
+        return counts, {each.name: each.rows(good) for each in self._plan.outputs}, _bad(records, kinds, bad)
+
+    def _names(self) -> list[str]:
+        return [column.name for column in self._plan.source.columns]
+
+    def _batch(self, records: pa.Table, own: Mapping[str, Converted]) -> Batch:
+        columns = {name.lower(): found.value for name, found in own.items()}
+        for name in ("_key", "_partition", "_offset", "_arrival"):
+            columns[name] = _column(records, name)
+        columns["_topic"] = pa.repeat(self._topic, records.num_rows)
+        return Batch(columns, records.num_rows)
+
+    def _decoding(self, records: pa.Table, own: Mapping[str, Converted]) -> list[tuple[str, Mask]]:
+        """Why a record that is JSON cannot be used, in the order of `spark.decode`."""
+        found: list[tuple[str, Mask]] = []
+        for column in self._plan.source.columns:
+            value, unreadable = own[column.name].value, own[column.name].unreadable
+            absent = value.is_null().to_numpy(zero_copy_only=False)
+            if column.name == self._event_time:
+                found.append(("_no_event_time", absent))
+                continue
+            if unreadable is not None:
+                found.append((f"_unreadable_{column.name}", unreadable))
+                absent = absent & ~unreadable
+            if column.required:
+                found.append((f"_missing_{column.name}", absent))
+        if self._event_time is not None:
+            at = own[self._event_time].value.cast(pa.int64()).fill_null(-_FAR)
+            found.append(("_future", at.to_numpy(zero_copy_only=False) > _bounds(records, self._ahead)))
+        return found
+
+
+def _bounds(records: pa.Table, ahead: int) -> npt.NDArray[np.int64]:
+    """The last moment of each record that is not in its future, in microseconds."""
+    moments = [_column(records, name).cast(pa.int64()) for name in ("_arrival", "_now")]
+    earlier = pc.min_element_wise(*moments).fill_null(_FAR).to_numpy(zero_copy_only=False)
+    bounds: npt.NDArray[np.int64] = np.minimum(earlier, _FAR) + ahead
+    return bounds
+
+
+def _bad(records: pa.Table, kinds: Mapping[str, Reasons], bad: Mask) -> pa.Table:
+    rows = np.flatnonzero(bad)
+    names = pa.array([name for name, _ in kinds["quarantine"]], pa.string())
+    broken = (
+        np.array([found[rows] for _, found in kinds["quarantine"]], bool).reshape(len(names), len(rows)).T
+    )
+    ends = np.concatenate([[0], np.cumsum(broken.sum(axis=1))]).astype(np.int32)
+    reasons = pa.ListArray.from_arrays(pa.array(ends), names.take(pa.array(np.nonzero(broken)[1])))
+    return records.take(pa.array(rows)).append_column("reasons", reasons)
+
+
+def _filtered(batch: Batch, mask: Mask) -> Batch:
+    kept = pa.array(mask)
+    return Batch({name: column.filter(kept) for name, column in batch.columns.items()}, int(mask.sum()))
+
+
+def _any(masks: Sequence[Mask], rows: int) -> Mask:
+    found = np.zeros(rows, bool)
+    for mask in masks:
+        found |= mask
+    return found
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    found = table.column(name).combine_chunks()
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)

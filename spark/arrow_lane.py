@@ -1,0 +1,220 @@
+"""The Arrow lane of the record query: its tasks have written files, and here they are committed.
+
+The steps and their order are the JVM lane's (`spark.record`), and so are the transaction ids: the gate and
+the claim are looked at, then the tasks run and report, then each table gets one commit, and the books the
+counts. Files of a batch that its table already has are removed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headgate.arrow.files import TableFiles, Written, remove
+from headgate.arrow.plan import RecordPlan, plan_records
+from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
+from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
+from headgate.checkpoints.books import Page, Totals
+from headgate.errors import HeadgateError
+from headgate.failpoints import hit
+from spark.arrow_task import ROWS_DDL, TaskOrder, task
+from spark.context import DriverContext
+from spark.doubtful import settle
+from spark.quarantine import batch_values
+from spark.record import keep_books, refuse
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark.delta import DeltaSink
+
+__all__ = ["ArrowLane"]
+
+WRITER = "deltalake"
+# An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
+BATCH_ROWS, BATCH_BYTES = 50_000, 16 * 1024 * 1024
+_ASIDE = "_doubtful"  # below the quarantine; readers and vacuum leave names with `_` alone
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the tasks of a batch report, and what the driver adds to it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    outputs: defaultdict[str, list[Written]] = field(default_factory=lambda: defaultdict(list))
+    quarantine: list[Written] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    bad: list[pa.Table] = field(default_factory=list)
+    doubtful: pa.Table = field(default_factory=RAW.empty_table)
+    examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
+
+
+class ArrowLane:
+    """A lane of `spark.lane`."""
+
+    def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
+        self._context = context
+        self._counted = counted
+        self.example = ""
+        self._plan: RecordPlan = plan_records(context.frozen)
+        self._topic = context.frozen.topics[self._plan.source_name]
+        sinks = {name: context.sink(name, "records") for name in context.frozen.record_outputs}
+        self._tables: Mapping[str, DeltaSink] = {name: sink for name, sink in sinks.items() if sink}
+        self._quarantine = context.quarantine_sink(self._plan.source_name)
+        self._aside = self._quarantine.path / _ASIDE
+        for sink in (*self._tables.values(), self._quarantine):
+            sink.sweeps = True
+
+    def frame(self, raw: DataFrame) -> DataFrame:
+        confs = raw.sparkSession.conf
+        confs.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+        confs.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
+        self._aside.mkdir(exist_ok=True)
+        # Of a driver that was killed.
+        remove(self._aside, [path.name for path in self._aside.glob("*.parquet")])
+        for sink in self._tables.values():
+            self._context.before_write()
+            sink.note_writer(WRITER)
+        order = TaskOrder(
+            contract=json.dumps(self._context.frozen.to_json()),
+            topic=self._topic,
+            folders={name: str(sink.path) for name, sink in self._tables.items()},
+            quarantine=str(self._quarantine.path),
+            aside=str(self._aside),
+            shared=batch_values(self._context, -1),
+        )
+        return raw.select(*RAW.names).mapInArrow(task(order), ROWS_DDL)
+
+    def commit(self, batch: DataFrame, batch_id: int) -> None:
+        context = self._context
+        context.before_batch()
+        hit("records.gate")
+        found = _reported(batch.toArrow())
+        try:
+            for records in self._doubtful(found):
+                self._settle(batch, records, found)
+            refuse(context.frozen, {self._plan.source_name: found.counts})
+            self._check_counts(batch_id, found)
+        except BaseException:
+            self._forget(found)
+            raise
+        for name, sink in self._tables.items():
+            self._commit_output(sink, found.outputs[name], batch_id)
+        if found.counts[BAD]:
+            offset, partition = max(found.examples)
+            self.example = f"topic {self._topic}, partition {partition}, offset {offset}"
+            self._commit_quarantine(found, batch_id)
+        remove(self._aside, found.aside)
+        keep_books(context, self._counted, batch_id, self._totals(found.counts))
+
+    def _doubtful(self, found: _Batch) -> Iterator[pa.Table]:
+        """What is to be judged here, in pieces that fit in memory."""
+        if found.doubtful.num_rows:
+            yield found.doubtful
+        for path in found.aside:
+            with pq.ParquetFile(self._aside / path) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group).cast(RAW)
+
+    def _settle(self, batch: DataFrame, records: pa.Table, found: _Batch) -> None:
+        settled = settle(batch.sparkSession, self._context.frozen, self._plan.source_name, records)
+        found.counts.update(settled.counts)
+        for output in self._plan.outputs:
+            rows = settled.good.get(output.name)
+            if rows is not None:
+                files = TableFiles(self._tables[output.name].path, output.schema)
+                files.write(rows.cast(output.schema))
+                found.outputs[output.name].extend(files.close())
+        if settled.bad.num_rows:
+            found.bad.append(settled.bad)
+            found.examples.extend(newest(settled.bad))
+
+    def _check_counts(self, batch_id: int, found: _Batch) -> None:
+        """As many rows are to be committed as records were counted: of the bad ones, and of the good ones for
+        each output that leaves none out."""
+        written = sum(file.rows for file in found.quarantine) + sum(bad.num_rows for bad in found.bad)
+        _check_rows(batch_id, "quarantine", written, found.counts[BAD])
+        for output in self._plan.outputs:
+            if output.where is None:
+                rows = sum(file.rows for file in found.outputs[output.name])
+                _check_rows(batch_id, f"output {output.name}", rows, found.counts[GOOD])
+
+    def _commit_output(self, sink: DeltaSink, files: list[Written], batch_id: int) -> None:
+        self._context.before_write()
+        if sink.has(batch_id):
+            remove(sink.path, [file.path for file in files])
+        elif files:
+            hit("records.before_delta")
+            self._context.before_write()
+            sink.append_files(files, batch_id)
+            hit("records.after_delta")
+            self._context.before_write()
+            sink.upkeep(batch_id)
+
+    def _commit_quarantine(self, found: _Batch, batch_id: int) -> None:
+        sink = self._quarantine
+        if sink.has(batch_id):
+            remove(sink.path, [file.path for file in found.quarantine])
+            return
+        files = TableFiles(sink.path, QUARANTINE)
+        shared = batch_values(self._context, batch_id)
+        for bad in found.bad:
+            files.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
+        written = [*found.quarantine, *files.close()]
+        self._context.before_write()
+        hit("records.before_quarantine")
+        sink.append_files(written, batch_id)
+        hit("records.after_quarantine")
+        self._context.before_write()
+        sink.upkeep(batch_id)
+
+    def _forget(self, found: _Batch) -> None:
+        """Remove what nobody will name."""
+        for name, files in found.outputs.items():
+            remove(self._tables[name].path, [file.path for file in files])
+        remove(self._quarantine.path, [file.path for file in found.quarantine])
+        remove(self._aside, found.aside)
+
+    def _totals(self, counts: Mapping[str, int]) -> Totals:
+        own = {READ, GOOD, BAD, WARNED}
+        return Totals(
+            read=counts[READ],
+            good=counts[GOOD],
+            quarantined=counts[BAD],
+            warned=counts[WARNED],
+            rules={name: number for name, number in counts.items() if number and name not in own},
+        )
+
+
+def _reported(rows: pa.Table) -> _Batch:
+    """What the tasks say, and the records that came along: those without `reasons` are doubtful."""
+    found = _Batch()
+    for text in rows.column("report").drop_null().to_pylist():
+        report: dict[str, Any] = json.loads(text)
+        found.counts.update(report["counts"])
+        for name, files in report["outputs"].items():
+            found.outputs[name].extend(Written(**file) for file in files)
+        found.quarantine.extend(Written(**file) for file in report["quarantine"])
+        found.aside.extend(report["aside"])
+        found.examples.extend((offset, partition) for offset, partition in report["examples"])
+    carried = rows.filter(rows.column("report").is_null())
+    judged = carried.column("reasons").is_valid()
+    found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]
+    found.doubtful = carried.filter(pc.invert(judged)).select(RAW.names).cast(RAW)
+    return found
+
+
+def _check_rows(batch_id: int, place: str, written: int, counted: int) -> None:
+    if written != counted:
+        raise HeadgateError(
+            f"batch {batch_id}: {counted} records counted for the {place}, {written} written",
+            expected="the same number: nothing was committed",
+            help="write `lane: jvm` on the outputs, then `headgate plan` and `headgate apply`",
+        )

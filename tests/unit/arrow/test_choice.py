@@ -1,0 +1,145 @@
+"""Which lane runs and why; what a contract asks for and cannot have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from contract_examples import contract_of
+
+from headgate.arrow.choice import lane_problems, lanes, record_lane
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+
+COLUMNS = [{"name": "n", "type": "int"}, {"name": "s", "type": "string"}]
+COPY: dict[str, Any] = {"sql": "SELECT n, s FROM a", "to": [{"delta": "copy"}]}
+
+
+def frozen(
+    *lanes_: str | None, source: dict[str, Any] | None = None, output: dict[str, Any] | None = None,
+    stateful: tuple[bool, ...] = (False, False), types: tuple[str, str] = ("integer", "string"),
+    job: str | None = None,
+) -> FrozenContract:  # fmt: skip
+    fields = [
+        {"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in zip("ns", types, strict=True)
+    ]
+    outputs, resolved = {}, {}
+    for number, lane in enumerate(lanes_):
+        name = f"o{number}"
+        outputs[name] = {
+            **COPY,
+            "to": [{"delta": name}],
+            **(output or {}),
+            **({"lane": lane} if lane else {}),
+        }
+        resolved[name] = ResolvedOutput(stateful[number], {"type": "struct", "fields": fields})
+    sources = {"a": {"topic": "t", "columns": COLUMNS, **(source or {})}}
+    contract = contract_of(sources, outputs, **({"job": {"lane": job}} if job else {}))
+    return freeze(
+        contract, topics={"a": "t"}, replication=1, outputs=resolved, env="local", headgate_version="0"
+    )
+
+
+def test_the_jvm_lane_runs_where_a_contract_says_nothing():
+    assert record_lane(frozen(None)).lane == "jvm"
+    assert lane_problems(frozen(None)) == []
+
+
+def test_the_arrow_lane_runs_where_a_contract_asks_for_it_and_it_can():
+    found = frozen("arrow", None)
+    assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "arrow"}
+    assert lane_problems(found) == []
+
+
+def test_outputs_of_one_query_cannot_be_sent_to_both_lanes():
+    found = frozen("arrow", "jvm")
+    assert record_lane(found).lane == "jvm"
+    assert [problem.at for problem in lane_problems(found)] == [("outputs", "o0", "lane")]
+
+
+def test_a_stateful_output_has_the_jvm_lane_and_is_told_so():
+    found = frozen("arrow", "arrow", stateful=(False, True))
+    assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "jvm"}
+    assert [problem.at for problem in lane_problems(found)] == [("outputs", "o1", "lane")]
+
+
+@pytest.mark.parametrize(
+    ("job", "own", "expected"),
+    [
+        ("arrow", (None, None), "arrow"),
+        ("arrow", ("jvm", "jvm"), "jvm"),
+        ("jvm", ("arrow", "arrow"), "arrow"),
+        ("auto", (None, None), "arrow"),
+        ("auto", ("jvm", None), "jvm"),
+        ("jvm", ("auto", "arrow"), "arrow"),
+        ("jvm", (None, None), "jvm"),
+    ],
+)
+def test_the_lane_of_a_pipeline_is_for_outputs_that_do_not_say_their_own(job, own, expected):
+    found = frozen(*own, job=job)
+    assert {choice.lane for choice in lanes(found).values()} == {expected}
+    assert lane_problems(found) == []
+
+
+def test_a_pipeline_cannot_send_one_output_to_arrow_beside_another_in_the_jvm():
+    (problem,) = lane_problems(frozen(None, "jvm", job="arrow"))
+    assert problem.at == ("job", "lane")
+
+
+def test_the_lane_of_a_pipeline_is_that_of_its_records_and_leaves_its_windows_alone():
+    found = frozen(None, None, job="arrow", stateful=(False, True))
+    assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "jvm"}
+    assert lane_problems(found) == []
+
+
+def test_a_pipeline_of_windows_alone_has_a_lane_for_its_screening():
+    found = frozen(None, job="arrow", stateful=(True,))
+    assert {name: choice.lane for name, choice in lanes(found).items()} == {"records": "arrow", "o0": "jvm"}
+    assert lane_problems(found) == []
+
+
+def test_auto_takes_the_jvm_lane_with_the_reason_where_arrow_cannot_be():
+    found = frozen("auto", output={"sql": "SELECT n, upper(s) AS s FROM a"})
+    assert lane_problems(found) == []
+    assert lanes(found)["o0"].lane == "jvm"
+    assert lanes(found)["o0"].why == "output o0: `UPPER(s)` is not known to the Arrow lane"
+    assert lanes(frozen("auto"))["o0"].lane == "arrow"
+
+
+def test_a_rule_that_arrow_cannot_do_is_named_with_the_choices():
+    found = frozen(None, job="arrow", source={"rules": [{"name": "loud", "expect": "upper(s) = s"}]})
+    (problem,) = lane_problems(found)
+    assert problem.at == ("job", "lane")
+    assert "rule loud: `UPPER(s)`" in problem.message
+    assert "`lane: jvm`" in problem.help
+    assert "`lane: auto`" in problem.help
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"source": {"format": "text", "pattern": "(?<n>.)(?<s>.)"}}, "read as text"),
+        ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "decimal(10,2)"}]}}, "decimal"),
+        ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "array<int>"}]}}, "array<int>"),
+        ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "binary"}]}}, "binary"),
+        (
+            {"source": {"columns": [*COLUMNS, {"name": "m", "type": "timestamp", "zone": "Europe/Paris"}]}},
+            "Paris",
+        ),
+        ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "timestamp", "format": "yyyy"}]}}, "format"),
+        ({"source": {"rules": [{"name": "r", "expect": "upper(s) = 'A'"}]}}, "UPPER"),
+        ({"output": {"to": [{"redis": "k"}]}}, "one table"),
+        ({"output": {"to": [{"delta": "x", "partition_by": ["s"]}]}}, "one table"),
+        ({"output": {"sql": "SELECT n, upper(s) AS s FROM a"}}, "UPPER"),
+        ({"output": {"sql": "SELECT n, s FROM a JOIN a AS b"}}, "more than SELECT"),
+        ({"output": {"sql": "WITH x AS (SELECT 1) SELECT n, s FROM a"}}, "more than SELECT"),
+        ({"output": {"sql": "SELECT DISTINCT n, s FROM a"}}, "more than SELECT"),
+        ({"output": {"mode": "update", "key": ["n"]}}, "upserts"),
+        ({"types": ("long", "string")}, "of type long in Spark"),
+    ],
+)
+def test_what_the_arrow_lane_cannot_do_is_told_by_its_reason(change, why):
+    found = frozen("arrow", **change)
+    (problem,) = lane_problems(found)
+    assert why in problem.message
+    assert record_lane(found).lane == "jvm"
+    assert why in record_lane(found).why
