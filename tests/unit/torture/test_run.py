@@ -22,7 +22,7 @@ def place(record: list[Any], stateful: list[Any], sources: int = 1) -> Any:
     outputs = {"passed": SimpleNamespace(to=record), "counted": SimpleNamespace(to=stateful)}
     names = [f"s{number}" for number in range(sources)]
     contract = SimpleNamespace(
-        outputs=outputs, sources={name: SimpleNamespace(partitions=3) for name in names}
+        outputs=outputs, sources={name: SimpleNamespace(partitions=3, with_schema=False) for name in names}
     )
     frozen = SimpleNamespace(
         contract=contract,
