@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +60,7 @@ def status(
         _show(chosen, snapshot.at)
         if pipeline is not None:
             _details(chosen[0], snapshot.at)
+            _replays(settings, pipeline)
     _complain(snapshot)
 
 
@@ -151,6 +153,27 @@ def _details(item: PipelineSnapshot, at: float) -> None:
     for verdict in item.verdicts:
         failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
         out.print(f"{verdict.output} {verdict.status} {wording.age(verdict.at, at)}{failed}", markup=False)
+
+
+def _replays(settings: Settings, pipeline: str) -> None:
+    """Those that run, or wait for what is to become of them."""
+    from headgate.replays.model import find_replays
+    from headgate.replays.state import state_of
+    from headgate.streams.store import StateStore
+
+    replays = find_replays(settings.state, pipeline)
+    if not replays:
+        return
+    try:
+        with closing(StateStore(settings.store_url)) as store:
+            found = [state_of(settings, store, each) for each in replays]
+    except UnavailableError as error:
+        out.print(f"{len(replays)} replays, of which nothing is known: {error.message}", markup=False)
+        return
+    for each in found:
+        if each.state not in ("swapped", "discarded"):
+            told = f"replay {each.replay.id} {each.state}, {each.share:.0%} read"
+            out.print(f"{told}: headgate replay status {each.replay.id}", markup=False)
 
 
 def _complain(snapshot: PlatformSnapshot) -> None:

@@ -18,6 +18,7 @@ from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import RefusedError
 from headgate.replays.model import KIND, Replay, ReplayLayout, find_replays
 from headgate.replays.ranges import PartitionRange, Place, cut
+from headgate.replays.room import room_problems
 from headgate.settings import Settings
 from headgate.streams.operations import operations_in
 from headgate.streams.store import StateStore
@@ -98,6 +99,13 @@ def plan_replay(
             problems += found
             helps += [help] if found else []
     layout = ReplayLayout(settings.state, pipeline, replay.id)
+    full = room_problems(settings, frozen, sum(each.records for each in ranges), layout.folder)
+    problems += full
+    helps += (
+        ["a shorter range, or room on the disk: headgate replay list shows what can be discarded"]
+        if full
+        else []
+    )
     tables = tuple(each.table for each in desired_tables(frozen))
     told, notes = "; ".join(helps), _notes(frozen)
     return ReplayPlan(replay, tuple(ranges), layout.folder, tables, notes, tuple(problems), told)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from monitoring_examples import NOW, orders, platform, readings, status
+from replay_world import make_world
 
 from headgate.cli.main import run
+from headgate.replays.model import KIND
+from headgate.streams.model import StreamStatus
+from headgate.streams.operations import note
+from headgate.streams.store import StateStore
 from monitoring.readings import Readings, Supervised
 from monitoring.snapshot import PlatformSnapshot
 
@@ -51,6 +57,29 @@ def test_one_pipeline_shows_its_queries_too(
     assert run(["status", "orders"]) == 0
     text = capsys.readouterr().out
     assert "ordered by cli:ada" in text and "total" in text and "http://127.0.0.1:4040" in text
+
+
+def test_one_pipeline_shows_its_replays_that_are_not_over(
+    shown: list[PlatformSnapshot],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = make_world(tmp_path)
+    shown.append(platform(readings(contracts={}, supervised=Supervised({"shop": _shop()}, {}, NOW))))
+    monkeypatch.setattr("headgate.cli.status.load_settings", lambda: (world.settings, None))
+    with closing(StateStore(world.settings.store_url)) as store:
+        note(store, "shop", KIND, "r1", "requested", actor="cli:ada", at=1.0)
+        assert run(["status", "shop"]) == 0
+        assert "replay r1 requested, 0% read: headgate replay status r1" in capsys.readouterr().out
+        for state in ("discarding", "discarded"):
+            note(store, "shop", KIND, "r1", state, actor="cli:ada", at=2.0)
+    assert run(["status", "shop"]) == 0
+    assert "replay" not in capsys.readouterr().out
+
+
+def _shop() -> StreamStatus:
+    return replace(status(), stream="shop", pipeline="shop")
 
 
 def test_an_unknown_pipeline_is_exit_4_and_names_those_there_are(
