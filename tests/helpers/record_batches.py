@@ -56,7 +56,8 @@ class RecordBatches:
         from spark.record import RecordQuery
 
         raw = raw_columns(kafka_frame(self.session, values))
-        RecordQuery(self._context(), self.pages.append)(raw, batch_id)
+        lane = RecordQuery(self._context(), self.pages.append)
+        lane.commit(lane.frame(raw), batch_id)
         return self.pages[-1]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
