@@ -73,6 +73,7 @@ def lane_context(frozen: FrozenContract, folder: Path) -> Any:
         generation=1,
         epoch=1,
         lineage=SimpleNamespace(id="l1"),
+        writers={},
         sink=sink,
         quarantine_sink=quarantine,
         before_batch=lambda: None,
