@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate import exact_json
@@ -18,9 +18,11 @@ JSON = st.recursive(
     | st.text()
     | st.decimals(allow_nan=False, allow_infinity=False),
     lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+    max_leaves=8,
 )
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_a_number_is_the_one_that_is_written(value):
     found = exact_json.number(str(value))
@@ -41,6 +43,7 @@ def test_an_exponent_that_nothing_can_hold_is_no_number():
         exact_json.loads(b"[1e99999999999999999999]")
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_what_was_written_is_read_as_the_same(value):
     for ensure_ascii in (False, True):
