@@ -208,5 +208,6 @@ def _written(field: Any) -> str:
 def _type_name(field: Any) -> str:
     from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-    name = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
-    return "closed enum" if field.enum_type is not None and field.enum_type.is_closed else name
+    if field.enum_type is not None and field.enum_type.is_closed:
+        return "closed enum"
+    return str(FieldDescriptorProto.Type.Name(field.type)).removeprefix("TYPE_").lower()
