@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from headgate import exact_json
 from headgate.contract.model import Column, Source
 from headgate.errors import HeadgateError
 from headgate.formats.binding import carrier_of
@@ -50,7 +50,7 @@ def enum_names(source: Source) -> dict[str, list[str]]:
 
 
 def _object(value: bytes) -> dict[str, Any]:
-    record = json.loads(value)
+    record = exact_json.loads(value)
     if not isinstance(record, dict):
         raise UnencodableError("it is no JSON object")
     return record

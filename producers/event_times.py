@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -180,7 +181,7 @@ class _Epoch:
         self._scale = scale
 
     def micros(self, text: Any) -> int | None:
-        if isinstance(text, bool) or not isinstance(text, int | float | str):
+        if isinstance(text, bool) or not isinstance(text, int | float | Decimal | str):
             return None
         try:
             micros = round(float(text) * self._scale) if "." in str(text) else int(text) * self._scale

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from headgate import exact_json
 from headgate.contract.model import Column, Source
 from headgate.errors import HeadgateError, UsageError
 from producers.datetimes import DAY
@@ -82,7 +83,7 @@ class _RecordFile:
         if self._key is None or record.get(self._key) is None:
             return None
         value = record[self._key]
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) else exact_json.dumps(value, ensure_ascii=True)
         return text.encode("utf-8", self._odd)
 
 
@@ -116,7 +117,7 @@ class JsonLines(_RecordFile):
     def _outgoing(self, line: bytes, shift: int) -> Outgoing:
         if not shift and self._key is None:
             return Outgoing(line)
-        record = _parse(line)
+        record = _parse(line, exact_json.loads)
         if record is None:
             return Outgoing(line)
         try:
@@ -162,9 +163,7 @@ class CsvFile(_RecordFile):
                     record["_more"] = row[len(names) :]
                 if shift and self._column in record:
                     record[self._column] = self._moved(record[self._column], shift)
-                yield Outgoing(
-                    json.dumps(record, ensure_ascii=False).encode("utf-8", self._odd), self._key_of(record)
-                )
+                yield Outgoing(exact_json.dumps(record).encode("utf-8", self._odd), self._key_of(record))
         self.fraction = 1.0
 
     def _open(self, reader: FileReader) -> tuple[list[str], Iterator[list[str]]]:
@@ -226,8 +225,8 @@ def _number(cell: str) -> Any:
         return int(text)
     if not _NUMBER.fullmatch(text):
         return cell
-    value = float(text)
-    return value if abs(value) != float("inf") else cell
+    value = exact_json.number(text)
+    return value if abs(float(value)) != float("inf") else cell
 
 
 def _boolean(cell: str) -> Any:
@@ -237,19 +236,19 @@ def _boolean(cell: str) -> Any:
 
 def _nested(cell: str) -> Any:
     try:
-        value = json.loads(cell) if cell.strip() else None
+        value = exact_json.loads(cell) if cell.strip() else None
         if "\\u" in cell:  # an escape can be half a character: then the cell stays text
             plain = cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             json.dumps(json.loads(plain), ensure_ascii=False).encode("utf-8")
-        json.dumps(value)  # what can be read can still be nested too deep to be written
+        exact_json.dumps(value)  # what can be read can still be nested too deep to be written
     except (ValueError, RecursionError):
         return cell
     return value
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes, loads: Callable[[bytes], Any] = json.loads) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = loads(line)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -257,6 +256,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _json(record: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(record, ensure_ascii=False).encode("utf-8")
+        return exact_json.dumps(record).encode("utf-8")
     except UnicodeEncodeError:  # half a character: escaped, as it came
-        return json.dumps(record).encode("ascii")
+        return exact_json.dumps(record, ensure_ascii=True).encode("ascii")

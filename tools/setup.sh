@@ -222,7 +222,7 @@ jars() {
     .venv/bin/python -m headgate.local.jars fetch
 }
 
-# Unpacked beside its archive; without it the tests against a registry are skipped.
+# Unpacked beside its archive; without it the tests against a registry fail.
 registry() {
     local folder="jars/registry" stamp="jars/registry/.unpacked" wanted
     wanted="$(sha256sum <headgate/local/locks/registry.lock)"
@@ -235,7 +235,7 @@ registry() {
         mv "$folder/app.draft" "$folder/app"
         printf '%s\n' "$wanted" >"$stamp"
     else
-        note "it could not be fetched: the tests against a schema registry are skipped"
+        note "it could not be fetched: the tests against a schema registry fail until tools/setup.sh --tests has it"
     fi
 }
 

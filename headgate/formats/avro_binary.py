@@ -9,6 +9,7 @@ record is read whole by its writer's schema; fields are picked afterwards.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["MALFORMED", "MalformedError", "record_reader"]
 
 Read = Callable[[bytes, int], tuple[Any, int]]
 
-# Items that take no bytes can be claimed in any number.
+# Items that take no bytes can be claimed in any number: this is for all of a record's arrays together.
 MOST_EMPTY_ITEMS = 10_000
 
 
@@ -29,12 +30,22 @@ class MalformedError(ValueError):
 MALFORMED = (ValueError, IndexError, struct.error, RecursionError)
 
 
+class _Room(threading.local):
+    """How many more items without bytes the record that is being read may have."""
+
+    left = 0
+
+
+_room = _Room()
+
+
 def record_reader(schema: Any) -> Callable[[bytes], Any]:
     """What reads one record of a schema that `fastavro.parse_schema` has parsed."""
     names: dict[str, Read] = {}
     read = _reader(schema, names)
 
     def whole(value: bytes) -> Any:
+        _room.left = MOST_EMPTY_ITEMS
         record, end = read(value, 0)
         if end != len(value):
             raise MalformedError(f"{len(value) - end} bytes are left behind the record")
@@ -174,13 +185,19 @@ def _array(item: Read) -> Read:
             for _ in range(count):
                 value, at = item(buffer, at)
                 items.append(value)
-                if at == before and len(items) > MOST_EMPTY_ITEMS:
-                    raise MalformedError("more items without content than a record has bytes")
+                if at == before:
+                    _spend()
             _check_end(at, end)
             count, at, end = _block(buffer, at)
         return items, at
 
     return read
+
+
+def _spend() -> None:
+    _room.left -= 1
+    if _room.left < 0:
+        raise MalformedError(f"more than {MOST_EMPTY_ITEMS} items without bytes")
 
 
 def _map(value: Read) -> Read:

@@ -8,7 +8,7 @@ where there is none.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -123,8 +123,7 @@ def bind(reader: Record, writer: Record | None, columns: tuple[Column, ...]) -> 
 
     Raises NotConvertibleError where a field of the writer cannot become its column.
     """
-    names = {column.name for column in columns}
-    kept = Record(reader.name, tuple(field for field in reader.fields if field.name in names))
+    kept = _cut_record(reader, {column.name: parse_type(column.type) for column in columns})
     record = kept if writer is None else resolved(kept, writer)
     bound = []
     for column in columns:
@@ -134,6 +133,31 @@ def bind(reader: Record, writer: Record | None, columns: tuple[Column, ...]) -> 
         carrier = carrier_of(own.shape, column)
         bound.append(Bound(column.name, _taken(field.get, _conversion(field.shape, column, carrier))))
     return bound
+
+
+def _cut_record(record: Record, parts: Mapping[str, ColumnType]) -> Record:
+    """The fields that somebody asked for: of another one it does not matter what a writer made of it."""
+    return Record(
+        record.name,
+        tuple(
+            replace(field, shape=_cut(field.shape, parts[field.name]))
+            for field in record.fields
+            if field.name in parts
+        ),
+    )
+
+
+def _cut(shape: Shape, type_: ColumnType) -> Shape:
+    """Records inside with the fields of the column's structs; what goes with no such type is as it was.
+
+    In a union of several shapes no record becomes a column, so that none is looked for there."""
+    if isinstance(shape, Record) and type_.name == "struct":
+        return _cut_record(shape, dict(type_.parts))
+    if isinstance(shape, ListOf) and type_.name == "array":
+        return ListOf(_cut(shape.item, type_.parts[0][1]))
+    if isinstance(shape, MapOf) and type_.name == "map":
+        return MapOf(shape.key, _cut(shape.value, type_.parts[1][1]))
+    return shape
 
 
 def _conversion(shape: Shape, column: Column, carrier: Carrier) -> Convert:

@@ -7,7 +7,8 @@ one did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from headgate.contract.model import Source
@@ -52,17 +53,20 @@ def _avro(old: Source, new: Source) -> Iterator[str]:
     from headgate.formats.avro import parse_avro
 
     schemas = [parse_avro(str(each.record_schema.text)) for each in (old, new) if each.record_schema]
-    yield from _differences(schemas[0], schemas[1], {}, {}, "the record")
+    yield from _differences(schemas[0], schemas[1], _Named({}, {}, set()), "the record")
 
 
-def _differences(
-    old: Any, new: Any, before: dict[str, Any], after: dict[str, Any], what: str
-) -> Iterator[str]:
-    """`before` and `after` are the named types of both schemas so far."""
-    old, seen = _named(old, before)
-    new, _ = _named(new, after)
-    if seen:
-        return  # a type that was compared where it stands first
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The types with names of both schemas so far, and which of them were compared with which."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    compared: set[tuple[str, str]]
+
+
+def _differences(old: Any, new: Any, named: _Named, what: str) -> Iterator[str]:
+    old, new = _type(old, named.before), _type(new, named.after)
     kinds = _kind_of(old), _kind_of(new)
     if kinds[0] != kinds[1]:
         yield f"{what} was {kinds[0]} and becomes {kinds[1]}"
@@ -70,43 +74,47 @@ def _differences(
         if len(old) != len(new):
             yield f"{what} has another number of branches"
         for one, other in zip(old, new, strict=False):
-            yield from _differences(one, other, before, after, what)
+            yield from _differences(one, other, named, what)
     elif isinstance(old, dict):
-        yield from _inside(old, new, before, after, what)
+        pair = (old.get("name"), new.get("name"))
+        if None in pair or pair not in named.compared:
+            named.compared.add(pair)  # before its fields, which may be of this type
+            yield from _inside(old, new, named, what)
 
 
-def _inside(old: Any, new: Any, before: dict[str, Any], after: dict[str, Any], what: str) -> Iterator[str]:
+def _inside(old: Any, new: Any, named: _Named, what: str) -> Iterator[str]:
     kind = old["type"]
-    if kind == "record":
-        yield from _fields(old, new, before, after)
+    if kind in {"record", "error"}:
+        yield from _fields(old, new, named)
     elif kind == "array":
-        yield from _differences(old["items"], new["items"], before, after, f"an item of {what}")
+        yield from _differences(old["items"], new["items"], named, f"an item of {what}")
     elif kind == "map":
-        yield from _differences(old["values"], new["values"], before, after, f"a value of {what}")
+        yield from _differences(old["values"], new["values"], named, f"a value of {what}")
     elif kind == "enum" and new["symbols"][: len(old["symbols"])] != old["symbols"]:
         yield f"{what} has other symbols, or in another order"
     elif kind == "fixed" and old["size"] != new["size"]:
         yield f"{what} has another size"
 
 
-def _fields(old: Any, new: Any, before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+def _fields(old: Any, new: Any, named: _Named) -> Iterator[str]:
     for one, other in zip(old["fields"], new["fields"], strict=False):
         if one["name"] not in {other["name"], *other.get("aliases", ())}:
             yield f"the field `{other['name']}` stands where `{one['name']}` was"
             return
-        yield from _differences(one["type"], other["type"], before, after, f"`{one['name']}`")
+        yield from _differences(one["type"], other["type"], named, f"`{one['name']}`")
     more = len(new["fields"]) - len(old["fields"])
     if more:
         name = (new if more > 0 else old)["fields"][min(len(new["fields"]), len(old["fields"]))]["name"]
         yield f"the field `{name}` {'is new' if more > 0 else 'is gone'}"
 
 
-def _named(schema: Any, names: dict[str, Any]) -> tuple[Any, bool]:
+def _type(schema: Any, names: dict[str, Any]) -> Any:
+    """The type that a name stands for; one that stands here itself is remembered."""
     if isinstance(schema, str):
-        return names.get(schema, schema), schema in names
+        return names.get(schema, schema)
     if isinstance(schema, dict) and "name" in schema:
         names[schema["name"]] = schema
-    return schema, False
+    return schema
 
 
 def _kind_of(schema: Any) -> str:
@@ -120,13 +128,21 @@ def _kind_of(schema: Any) -> str:
     return f"{kind} ({logical}{scale})" if logical else kind
 
 
-# What Protobuf writes alike: within a group a field may change its type.
-_GROUPS = (
-    "int32 int64 uint32 uint64 bool enum",
-    "sint32 sint64",
-    "fixed32 sfixed32",
-    "fixed64 sfixed64",
-    "string bytes",
+# What Protobuf writes alike, with the values that each type can have: a field may become a type of its group
+# that has all values of the old one. An enum's numbers have 32 bits; a closed one, as proto2's are, has none
+# but those with a name. Text is some of what bytes can be.
+_GROUPS: tuple[Mapping[str, tuple[int, int]], ...] = (
+    {
+        "bool": (0, 1),
+        "int32": (-(2**31), 2**31 - 1),
+        "enum": (-(2**31), 2**31 - 1),
+        "closed enum": (-(2**31), 2**31 - 1),
+        "uint32": (0, 2**32 - 1),
+        "int64": (-(2**63), 2**63 - 1),
+        "uint64": (0, 2**64 - 1),
+    },
+    {"sint32": (-(2**31), 2**31 - 1), "sint64": (-(2**63), 2**63 - 1)},
+    {"string": (1, 1), "bytes": (0, 1)},
 )
 
 
@@ -142,26 +158,56 @@ def _protobuf(old: Source, new: Source) -> Iterator[str]:
     except SchemaProblem as problem:
         yield problem.message
         return
-    yield from _numbers(messages[0], messages[1], ())
+    yield from _numbers(messages[0], messages[1], set())
 
 
-def _numbers(old: Any, new: Any, above: tuple[str, ...]) -> Iterator[str]:
-    if old.full_name in above:
+def _numbers(old: Any, new: Any, compared: set[tuple[str, str]]) -> Iterator[str]:
+    if (old.full_name, new.full_name) in compared:
         return
+    compared.add((old.full_name, new.full_name))  # before its fields, which may be of this message
     for number, field in old.fields_by_number.items():
         other = new.fields_by_number.get(number)
         if other is None:
             continue  # a field that is gone is passed over
         if field.name != other.name:
             yield f"field {number} of `{old.name}` was `{field.name}` and becomes `{other.name}`"
-        elif _group(field) != _group(other) or field.is_repeated != other.is_repeated:
-            yield f"field {number}, `{field.name}`, of `{old.name}` has another type"
+        elif not _holds(field, other) or field.is_repeated != other.is_repeated:
+            yield (
+                f"field {number}, `{field.name}`, of `{old.name}` has another type: "
+                f"not all of {_written(field)} is {_written(other)}"
+            )
+        elif field.enum_type is not None and other.enum_type is not None:
+            yield from _enum_names(field.enum_type, other.enum_type)
         elif field.message_type is not None:
-            yield from _numbers(field.message_type, other.message_type, (*above, old.full_name))
+            yield from _numbers(field.message_type, other.message_type, compared)
 
 
-def _group(field: Any) -> str:
-    names = {value: name.removeprefix("TYPE_").lower() for name, value in vars(type(field)).items()
-             if name.startswith("TYPE_")}  # fmt: skip
-    name = names[field.type]
-    return next((group for group in _GROUPS if name in group.split()), name)
+def _holds(old: Any, new: Any) -> bool:
+    """Whether every value of the old field is the same value of the new one."""
+    one, other = _type_name(old), _type_name(new)
+    if one == other:
+        return True
+    if other == "closed enum":
+        return False
+    group = next((each for each in _GROUPS if one in each and other in each), None)
+    return group is not None and group[other][0] <= group[one][0] and group[one][1] <= group[other][1]
+
+
+def _enum_names(old: Any, new: Any) -> Iterator[str]:
+    names = {each.number: each.name for each in new.values}
+    for number, name in {each.number: each.name for each in old.values}.items():
+        if names.get(number) != name:
+            becomes = f"becomes `{names[number]}`" if number in names else "is gone"
+            yield f"number {number} of the enum `{old.name}` was `{name}` and {becomes}"
+
+
+def _written(field: Any) -> str:
+    return f"{'repeated ' if field.is_repeated else ''}{_type_name(field)}"
+
+
+def _type_name(field: Any) -> str:
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
+    if field.enum_type is not None and field.enum_type.is_closed:
+        return "closed enum"
+    return str(FieldDescriptorProto.Type.Name(field.type)).removeprefix("TYPE_").lower()

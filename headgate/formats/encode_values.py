@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
+import math
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any
 from uuid import UUID
 
+from headgate import exact_json
 from headgate.formats.shapes import (
     Boolean,
     Choice,
@@ -35,6 +37,9 @@ Time = Callable[[Any], int | None]
 Times = Mapping[str, Time]
 
 _DAY = 86_400_000_000
+# No digit is rounded away, however many there are: a number that has more of them is refused.
+_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation, Overflow])
+_EXACT_IN_FLOATS = 2**24  # whole numbers up to here are the same in 32 bits of floating point
 
 
 class UnencodableError(ValueError):
@@ -76,13 +81,19 @@ def _value(shape: Shape, value: Any, time: Time | None = None) -> Any:
 
 def _time(shape: Shape, value: Any, time: Time | None) -> int:
     if isinstance(shape, Whole):
-        return int(value)  # an epoch, as the contract's format says
+        return _epoch(shape, value)
     micros = (time or _iso)(value)
     if micros is None:
         raise ValueError("no time")
     if isinstance(shape, Moment):
         return micros * shape.per_second // 1_000_000
     return micros // _DAY
+
+
+def _epoch(shape: Whole, value: Any) -> int:
+    """A number since 1970, as the contract's format says; the field has no place for a fraction."""
+    whole = int(value) if isinstance(value, float | Decimal) else value
+    return _whole(shape, whole if whole == value else _no(value))
 
 
 def _iso(value: Any) -> int:
@@ -109,15 +120,21 @@ def _whole(shape: Whole, value: Any) -> int:
     return number
 
 
-def _real(_: Real, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+def _real(shape: Real, value: Any) -> float:
+    """The nearest one; a number that only an infinity is near to does not fit."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return float(_no(value))
-    return float(value)
+    number = float(value)
+    if math.isinf(number) and Decimal(value).is_finite():
+        return float(_no(value))
+    if shape.bits == 32:
+        struct.pack("<f", number)  # raises OverflowError
+    return number
 
 
 def _text(_: Text, value: Any) -> str:
     """Numbers in strings: as JSON writes them."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def _raw(shape: Raw, value: Any) -> bytes:
@@ -135,10 +152,12 @@ def _choice(shape: Choice, value: Any) -> Any:
 
 
 def _fraction(shape: Fraction, value: Any) -> bytes:
-    number = Decimal(str(value)).scaleb(shape.scale)
-    whole = int(number)
-    if whole != number or len(str(abs(whole))) > shape.precision:
+    number = Decimal(str(value)).scaleb(shape.scale, _EXACT)
+    if number and number.adjusted() >= shape.precision:
         raise ValueError("more digits than the schema has")
+    whole = int(number)
+    if whole != number:
+        raise ValueError("more decimals than the schema has")
     size = shape.size or whole.bit_length() // 8 + 1
     return whole.to_bytes(size, "big", signed=True)
 
@@ -152,15 +171,24 @@ def _map(shape: MapOf, values: Any) -> dict[str, Any]:
 
 
 def _one_of(shape: OneOf, value: Any) -> Any:
-    """The branch of the value's own kind: text is text where there is such a branch, and nothing else is."""
-    for each in sorted(shape.shapes, key=lambda one: not isinstance(one, Text)):
+    """The branch of the value's own kind: text is text where there is such a branch, and nothing else is.
+    A number is floating point only where no other branch takes it as it is."""
+    for each in sorted(shape.shapes, key=lambda one: (not isinstance(one, Text), isinstance(one, Real))):
         if isinstance(each, Text) and not isinstance(value, str):
             continue
         try:
-            return _value(each, value)
-        except (ValueError, TypeError, AttributeError):
+            return _branch(shape, each, _value(each, value))
+        except (ValueError, TypeError, AttributeError, ArithmeticError):
             continue
     return _no(value)
+
+
+def _branch(union: OneOf, shape: Shape, value: Any) -> Any:
+    """fastavro takes the first branch of numbers, unless it is told which one."""
+    real = any(isinstance(each, Real) for each in union.shapes)
+    if real and isinstance(shape, Whole) and abs(value) > _EXACT_IN_FLOATS:
+        return ("int" if shape.high < 2**31 else "long", value)
+    return value
 
 
 _VALUES: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -179,5 +207,5 @@ _VALUES: Mapping[type, Callable[[Any, Any], Any]] = {
 
 
 def short(value: Any) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from headgate.formats.convert import UnreadableError
 from headgate.formats.shapes import (
     Boolean,
     Choice,
@@ -187,6 +188,28 @@ def _field(field: FieldDescriptor, above: tuple[str, ...]) -> Field:
 
 
 def _value(field: FieldDescriptor, above: tuple[str, ...]) -> tuple[Shape, Callable[[Any], Any]]:
+    shape, get = _known_value(field, above)
+    entry = field.message_type
+    one = entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else field
+    closed = one.enum_type is not None and one.enum_type.is_closed
+    return shape, _all_known(field, get) if closed else get
+
+
+def _all_known(field: FieldDescriptor, get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A number that a closed enum has not does not become a value: the parser puts it aside."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    name, number = field.full_name, field.number
+
+    def read(record: Any) -> Any:
+        if any(each.field_number == number for each in UnknownFieldSet(record)):
+            raise UnreadableError(f"the enum of `{name}` has not the number that is there")
+        return get(record)
+
+    return read
+
+
+def _known_value(field: FieldDescriptor, above: tuple[str, ...]) -> tuple[Shape, Callable[[Any], Any]]:
     name = field.name
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:

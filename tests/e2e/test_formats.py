@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from driver_process import Stream, send
 from record_schemas import avro_bytes, avro_schema
-from registry_service import RegistryService, registry_folder
+from registry_service import RegistryService
 
 from headgate.contract.loader import load_contracts
 from headgate.contract.resolve import resolve
@@ -27,14 +27,10 @@ from headgate.topics.plan import make_plan
 
 pytestmark = pytest.mark.e2e
 
-needs_registry = pytest.mark.skipif(
-    not registry_folder().is_dir(), reason="no schema registry: tools/setup.sh --tests"
-)
-
-# Four sources, one of each format and frame; one driver reads them all.
-CONTRACT = """\
+# Two sources of schemas in files, and two of schemas in a registry; a driver for each pair.
+FILES = """\
 headgate: 1
-pipeline: formats-PID
+pipeline: files-PID
 version: 1
 owner: tests
 sources:
@@ -52,6 +48,21 @@ sources:
     format: protobuf
     schema: {file: shop.proto, message: shop.Order}
     columns: [{name: id, type: long}, {name: kind, type: string}]
+outputs:
+  plain_rows:
+    sql: SELECT at, id, amount FROM plain
+    to: [{delta: plain_rows}]
+  message_rows:
+    sql: SELECT id, kind FROM messages
+    to: [{delta: message_rows}]
+job: {trigger: 300 milliseconds, cores: 1, memory: 1g}
+"""
+REGISTERED = """\
+headgate: 1
+pipeline: formats-PID
+version: 1
+owner: tests
+sources:
   known:
     topic: known-PID
     format: avro
@@ -65,12 +76,6 @@ sources:
     schema: {registry: true, subject: parts-PID-value, message: shop.Order}
     columns: [{name: id, type: long}, {name: kind, type: string}]
 outputs:
-  plain_rows:
-    sql: SELECT at, id, amount FROM plain
-    to: [{delta: plain_rows}]
-  message_rows:
-    sql: SELECT id, kind FROM messages
-    to: [{delta: message_rows}]
   known_rows:
     sql: SELECT id, name FROM known
     to: [{delta: known_rows}]
@@ -107,8 +112,6 @@ NEXT = avro_schema(
 @dataclass
 class Formats:
     stream: Stream
-    registry: RegistryService
-    client: SchemaRegistryClient
     suffix: str
     folder: Path
 
@@ -145,28 +148,60 @@ class Formats:
         return sorted(tuple(row.values()) for row in self.stream.rows(table))
 
 
+@dataclass
+class Registered(Formats):
+    registry: RegistryService
+    client: SchemaRegistryClient
+
+
+def environ_of(root: Path, service_environ: dict[str, str], files: dict[str, str]) -> dict[str, str]:
+    """Settings of a state of its own, with these files beside the contract."""
+    pipelines = root / "pipelines"
+    pipelines.mkdir(parents=True)
+    for name, text in files.items():
+        (pipelines / name).write_text(text)
+    return {
+        **service_environ,
+        "HEADGATE_ROOTS_STATE": str(root / "state"),
+        "HEADGATE_SPARK_UI": "false",
+        "HEADGATE_PIPELINES": str(pipelines),
+    }
+
+
+def applied(environ: dict[str, str]) -> Stream:
+    settings, _ = load_settings(environ=environ)
+    (frozen,) = resolve(load_contracts(settings.pipelines_dir), settings)
+    apply_plan(settings, make_plan(settings, [frozen]), by="tests")
+    return Stream(environ, frozen)
+
+
+@pytest.fixture(scope="module")
+def files(
+    service_environ: dict[str, str], broker: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Formats]:
+    root = tmp_path_factory.mktemp("files")
+    suffix = str(abs(hash(root)))[:8]
+    texts = {"files.yaml": FILES.replace("PID", suffix), "plain.avsc": PLAIN, "shop.proto": SHOP_PROTO}
+    stream = applied(environ_of(root, service_environ, texts))
+    try:
+        yield Formats(stream, suffix, root)
+    finally:
+        stream.end()
+
+
 @pytest.fixture(scope="module")
 def formats(
     service_environ: dict[str, str],
     broker: object,
     tmp_path_factory: pytest.TempPathFactory,
     poll_until: Callable[..., Any],
-) -> Iterator[Formats]:
+) -> Iterator[Registered]:
     root = tmp_path_factory.mktemp("formats")
-    environ = {
-        **service_environ,
-        "HEADGATE_ROOTS_STATE": str(root / "state"),
-        "HEADGATE_SPARK_UI": "false",
-        "HEADGATE_PIPELINES": str(root / "pipelines"),
-    }
+    suffix = str(abs(hash(root)))[:8]
+    environ = environ_of(root, service_environ, {"formats.yaml": REGISTERED.replace("PID", suffix)})
     registry = RegistryService(load_settings(environ=environ)[0], poll_until)
     environ["HEADGATE_REGISTRY_URL"] = registry.url
     settings, _ = load_settings(environ=environ)
-    suffix = str(abs(hash(root)))[:8]
-    settings.pipelines_dir.mkdir(parents=True)
-    files = {"formats.yaml": CONTRACT.replace("PID", suffix), "plain.avsc": PLAIN, "shop.proto": SHOP_PROTO}
-    for name, text in files.items():
-        (settings.pipelines_dir / name).write_text(text)
     streams = []
     registry.start()
     try:
@@ -177,49 +212,58 @@ def formats(
             resolve(load_contracts(settings.pipelines_dir), settings)
         client.set_compatibility(f"known-{suffix}-value", "NONE")
         client.register_schema(f"known-{suffix}-value", Schema(NEXT, "AVRO"))
-        (frozen,) = resolve(load_contracts(settings.pipelines_dir), settings)
-        apply_plan(settings, make_plan(settings, [frozen]), by="tests")
-        streams.append(Stream(environ, frozen))
-        yield Formats(streams[0], registry, client, suffix, root)
+        streams.append(applied(environ))
+        yield Registered(streams[0], suffix, root, registry, client)
     finally:
         for stream in streams:
             stream.end()
         registry.stop()
 
 
-@needs_registry
-def test_every_format_goes_from_a_producer_to_a_table(formats):
-    formats.produce(
+def quarantined(stream: Stream) -> set[tuple[str, bytes, tuple[str, ...]]]:
+    return {(row["source"], row["value"], tuple(row["rules"])) for row in stream.quarantined()}
+
+
+def test_formats_of_files_go_from_a_producer_to_a_table(files):
+    files.produce(
         "plain",
         {"at": "2026-01-02 12:00:00", "id": 1, "amount": 12.5},
         {"at": "2026-01-02 12:00:01", "id": 2},
     )
-    formats.produce("messages", {"id": 3, "kind": "SALE"}, {"id": 4})
+    files.produce("messages", {"id": 3, "kind": "SALE"}, {"id": 4})
+    files.send("plain", b"{}")
+    stream = files.stream
+    driver = stream.start()
+    stream.until_drained()
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    plain = {(row["id"], row["at"], str(row["amount"])) for row in stream.rows("plain_rows")}
+    assert plain == {(1, noon, "12.50"), (2, noon.replace(second=1), "None")}
+    assert files.rows("message_rows") == [(3, "SALE"), (4, "NONE")]
+    assert quarantined(stream) == {("plain", b"{}", ("_parse",))}
+    total = stream.books().total
+    assert (total.read, total.good, total.quarantined) == (5, 4, 1)
+    assert driver.stop() == 0
+
+
+def test_formats_of_a_registry_go_from_a_producer_to_a_table(formats):
     formats.produce("known", {"id": 5, "name": "new"})
     formats.produce("parts", {"id": 6, "kind": "SALE"})
     old = formats.client.get_version(f"known-{formats.suffix}-value", 1).schema_id
     formats.send("known", b"\x00" + old.to_bytes(4, "big") + avro_bytes(KNOWN, {"id": 7, "label": "old"}))
     bad = [b"\x00\x7f\xff\xff\xff\x02", b"\x01", b"{}"]
     formats.send("known", *bad)
-    formats.send("plain", b"{}")
     stream = formats.stream
     driver = stream.start()
     stream.until_drained()
-    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
-    plain = {(row["id"], row["at"], str(row["amount"])) for row in stream.rows("plain_rows")}
-    assert plain == {(1, noon, "12.50"), (2, noon.replace(second=1), "None")}
-    assert formats.rows("message_rows") == [(3, "SALE"), (4, "NONE")]
     assert formats.rows("known_rows") == [(5, "new"), (7, "old")]
     assert formats.rows("part_rows") == [(6, "SALE")]
     assert formats.rows("names") == [("new", 1), ("old", 1)]
-    quarantined = {(row["source"], row["value"], tuple(row["rules"])) for row in stream.quarantined()}
-    assert quarantined == {("known", value, ("_parse",)) for value in bad} | {("plain", b"{}", ("_parse",))}
+    assert quarantined(stream) == {("known", value, ("_parse",)) for value in bad}
     total = stream.books().total
-    assert (total.read, total.good, total.quarantined) == (11, 7, 4)
+    assert (total.read, total.good, total.quarantined) == (6, 3, 3)
     assert driver.stop() == 0
 
 
-@needs_registry
 def test_a_batch_with_a_new_schema_waits_for_a_registry_that_is_away(formats):
     stream, subject = formats.stream, f"known-{formats.suffix}-value"
     newer = json.loads(NEXT)
@@ -250,9 +294,8 @@ def test_a_batch_with_a_new_schema_waits_for_a_registry_that_is_away(formats):
     assert not any(b"newest" in row["value"] for row in stream.quarantined())
 
 
-@needs_registry
-def test_a_change_of_schema_that_readers_cannot_resolve_is_refused_by_the_plan(formats):
-    settings = formats.stream.settings
+def test_a_change_of_schema_that_readers_cannot_resolve_is_refused_by_the_plan(files):
+    settings = files.stream.settings
     file = settings.pipelines_dir / "plain.avsc"
     changed = json.loads(PLAIN)
     changed["fields"].append({"name": "more", "type": "int", "default": 0})
@@ -266,7 +309,6 @@ def test_a_change_of_schema_that_readers_cannot_resolve_is_refused_by_the_plan(f
     assert plan.exit_code == 3
 
 
-@needs_registry
 def test_what_a_driver_has_learned_its_successor_knows_without_the_registry(formats):
     stream, subject = formats.stream, f"known-{formats.suffix}-value"
     old = formats.client.get_version(subject, 1).schema_id

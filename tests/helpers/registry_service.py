@@ -6,20 +6,25 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from headgate.local.java import find_java
 from headgate.local.ports import free_port
 from headgate.settings import Settings
 from headgate.torture.services import Service
 
-__all__ = ["RegistryService", "registry_folder"]
+__all__ = ["RegistryService"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATH = "/apis/ccompat/v7"
 
 
-def registry_folder() -> Path:
-    """Where `tools/setup.sh --tests` unpacks it."""
-    return CHECKOUT / "jars" / "registry" / "app"
+def _registry_folder() -> Path:
+    """Where `tools/setup.sh --tests` unpacks it; a test without it fails, for it has shown nothing."""
+    folder = CHECKOUT / "jars" / "registry" / "app"
+    if not folder.is_dir():
+        pytest.fail(f"no schema registry in {folder}\n  run: tools/setup.sh --tests", pytrace=False)
+    return folder
 
 
 class RegistryService:
@@ -39,8 +44,9 @@ class RegistryService:
             "apicurio.storage.sql.kind": "h2",
             "apicurio.datasource.url": f"jdbc:h2:file:{state / 'schemas'}",
         }
-        jar = next(iter(sorted(registry_folder().rglob("quarkus-run.jar"))), None)
-        jar = jar or next(iter(sorted(registry_folder().glob("*-runner.jar"))))
+        folder = _registry_folder()
+        jar = next(iter(sorted(folder.rglob("quarkus-run.jar"))), None)
+        jar = jar or next(iter(sorted(folder.glob("*-runner.jar"))))
         command = [str(find_java().path), "-Xmx512m", "-XX:TieredStopAtLevel=1"]
         command += [f"-D{key}={value}" for key, value in options.items()]
         self._service = Service(

@@ -113,6 +113,34 @@ def test_what_other_readers_let_pass_is_malformed(type_, value):
         reader(avro_schema(("v", type_)))(value)
 
 
+def empty_items(*counts: int) -> bytes:
+    """An array of arrays with so many items each, of a type that takes no bytes."""
+    arrays = [_count(each) + b"\x00" for each in counts]
+    return _count(len(arrays)) + b"".join(arrays) + b"\x00"
+
+
+def _count(number: int) -> bytes:
+    """As Avro writes a whole number."""
+    encoded, number = bytearray(), number << 1
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+
+
+@pytest.mark.parametrize("item", ["null", NOTHING], ids=["null", "record"])
+def test_items_without_bytes_are_bounded_for_the_whole_record(item):
+    read = reader(avro_schema(("v", {"type": "array", "items": {"type": "array", "items": item}})))
+    assert [len(each) for each in read(empty_items(6_000, 4_000))["v"]] == [6_000, 4_000]
+    assert len(read(empty_items(10_000))["v"][0]) == 10_000  # the record before took nothing from this one
+    for counts in [(6_000, 4_001), (10_000,) * 50]:
+        with pytest.raises(MALFORMED, match="10000 items without bytes"):
+            read(empty_items(*counts))
+
+
 def test_blocks_that_say_their_size_are_read():
     schema = avro_schema(("v", {"type": "array", "items": "int"}))
     assert reader(schema)(b"\x03\x04\x02\x04\x00") == {"v": [1, 2]}

@@ -85,6 +85,46 @@ def test_a_new_symbol_at_the_end_of_an_enum_is_allowed():
     assert unreadable_after(plain(schemas[0]), plain(schemas[1])) is None
 
 
+def named(name: str, *fields: str) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": each, "type": "double"} for each in fields]}
+
+
+PLACE = named("P", "lat", "lon")
+TWICE = avro_schema(("a", PLACE), ("b", "P"))
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        (
+            avro_schema(("a", PLACE), ("b", named("Q", "lon", "lat"))),
+            "the field `lon` stands where `lat` was",
+        ),
+        (avro_schema(("a", PLACE), ("b", "string")), "`b` was record and becomes string"),
+        (avro_schema(("a", PLACE), ("b", named("Q", "lat"))), "the field `lon` is gone"),
+        (avro_schema(("a", PLACE), ("b", named("Q", "lat", "lon"))), None),
+        (avro_schema(("a", named("Q", "lat", "lon")), ("b", "Q")), None),
+    ],
+    ids=["other order", "other type", "fewer", "other name", "both of another name"],
+)
+def test_plain_avro_must_keep_the_layout_of_a_type_that_is_named_again(new, says):
+    found = unreadable_after(plain(TWICE), plain(new))
+    assert found is None if says is None else str(found).startswith(says)
+
+
+def test_a_reference_is_not_laid_out_like_another_type():
+    split = avro_schema(("a", PLACE), ("b", named("Q", "lat", "lon")))
+    merged = avro_schema(("a", named("Q", "lat", "lon", "alt")), ("b", "Q"))
+    assert unreadable_after(plain(split), plain(TWICE)) is None
+    assert "the field `alt` is new" in str(unreadable_after(plain(split), plain(merged)))
+
+
+def test_a_record_that_contains_itself_is_compared_once():
+    before, after = (avro_schema(("a", type_), ("next", ["null", "Reading"])) for type_ in ("int", "long"))
+    assert unreadable_after(plain(before), plain(before + " ")) is None
+    assert "`a` was int and becomes long" in str(unreadable_after(plain(before), plain(after)))
+
+
 @pytest.mark.parametrize(
     "new",
     [
@@ -124,6 +164,7 @@ def message(fields: str) -> Source:
         ("int64 a = 1; string b = 2;", None),
         ("int64 a = 1; bytes b = 2; bool c = 3;", None),
         ("int64 a = 1;", None),
+        ("int32 a = 1; string b = 2; Order more = 3;", None),
         ("sint64 a = 1;", "field 1, `a`, of `Order` has another type"),
         ("int64 a = 1; repeated string b = 2;", "field 2, `b`, of `Order` has another type"),
         ("int64 b = 1; int64 a = 2;", "field 1 of `Order` was `a` and becomes `b`"),
@@ -136,3 +177,79 @@ def test_protobuf_must_keep_what_its_numbers_mean(new, says):
     else:
         assert found is not None
         assert found.startswith(says)
+
+
+WIDER = [
+    ("bool", "int32"),
+    ("bool", "uint64"),
+    ("int32", "int64"),
+    ("uint32", "int64"),
+    ("uint32", "uint64"),
+    ("int32", "Kind"),
+    ("Kind", "int32"),
+    ("sint32", "sint64"),
+    ("string", "bytes"),
+]
+NARROWER = [
+    ("int64", "int32"),
+    ("int64", "bool"),
+    ("int64", "uint64"),
+    ("uint64", "int64"),
+    ("uint32", "int32"),
+    ("int32", "uint32"),
+    ("int32", "uint64"),
+    ("int64", "Kind"),
+    ("Kind", "bool"),
+    ("Kind", "uint32"),
+    ("sint64", "sint32"),
+    ("fixed32", "sfixed32"),
+    ("sfixed64", "fixed64"),
+    ("bytes", "string"),
+]
+KIND = "enum Kind { NONE = 0; SALE = 1; }"
+
+
+@pytest.mark.parametrize(("old", "new"), WIDER)
+def test_a_type_of_protobuf_may_become_one_that_has_all_its_values(old, new):
+    assert unreadable_after(message(f"{old} a = 1; {KIND}"), message(f"{new} a = 1; {KIND}")) is None
+
+
+@pytest.mark.parametrize(("old", "new"), NARROWER)
+def test_a_type_of_protobuf_must_not_become_one_that_lacks_some_of_its_values(old, new):
+    found = unreadable_after(message(f"{old} a = 1; {KIND}"), message(f"{new} a = 1; {KIND}"))
+    words = [word.replace("Kind", "enum") for word in (old, new)]
+    assert str(found).startswith(
+        f"field 1, `a`, of `Order` has another type: not all of {words[0]} is {words[1]}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("symbols", "says"),
+    [
+        ("NONE = 0; SALE = 1; GIFT = 2;", None),
+        ("NONE = 0; GIFT = 1; SALE = 2;", "number 1 of the enum `Kind` was `SALE` and becomes `GIFT`"),
+        ("NONE = 0;", "number 1 of the enum `Kind` was `SALE` and is gone"),
+    ],
+    ids=["more", "moved", "fewer"],
+)
+def test_an_enum_of_protobuf_must_keep_the_names_of_its_numbers(symbols, says):
+    old, new = message(f"Kind a = 1; {KIND}"), message(f"Kind a = 1; enum Kind {{ {symbols} }}")
+    found = unreadable_after(old, new)
+    assert found is None if says is None else str(found).startswith(says)
+
+
+def test_a_message_inside_itself_is_compared_with_what_becomes_of_it():
+    old = message("int32 a = 1; Order next = 2;")
+    assert unreadable_after(old, message("int64 a = 1; Order next = 2;")) is None
+    found = unreadable_after(old, message("int32 a = 1; Other next = 2; message Other { bool a = 1; }"))
+    assert str(found).startswith("field 1, `a`, of `Order` has another type")
+
+
+def test_a_closed_enum_takes_no_numbers_but_its_own():
+    closed = protobuf_source(compiled(f"optional Kind a = 1; {KIND}", syntax="proto2"), "shop.Order", COLUMN)
+    whole = protobuf_source(compiled("optional int32 a = 1;", syntax="proto2"), "shop.Order", COLUMN)
+    opened = message(f"Kind a = 1; {KIND}")
+    assert unreadable_after(closed, whole) is None
+    assert unreadable_after(closed, opened) is None
+    assert "not all of int32 is closed enum" in str(unreadable_after(whole, closed))
+    assert "not all of enum is closed enum" in str(unreadable_after(opened, closed))

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.timestamp_pb2 import DESCRIPTOR as TIMESTAMP
+from proto_files import compiled
 from record_schemas import avro_bytes, avro_schema, avro_source, proto_text, protobuf_source
 
 from headgate.formats.binding import column_problems
@@ -238,6 +239,45 @@ def test_records_of_a_writer_that_cannot_be_resolved_are_kept_as_broken():
     assert evolved(reader, avro_schema(("a", "boolean")), {"a": True}, {"a": "int"}) is None
 
 
+ADDRESS = {
+    "type": "record",
+    "name": "Address",
+    "fields": [{"name": "street", "type": "string"}, {"name": "b", "type": "int"}],
+}
+NEWER_ADDRESS = {**ADDRESS, "fields": ADDRESS["fields"][:1]}
+INSIDE = [
+    (lambda one: one, "{}", lambda value: value, lambda value: value),
+    (lambda one: ["null", one], "{}", lambda value: value, lambda value: value),
+    (lambda one: {"type": "array", "items": one}, "array<{}>", lambda value: [value], lambda value: [value]),
+    (
+        lambda one: {"type": "map", "values": ["null", one]},
+        "map<string,{}>",
+        lambda value: {"k": value},
+        lambda value: [("k", value)],
+    ),
+    (
+        lambda one: {"type": "record", "name": "Outer", "fields": [{"name": "r", "type": one}]},
+        "struct<r:{}>",
+        lambda value: {"r": value},
+        lambda value: {"r": value},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("put", "column", "written", "read"),
+    INSIDE,
+    ids=["record", "union", "array", "map", "record in a record"],
+)
+def test_a_nested_field_that_no_column_asks_for_may_go_without_a_default(put, column, written, read):
+    reader, writer = avro_schema(("a", put(ADDRESS))), avro_schema(("a", put(NEWER_ADDRESS)))
+    record = {"a": written({"street": "x"})}
+    assert evolved(reader, writer, record, {"a": column.format("struct<street:string>")}) == {
+        "a": read({"street": "x"})
+    }
+    assert evolved(reader, writer, record, {"a": column.format("struct<b:int>")}) is None
+
+
 def test_ids_are_asked_for_once_and_unknown_ones_again():
     schema = avro_schema(("a", "int"))
     source = avro_source(
@@ -368,6 +408,59 @@ def test_text_of_proto2_that_is_no_utf8_breaks_the_record():
     text = proto_set(proto_file(("v", 1, F.TYPE_STRING), syntax="proto2"))
     source = protobuf_source(text, "t.M", [{"name": "v", "type": "string"}])
     assert Decoder(source).decode([b"\x0a\x02\xc0\xaf"]).broken.to_pylist() == [True]
+
+
+CLOSED = """
+  optional K k = 1; repeated K ks = 2; repeated K packed = 3 [packed = true]; map<int32, K> by = 4;
+  optional In inside = 5; repeated In more = 6; optional int32 other = 7;
+  enum K { A = 0; B = 1; } message In { optional K k = 1; optional int32 x = 2; }
+"""
+CLOSED_COLUMNS = {
+    "k": "string",
+    "ks": "array<int>",
+    "packed": "array<string>",
+    "by": "map<int,string>",
+    "inside": "struct<k:string,x:int>",
+    "more": "array<struct<k:int>>",
+    "other": "int",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [
+        (b"\x08\x05", "k"),
+        (b"\x10\x01\x10\x07\x10\x00", "ks"),
+        (b"\x1a\x03\x01\x07\x00", "packed"),
+        (b"\x22\x04\x08\x01\x10\x05", "by"),
+        (b"\x2a\x04\x08\x05\x10\x03", "inside"),
+        (b"\x32\x02\x08\x01\x32\x02\x08\x05", "more"),
+    ],
+    ids=["one", "repeated", "packed", "map", "nested", "nested and repeated"],
+)
+def test_a_number_that_a_closed_enum_does_not_have_is_unreadable_and_not_lost(value, column):
+    columns = [{"name": name, "type": type_} for name, type_ in CLOSED_COLUMNS.items()]
+    source = protobuf_source(compiled(CLOSED, syntax="proto2"), "shop.Order", columns)
+    found = Decoder(source).decode([value + b"\x38\x09"])
+    marked = [
+        name
+        for name, mark in zip(CLOSED_COLUMNS, found.unreadable, strict=True)
+        if mark.to_pylist() == [True]
+    ]
+    assert (found.broken.to_pylist(), marked) == ([False], [column])
+    assert found.columns[-1].to_pylist() == [9]
+
+
+def test_numbers_that_a_closed_enum_has_are_read_beside_fields_that_nobody_knows():
+    columns = [{"name": name, "type": type_} for name, type_ in CLOSED_COLUMNS.items()]
+    source = protobuf_source(compiled(CLOSED, syntax="proto2"), "shop.Order", columns)
+    value = b"\x08\x01\x10\x01\x1a\x01\x00\x22\x04\x08\x01\x10\x01\x2a\x02\x08\x01\x78\x05"
+    found = Decoder(source).decode([value])
+    assert [each.to_pylist()[0] for each in found.columns] == [
+        *("B", [1], ["A"], [(1, "B")]),
+        *({"k": "B", "x": None}, [], None),
+    ]
+    assert all(mark.to_pylist() == [None] for mark in found.unreadable)
 
 
 def test_a_new_field_of_protobuf_is_passed_over_and_an_absent_one_has_its_zero():

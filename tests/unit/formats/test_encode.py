@@ -24,6 +24,10 @@ def logical(type_: str, name: str, **more: Any) -> dict[str, Any]:
     return {"type": type_, "logicalType": name, **more}
 
 
+DIGITS = "12345678901234567890123456789012345.67"
+LARGE = logical("bytes", "decimal", precision=38, scale=2)
+
+
 def again(type_: Any, value: Any, column: str) -> Any:
     """The value of a JSON record after it was written and read."""
     source = avro_source(avro_schema(("v", type_)), [{"name": "v", "type": column}])
@@ -55,6 +59,16 @@ def again(type_: Any, value: Any, column: str) -> Any:
         (["null", "int"], None, "int", None),
         (["null", "int"], 3, "int", 3),
         (["string", "long"], 3, "string", "3"),
+        (["double", "long"], 2**53 + 1, "decimal(20,0)", Decimal(2**53 + 1)),
+        (["float", "int"], 2**24 + 1, "decimal(20,0)", Decimal(2**24 + 1)),
+        (["double", "long"], 1.5, "decimal(20,1)", Decimal("1.5")),
+        (LARGE, "12345678901234567890123456789012345.67", "decimal(38,2)", Decimal(DIGITS)),
+        (LARGE, Decimal(DIGITS), "decimal(38,2)", Decimal(DIGITS)),
+        (LARGE, "-" + "9" * 36 + ".99", "decimal(38,2)", Decimal("-" + "9" * 36 + ".99")),
+        (LARGE, "0e50", "decimal(38,2)", Decimal("0.00")),
+        ("double", Decimal("12345678901234567.89"), "double", 12345678901234567.89),
+        ("string", Decimal("12345678901234567.89"), "string", "12345678901234567.89"),
+        ("string", [Decimal("12345678901234567.89"), "ä"], "string", '[12345678901234567.89, "ä"]'),
         ({"type": "array", "items": ["null", "int"]}, [1, None], "array<int>", [1, None]),
         ({"type": "map", "values": "double"}, {"a": 1}, "map<string,double>", [("a", 1.0)]),
     ],
@@ -83,6 +97,13 @@ def test_absent_fields_have_the_schemas_default_or_null_and_others_are_left_out(
         ({"type": "enum", "name": "E", "symbols": ["A"]}, "B", "`v`: 'B' is not a name out of an enum"),
         (logical("bytes", "decimal", precision=4, scale=1), 1.25, "`v`: 1.25 is not a decimal(4,1)"),
         (logical("bytes", "decimal", precision=4, scale=1), 1000, "`v`: 1000 is not"),
+        (LARGE, Decimal("12345678901234567.891"), "`v`: 12345678901234567.891 is not a decimal(38,2)"),
+        (LARGE, "1." + "0" * 500 + "1", "is not a decimal(38,2)"),
+        (LARGE, "1e999999999", "`v`: '1e999999999' is not a decimal(38,2)"),
+        (LARGE, "NaN", "`v`: 'NaN' is not a decimal(38,2)"),
+        ("double", Decimal("1e400"), "`v`: 1E+400 is not a floating-point number"),
+        ("double", "1e400", "`v`: '1e400' is not a floating-point number"),
+        ("float", 1e39, "`v`: 1e+39 is not a floating-point number"),
         (logical("long", "timestamp-millis"), "soon", "`v`: 'soon' is not a moment"),
         ({"type": "record", "name": "In", "fields": []}, 5, "`v`: 5 is not an object"),
     ],

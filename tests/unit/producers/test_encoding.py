@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from headgate.torture.records import SourceRecords, in_its_format
 from producers.encoding import encoded
 from producers.inputs import Outgoing
 from producers.readings import readings
+from producers.record_files import record_file
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
@@ -48,6 +50,67 @@ def sent(source: Source, *records: dict[str, Any]) -> list[list[Any]]:
 def test_times_are_read_as_the_column_writes_them(type_, column, written, expected):
     source = avro_source(avro_schema(("v", type_)), [{"name": "v", **column}])
     assert sent(source, {"v": written}) == [[expected]]
+
+
+SECONDS = {"type": "timestamp", "format": "epoch_seconds"}
+
+
+@pytest.mark.parametrize(
+    ("type_", "number", "expected"),
+    [
+        ("long", "1767355200", "1767355200"),
+        ("long", '"1767355200"', "1767355200"),
+        ("long", "1767355200.0", "1767355200"),
+        ("long", "1767355200.5", None),
+        ("long", "1767355200.12345678901", None),
+        ("long", '"1767355200.5"', None),
+        ("long", "true", None),
+        ("int", "3000000000", None),
+        ("string", "1767355200.5", "1767355200.5"),
+    ],
+)
+def test_an_epoch_that_its_field_has_no_place_for_ends_the_run(type_, number, expected):
+    source = avro_source(avro_schema(("v", type_)), [{"name": "v", **SECONDS}])
+    records = encoded(iter([Outgoing(f'{{"v": {number}}}'.encode())]), source, "f.jsonl")
+    if expected is None:
+        with pytest.raises(HeadgateError, match=r"record 1 of f.jsonl cannot be written .*`v`"):
+            next(records)
+    else:
+        assert Decoder(source).decode([next(records).value]).columns[0].to_pylist() == [expected]
+
+
+def test_an_epoch_of_a_message_with_a_fraction_ends_the_run():
+    source = protobuf_source(compiled("int64 v = 1;"), "shop.Order", [{"name": "v", **SECONDS}])
+    assert sent(source, {"v": 1767355200}) == [["1767355200"]]
+    with pytest.raises(HeadgateError, match=r"`v`: 1767355200.5 is not a whole number"):
+        sent(source, {"v": 1767355200.5})
+
+
+LARGE = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2}
+
+
+def test_a_number_of_json_is_sent_with_all_its_digits():
+    source = avro_source(avro_schema(("v", LARGE)), [{"name": "v", "type": "decimal(38,2)"}])
+    lines = [b'{"v": 12345678901234567.89}', b'{"v": "12345678901234567890123456789012345.67"}']
+    values = [each.value for each in encoded((Outgoing(line) for line in lines), source, "x")]
+    assert Decoder(source).decode(values).columns[0].to_pylist() == [
+        Decimal("12345678901234567.89"),
+        Decimal("12345678901234567890123456789012345.67"),
+    ]
+    for line in (b'{"v": 1e99999999999999999999}', b'{"v": 1.005}'):
+        with pytest.raises(HeadgateError, match="record 1 of x"):
+            next(encoded(iter([Outgoing(line)]), source, "x"))
+
+
+@pytest.mark.parametrize("type_", ["decimal(38,2)", "double"])
+def test_a_cell_of_csv_is_sent_with_all_its_digits(tmp_path, type_):
+    source = avro_source(avro_schema(("v", LARGE)), [{"name": "v", "type": type_}])
+    file = tmp_path / "a.csv"
+    file.write_text("v\n12345678901234567.89\n")
+    records = record_file(file, source, None, max_line=1000, key=None).records(0)
+    (value,) = (each.value for each in encoded(records, source, "a.csv"))
+    as_it_was = avro_source(avro_schema(("v", LARGE)), [{"name": "v", "type": "decimal(38,2)"}])
+    assert Decoder(as_it_was).decode([value]).columns[0].to_pylist() == [Decimal("12345678901234567.89")]
 
 
 def test_the_key_stays_with_its_record():

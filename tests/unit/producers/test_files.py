@@ -236,6 +236,33 @@ def test_shifted_records_keep_everything_but_their_time(tmp_path: Path, name: st
     ]
 
 
+LONG = b"12345678901234567.89"
+
+
+def test_a_record_that_is_moved_in_time_or_has_a_key_keeps_the_digits_of_its_numbers(tmp_path: Path) -> None:
+    line = b'{"timestamp": "2023-10-01", "value": %s, "tags": [%s], "name": "x"}' % (LONG, LONG)
+    path = written(tmp_path / "a.jsonl", line + b"\n")
+    assert [item.value for item in opened(path).records(DAY)] == [line.replace(b"10-01", b"10-02")]
+    assert [tuple(item) for item in opened(path, "value").records(0)] == [(line, LONG)]
+
+
+def test_a_number_of_a_cell_keeps_its_digits_also_inside_a_list(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", b'value,tags,name\n%s,"[%s, 1.5]",x\n+.5,,y\n' % (LONG, LONG))
+    assert [item.value for item in opened(path).records(0)] == [
+        b'{"value": %s, "tags": [%s, 1.5], "name": "x"}' % (LONG, LONG),
+        b'{"value": 0.5, "tags": null, "name": "y"}',
+    ]
+
+
+def test_an_epoch_of_many_decimals_is_moved_as_a_time(tmp_path: Path) -> None:
+    columns = [{"name": "t", "type": "timestamp", "format": "epoch_seconds"}]
+    source = Source.model_validate({"topic": "t", "columns": columns, "event_time": {"column": "t"}})
+    path = written(tmp_path / "a.jsonl", b'{"t": 1696118400.12345678901234567}\n')
+    file = record_file(path, source, event_time_column(source), max_line=1000, key=None)
+    (record,) = file.records(DAY)
+    assert json.loads(record.value) == {"t": pytest.approx(1696204800.123457, abs=1e-6)}
+
+
 def test_a_text_file_looks_shifts_and_keys_by_its_pattern(tmp_path: Path) -> None:
     source = Source.model_validate(
         {
