@@ -37,7 +37,7 @@ unit: ## the tests that need no service
 	@$(BIN)/pytest -q -n 2 tests/unit
 
 e2e: ## the tests that run real services
-	@$(BIN)/pytest -q -n 3 --dist loadfile --durations=40 --durations-min=10 tests/e2e
+	@$(BIN)/pytest -q -n 2 --dist loadfile --durations=40 --durations-min=10 tests/e2e
 
 test: ## set up, then all checks and all tests
 	@tools/setup.sh --tests

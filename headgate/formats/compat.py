@@ -62,7 +62,7 @@ class _Named:
 
     before: dict[str, Any]
     after: dict[str, Any]
-    compared: set[tuple[str, str]]
+    compared: set[tuple[str | None, str | None]]
 
 
 def _differences(old: Any, new: Any, named: _Named, what: str) -> Iterator[str]:

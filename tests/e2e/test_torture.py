@@ -256,7 +256,7 @@ def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, pipel
         text=True,
     )
     try:
-        out, talk = process.communicate(timeout=800)
+        out, talk = process.communicate(timeout=840)
     finally:
         process.terminate()  # it ends what it has started
         process.wait()
