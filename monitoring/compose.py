@@ -169,6 +169,7 @@ def _driver(
         "driver_version": driver.headgate_version if driver else None,
         "metrics_port": driver.metrics_port if driver and current else None,
         "ui_url": driver.ui_url if driver and current else None,
+        "lane": driver.lane if driver and current else None,
         "running_hash": running,
         "outdated": bool(current and driver and driver.headgate_version != __version__),
         "contract_pending": bool(running and applied and running != applied.pointer.hash),

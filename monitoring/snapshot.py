@@ -111,6 +111,7 @@ class PipelineSnapshot:
     driver_version: str | None = None
     metrics_port: int | None = None
     ui_url: str | None = None
+    lane: str | None = None  # of its records, and why
     rows: Rows | None = None
     lag_records: int | None = None
     lag_seconds: float | None = None
@@ -163,6 +164,7 @@ class PipelineSnapshot:
             "contract_pending": self.contract_pending,
             "ordered_by": self.ordered_by,
             "ui_url": self.ui_url,
+            "lane": self.lane,
             "rules": dict(self.rows.rules) if self.rows else {},
             "queries": [_query_json(query) for query in self.queries],
             "verdicts": [_verdict_json(verdict) for verdict in self.verdicts],

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headgate.arrow.files import TableFiles, Written, remove
+from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, remove, require
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
@@ -40,6 +40,7 @@ __all__ = ["ArrowLane"]
 WRITER = "deltalake"
 # An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
 BATCH_ROWS, BATCH_BYTES = 50_000, 16 * 1024 * 1024
+PIECE_BYTES = 32 * 1024 * 1024  # of doubtful records that are judged at once, as long as a row group is
 _ASIDE = "_doubtful"  # below the quarantine; readers and vacuum leave names with `_` alone
 
 
@@ -50,9 +51,9 @@ class _Batch:
     counts: Counter[str] = field(default_factory=Counter)
     outputs: defaultdict[str, list[Written]] = field(default_factory=lambda: defaultdict(list))
     quarantine: list[Written] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
-    bad: list[pa.Table] = field(default_factory=list)
-    doubtful: pa.Table = field(default_factory=RAW.empty_table)
+    aside: list[Written] = field(default_factory=list)
+    bad: list[pa.Table] = field(default_factory=list)  # a few that came along
+    doubtful: pa.Table = field(default_factory=RAW.empty_table)  # the same
     examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
 
 
@@ -69,6 +70,7 @@ class ArrowLane:
         self._tables: Mapping[str, DeltaSink] = {name: sink for name, sink in sinks.items() if sink}
         self._quarantine = context.quarantine_sink(self._plan.source_name)
         self._aside = self._quarantine.path / _ASIDE
+        self._mark = file_mark(context.epoch)
         for sink in (*self._tables.values(), self._quarantine):
             sink.sweeps = True
 
@@ -76,34 +78,42 @@ class ArrowLane:
         confs = raw.sparkSession.conf
         confs.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
         confs.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
-        self._aside.mkdir(exist_ok=True)
-        # Of a driver that was killed.
-        remove(self._aside, [path.name for path in self._aside.glob("*.parquet")])
-        for sink in self._tables.values():
-            self._context.before_write()
-            sink.note_writer(WRITER)
+        self._prepare()
         order = TaskOrder(
             contract=json.dumps(self._context.frozen.to_json()),
             topic=self._topic,
             folders={name: str(sink.path) for name, sink in self._tables.items()},
             quarantine=str(self._quarantine.path),
             aside=str(self._aside),
+            mark=self._mark,
             shared=batch_values(self._context, -1),
         )
         return raw.select(*RAW.names).mapInArrow(task(order), ROWS_DDL)
+
+    def _prepare(self) -> None:
+        for sink in self._tables.values():
+            if sink.noted_writer != WRITER:
+                self._context.before_write()
+                sink.note_writer(WRITER)
+        self._context.before_write()
+        self._aside.mkdir(exist_ok=True)
+        # Of drivers that were killed. This one may have been replaced since: what is a newer one's stays.
+        found = [path.name for path in self._aside.glob("*.parquet")]
+        remove(self._aside, [name for name in found if epoch_of(name) < self._context.epoch])
 
     def commit(self, batch: DataFrame, batch_id: int) -> None:
         context = self._context
         context.before_batch()
         hit("records.gate")
-        found = _reported(batch.toArrow())
+        found = _Batch()
         try:
-            for records in self._doubtful(found):
-                self._settle(batch, records, found)
+            found = _reported(batch.toArrow())
+            self._require(found)
+            self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
             self._check_counts(batch_id, found)
         except BaseException:
-            self._forget(found)
+            self._forget(found, batch_id)
             raise
         for name, sink in self._tables.items():
             self._commit_output(sink, found.outputs[name], batch_id)
@@ -111,36 +121,67 @@ class ArrowLane:
             offset, partition = max(found.examples)
             self.example = f"topic {self._topic}, partition {partition}, offset {offset}"
             self._commit_quarantine(found, batch_id)
-        remove(self._aside, found.aside)
+        remove(self._aside, [file.path for file in found.aside])
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
 
-    def _doubtful(self, found: _Batch) -> Iterator[pa.Table]:
-        """What is to be judged here, in pieces that fit in memory."""
-        if found.doubtful.num_rows:
-            yield found.doubtful
-        for path in found.aside:
-            with pq.ParquetFile(self._aside / path) as file:
-                for group in range(file.num_row_groups):
-                    yield file.read_row_group(group).cast(RAW)
+    def _require(self, found: _Batch) -> None:
+        """What the tasks have written must be here, too."""
+        for name, sink in self._tables.items():
+            require(sink.path, found.outputs[name])
+        require(self._quarantine.path, found.quarantine)
+        require(self._aside, found.aside)
 
-    def _settle(self, batch: DataFrame, records: pa.Table, found: _Batch) -> None:
-        settled = settle(batch.sparkSession, self._context.frozen, self._plan.source_name, records)
-        found.counts.update(settled.counts)
-        for output in self._plan.outputs:
-            rows = settled.good.get(output.name)
-            if rows is not None:
-                files = TableFiles(self._tables[output.name].path, output.schema)
-                files.write(rows.cast(output.schema))
-                found.outputs[output.name].extend(files.close())
-        if settled.bad.num_rows:
-            found.bad.append(settled.bad)
-            found.examples.extend(newest(settled.bad))
+    def _add_own(self, batch: DataFrame, batch_id: int, found: _Batch) -> None:
+        """Judge what the tasks have left to the driver, piece by piece, and write it at once: however much
+        that is, no more than a piece and a row group of each table is held."""
+        prefix = batch_mark(self._mark, batch_id)
+        outputs = {
+            each.name: TableFiles(self._tables[each.name].path, each.schema, prefix)
+            for each in self._plan.outputs
+        }
+        quarantine = TableFiles(self._quarantine.path, QUARANTINE, prefix)
+        shared = batch_values(self._context, batch_id)
+        try:
+            for bad in filter(len, found.bad):
+                quarantine.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
+            for records in self._doubtful(found):
+                settled = settle(batch.sparkSession, self._context.frozen, self._plan.source_name, records)
+                found.counts.update(settled.counts)
+                for output in self._plan.outputs:
+                    if (rows := settled.good.get(output.name)) is not None:
+                        outputs[output.name].write(rows.cast(output.schema))
+                if settled.bad.num_rows:
+                    found.examples.extend(newest(settled.bad))
+                    rows = quarantine_rows(settled.bad, self._topic, self._plan.source_name, shared)
+                    quarantine.write(rows)
+            for name, files in outputs.items():
+                found.outputs[name].extend(files.close())
+            found.quarantine.extend(quarantine.close())
+        except BaseException:
+            for files in (*outputs.values(), quarantine):
+                files.abandon()
+            raise
+
+    def _doubtful(self, found: _Batch) -> Iterator[pa.Table]:
+        """What is to be judged here, in pieces that fit in memory: few, as each costs jobs of Spark."""
+        waiting = found.doubtful
+        for each in found.aside:
+            with pq.ParquetFile(self._aside / each.path) as file:
+                for group in range(file.num_row_groups):
+                    piece = file.read_row_group(group).cast(RAW)
+                    if waiting.num_rows and waiting.nbytes + piece.nbytes > PIECE_BYTES:
+                        yield waiting
+                        waiting = piece
+                    else:
+                        waiting = pa.concat_tables([waiting, piece])
+        if waiting.num_rows:
+            yield waiting
 
     def _check_counts(self, batch_id: int, found: _Batch) -> None:
         """As many rows are to be committed as records were counted: of the bad ones, and of the good ones for
         each output that leaves none out."""
-        written = sum(file.rows for file in found.quarantine) + sum(bad.num_rows for bad in found.bad)
-        _check_rows(batch_id, "quarantine", written, found.counts[BAD])
+        rows = sum(file.rows for file in found.quarantine)
+        _check_rows(batch_id, "quarantine", rows, found.counts[BAD])
         for output in self._plan.outputs:
             if output.where is None:
                 rows = sum(file.rows for file in found.outputs[output.name])
@@ -163,24 +204,22 @@ class ArrowLane:
         if sink.has(batch_id):
             remove(sink.path, [file.path for file in found.quarantine])
             return
-        files = TableFiles(sink.path, QUARANTINE)
-        shared = batch_values(self._context, batch_id)
-        for bad in found.bad:
-            files.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
-        written = [*found.quarantine, *files.close()]
         self._context.before_write()
         hit("records.before_quarantine")
-        sink.append_files(written, batch_id)
+        sink.append_files(found.quarantine, batch_id)
         hit("records.after_quarantine")
         self._context.before_write()
         sink.upkeep(batch_id)
 
-    def _forget(self, found: _Batch) -> None:
-        """Remove what nobody will name."""
-        for name, files in found.outputs.items():
-            remove(self._tables[name].path, [file.path for file in files])
-        remove(self._quarantine.path, [file.path for file in found.quarantine])
-        remove(self._aside, found.aside)
+    def _forget(self, found: _Batch, batch_id: int) -> None:
+        """Remove what nobody will name: also files of tasks that ended before another one failed, of which
+        nothing was told. A batch that failed ends this driver, and its files are no other one's."""
+        written = {sink.path: found.outputs[name] for name, sink in self._tables.items()}
+        written |= {self._quarantine.path: found.quarantine, self._aside: found.aside}
+        mark = batch_mark(self._mark, batch_id)
+        for folder, files in written.items():
+            remove(folder, [file.path for file in files])
+            remove(folder, [path.name for path in folder.glob(f"{mark}-*.parquet")])
 
     def _totals(self, counts: Mapping[str, int]) -> Totals:
         own = {READ, GOOD, BAD, WARNED}
@@ -202,7 +241,7 @@ def _reported(rows: pa.Table) -> _Batch:
         for name, files in report["outputs"].items():
             found.outputs[name].extend(Written(**file) for file in files)
         found.quarantine.extend(Written(**file) for file in report["quarantine"])
-        found.aside.extend(report["aside"])
+        found.aside.extend(Written(**file) for file in report["aside"])
         found.examples.extend((offset, partition) for offset, partition in report["examples"])
     carried = rows.filter(rows.column("report").is_null())
     judged = carried.column("reasons").is_valid()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headgate.arrow.files import TableFiles
+from headgate.arrow.files import TableFiles, batch_mark
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import RAW, Judged, Screen
@@ -47,6 +47,7 @@ class TaskOrder:
     folders: Mapping[str, str]  # output to its table's folder
     quarantine: str
     aside: str  # for doubtful records that are too many to carry
+    mark: str  # how the names of all files begin
     shared: Mapping[str, tuple[Any, str]]
 
 
@@ -77,13 +78,15 @@ class _Work:
         self._screen = Screen(plan, order.topic)
         self._counts: Counter[str] = Counter()
         self._examples: list[tuple[int, int]] = []  # offset and partition of bad records
+        prefix = batch_mark(order.mark, _batch())
         self._outputs = {
-            each.name: TableFiles(Path(order.folders[each.name]), each.schema) for each in plan.outputs
+            each.name: TableFiles(Path(order.folders[each.name]), each.schema, prefix)
+            for each in plan.outputs
         }
         shape = _QuarantineShape(order, plan.source_name)
-        self._bad = _Carried(TableFiles(Path(order.quarantine), QUARANTINE), shape)
+        self._bad = _Carried(TableFiles(Path(order.quarantine), QUARANTINE, prefix), shape)
         self._doubtful = _Carried(
-            TableFiles(Path(order.aside), RAW), lambda records: records.select(RAW.names)
+            TableFiles(Path(order.aside), RAW, prefix), lambda records: records.select(RAW.names)
         )
 
     def take(self, records: pa.Table) -> None:
@@ -102,7 +105,7 @@ class _Work:
             "examples": self._examples,
             "outputs": {name: [one.to_json() for one in each] for name, each in files.items()},
             "quarantine": [one.to_json() for one in self._bad.files.close()],
-            "aside": [one.path for one in self._doubtful.files.close()],
+            "aside": [one.to_json() for one in self._doubtful.files.close()],
         }
         told = pa.table({"report": [json.dumps(report)]})
         return pa.concat_tables([_as_rows(each) for each in (told, *self._bad.rows, *self._doubtful.rows)])
@@ -146,18 +149,24 @@ class _QuarantineShape:
         return quarantine_rows(bad, self._order.topic, self._source, self._shared)
 
 
-def _batch_id() -> int:
+def _batch() -> int | None:
+    """The batch that this task belongs to, as far as Spark tells."""
     from pyspark import TaskContext
 
     context = TaskContext.get()
     found = context.getLocalProperty(_BATCH) if context is not None else None
+    return int(found) if found is not None else None
+
+
+def _batch_id() -> int:
+    found = _batch()
     if found is None:
         raise HeadgateError(
             "a task does not know its batch, and cannot write bad records for it",
             expected=f"Spark's property {_BATCH}, which every task of a stream has",
             help="write `lane: jvm` on the outputs, then `headgate plan` and `headgate apply`",
         )
-    return int(found)
+    return found
 
 
 def _as_rows(records: pa.Table) -> pa.Table:

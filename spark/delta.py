@@ -140,13 +140,18 @@ class DeltaSink:
     @property
     def noted_writer(self) -> str | None:
         """The library that writes the table, as its properties say; None where they do not."""
+        self._table.update_incremental()
         return self._table.metadata().configuration.get(WRITER_PROPERTY)
 
     def note_writer(self, library: str) -> None:
-        """Note the one library that writes this table from now on."""
-        self._table.update_incremental()
-        if self.noted_writer != library:
-            self._table.alter.set_table_properties({WRITER_PROPERTY: library}, raise_if_not_exists=False)
+        """Note the one library that writes this table from now on. Look at `noted_writer` first, then at the
+        claim: all use the same handle, so that a commit from elsewhere in between makes this one fail."""
+        self._table.alter.set_table_properties(
+            {WRITER_PROPERTY: library},
+            raise_if_not_exists=False,
+            commit_properties=CommitProperties(max_commit_retries=0),
+            post_commithook_properties=_NO_HOOKS,
+        )
 
     def upkeep(self, batch_id: int) -> None:
         """Keep log and files small. Call it after each commit: between batches, in the process that writes.

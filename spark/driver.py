@@ -153,7 +153,7 @@ class Driver:
             poison.note(page.batch, records.example, time.monotonic())
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
-        records = lane_of(context, counted)
+        records = lane_of(context, counted, self._status)
         starts = query_starts(self._settings, frozen, context.lineage)
         started = []
         if self._wanted(RECORDS):

@@ -5,18 +5,24 @@ Both give the same rows, the same quarantine and the same books; `headgate.arrow
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from headgate.arrow.choice import record_lane
+from headgate.arrow.choice import LaneChoice, lane_problems, record_lane
+from headgate.errors import HeadgateError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from headgate.checkpoints.books import Page
+    from headgate.contract.frozen import FrozenContract
     from spark.context import DriverContext
+    from spark.progress import StatusFile
 
-__all__ = ["Lane", "lane_of"]
+__all__ = ["Lane", "applied_lane", "lane_of"]
+
+_log = logging.getLogger("headgate.driver")
 
 
 class Lane(Protocol):
@@ -32,12 +38,29 @@ class Lane(Protocol):
         """What runs in foreachBatch, with a batch of `frame`'s rows."""
 
 
-def lane_of(context: DriverContext, counted: Callable[[Page], None]) -> Lane:
-    """The lane of a pipeline's record query."""
-    if record_lane(context.frozen).lane == "arrow":
+def lane_of(context: DriverContext, counted: Callable[[Page], None], status: StatusFile) -> Lane:
+    """The lane of a pipeline's record query; it is told in the log and in the driver's status."""
+    choice = applied_lane(context.frozen)
+    told = f"{choice.lane}: {choice.why}"
+    _log.info("the lane of the records is %s", told)
+    status.change(lane=told)
+    if choice.lane == "arrow":
         from spark.arrow_lane import ArrowLane
 
         return ArrowLane(context, counted)
     from spark.record import RecordQuery
 
     return RecordQuery(context, counted)
+
+
+def applied_lane(frozen: FrozenContract) -> LaneChoice:
+    """What a contract was applied with. Raises where what is installed here cannot do that: another lane is
+    for its owner to choose, not for an upgrade."""
+    for problem in lane_problems(frozen):
+        raise HeadgateError(
+            f"{'.'.join(problem.at)} of {frozen.pipeline}, as it is applied: {problem.message}",
+            expected=f"the lane that it was applied with, by headgate {frozen.headgate_version}",
+            help=f"{problem.help}; then `headgate plan`, `headgate apply` and `headgate restart "
+            f"{frozen.pipeline}`",
+        )
+    return record_lane(frozen)

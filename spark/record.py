@@ -57,8 +57,11 @@ class RecordQuery:
 
     def frame(self, raw: DataFrame) -> DataFrame:
         """The records as they are: everything is done in the batch."""
-        for sink in self._tables.values():
-            if sink is not None and sink.noted_writer not in (None, WRITER):
+        for sink in filter(None, self._tables.values()):
+            noted = sink.noted_writer
+            # Whichever lane ran last: tasks of the other one may have left files that no commit names.
+            sink.sweeps = noted is not None
+            if noted not in (None, WRITER):
                 self._context.before_write()
                 sink.note_writer(WRITER)
         return raw

@@ -7,6 +7,9 @@ without a word it is the JVM lane:
     jvm     Spark SQL
     arrow   Arrow; a contract that cannot have it is refused
     auto    Arrow where the meaning is provably the same, else Spark SQL
+
+What `auto` comes to is kept with the contract when it is frozen: what is installed later may know more, or
+less, and a driver runs what was applied.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Literal
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import FrozenContract
 
-__all__ = ["LaneChoice", "LaneProblem", "lane_problems", "lanes", "record_lane"]
+__all__ = ["LaneChoice", "LaneProblem", "decided_lane", "lane_problems", "lanes", "record_lane"]
 
 _STATE = "windows, joins and other state are Spark's"
 _LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
@@ -56,20 +59,30 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
         return LaneChoice("jvm", "the contract says so")
     if not asked:
         return LaneChoice("jvm", "the contract does not ask for another")
-    if reason := _unsupported(frozen):
+    reason = _unsupported(frozen)
+    if frozen.lane == "jvm":
+        return LaneChoice("jvm", reason or "so it was when the contract was applied")
+    if reason:
         return LaneChoice("jvm", reason)
     return LaneChoice("arrow", "the contract asks for it" if "arrow" in asked else "it gives the same")
 
 
+def decided_lane(frozen: FrozenContract) -> Literal["arrow", "jvm"] | None:
+    """What `auto` comes to; None where a contract does not leave it open."""
+    if {word for word, _ in _asked(frozen)} != {"auto"}:
+        return None
+    return "jvm" if _unsupported(frozen) else "arrow"
+
+
 def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
-    """Where a contract asks for a lane that it cannot have."""
+    """Where a contract asks for a lane that it cannot have, or was applied with."""
     found = [
         LaneProblem(("outputs", name, "lane"), f"it cannot run in the Arrow lane: {_STATE}", _LEAVE_OUT)
         for name in frozen.stateful_outputs
         if frozen.contract.outputs[name].lane == "arrow"
     ]
     asked = _asked(frozen)
-    wanted = [at for word, at in asked if word == "arrow"]
+    wanted = [at for word, at in asked if word == "arrow" or (word == "auto" and frozen.lane == "arrow")]
     if wanted and any(word == "jvm" for word, _ in asked):
         message = "outputs that pass records on are written by one query, and another one says `lane: jvm`"
         found += [LaneProblem(at, message, _SAY_THE_SAME) for at in wanted]

@@ -19,6 +19,7 @@ from headgate.arrow.kernels import Batch
 from headgate.arrow.kinds import Unsupported
 from headgate.arrow.nodes import Compiler, Inner, Node, constant_node, literal, of_kind, plain_text, unknown
 from headgate.arrow.operators import OPERATOR_PARTS, OPERATORS
+from headgate.arrow.precedence import PREDICATES, bracketed
 from headgate.contract.sql import SPARK, to_sql
 
 __all__ = ["Condition", "compile_condition", "compile_expression"]
@@ -42,6 +43,8 @@ def compile_expression(tree: exp.Expr, kinds: Kinds) -> Node:
     said = {name for name, value in tree.args.items() if value and not name.startswith("_")}
     if compiler is None or not said <= _PARTS.get(type(tree), _OPERANDS):
         raise unknown(tree)
+    if isinstance(tree, PREDICATES):
+        bracketed(tree)
     return compiler(tree, lambda part: compile_expression(part, kinds))
 
 

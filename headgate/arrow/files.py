@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headgate.arrow.statistics import Statistics
+from headgate.errors import HeadgateError
 
-__all__ = ["TableFiles", "Written", "remove"]
+__all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "remove", "require"]
 
 # A row group is written when so much is there: what a task holds of an output at most.
 GROUP_ROWS, GROUP_BYTES = 200_000, 32 * 1024 * 1024
 FILE_BYTES = 256 * 1024 * 1024  # of what is written, before it is packed
+_EPOCH = re.compile(r"part-epoch([0-9]+)-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,30 @@ class Written:
         return asdict(self)
 
 
+def file_mark(epoch: int) -> str:
+    """How the names of files begin that are written for one driver. Unlike its epoch, which may come again
+    where a history was wiped, it is nobody else's."""
+    return f"part-epoch{epoch}-{uuid.uuid4().hex[:12]}"
+
+
+def batch_mark(mark: str, batch_id: int | None) -> str:
+    """The same of one batch, as far as it is known."""
+    return mark if batch_id is None else f"{mark}-batch{batch_id}"
+
+
+def epoch_of(name: str) -> int:
+    """Of the driver that a file was written for; one that names none is older than all."""
+    found = _EPOCH.match(name)
+    return int(found[1]) if found else -1
+
+
 class TableFiles:
     """Files of one table. What no commit names is no part of the table, and vacuum's."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, prefix: str = "part") -> None:
         self._folder = folder
         self._schema = schema
+        self._prefix = prefix
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
         self._file: _File | None = None
@@ -74,7 +95,7 @@ class TableFiles:
             return
         table = pa.concat_tables(self._waiting)
         if self._file is None:
-            self._file = _File(self._folder, self._schema)
+            self._file = _File(self._folder, self._schema, self._prefix)
         self._file.write(table)
         self._waiting, self._rows, self._bytes = [], 0, 0
         if self._file.bytes >= FILE_BYTES:
@@ -87,16 +108,22 @@ class TableFiles:
 
 
 class _File:
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.name = f"part-{uuid.uuid4()}.snappy.parquet"
+    def __init__(self, folder: Path, schema: pa.Schema, prefix: str) -> None:
+        self.name = f"{prefix}-{uuid.uuid4()}.snappy.parquet"
         self.bytes = 0
         self._path = folder / self.name
         self._rows = 0
         self._statistics = Statistics(schema)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        # Numbers are seldom alike enough for a dictionary to be worth the time.
         self._writer = pq.ParquetWriter(
-            self._path, schema, compression="snappy", use_dictionary=texts or False, store_schema=False
+            self._path,
+            schema,
+            compression="snappy",
+            # Numbers are seldom alike enough for a dictionary to be worth the time.
+            use_dictionary=texts or False,
+            # Parquet's bounds leave NaN out, and a reader to which it is the largest number would skip it.
+            write_statistics=[field.name for field in schema if not pa.types.is_floating(field.type)],
+            store_schema=False,
         )
 
     def write(self, table: pa.Table) -> None:
@@ -109,6 +136,24 @@ class _File:
         self._writer.close()
         size = self._path.stat().st_size
         return Written(self.name, size, self._rows, int(time.time() * 1000), self._statistics.to_json())
+
+
+def require(folder: Path, files: Iterable[Written]) -> None:
+    """Raise where a file is not here as it was written: what is committed must be readable."""
+    for each in files:
+        path = folder / each.path
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = None
+        if size != each.size:
+            raise HeadgateError(
+                f"a task has written {path} with {each.size} bytes, and the driver finds "
+                f"{'no such file' if size is None else f'{size} bytes'}: nothing was committed",
+                expected="a folder of tables that the driver and all workers share, under the same path",
+                help="put the tables there, or write `lane: jvm` on the outputs, then `headgate plan` and "
+                "`headgate apply`",
+            )
 
 
 def remove(folder: Path, paths: Iterable[str]) -> None:

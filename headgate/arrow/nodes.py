@@ -122,7 +122,7 @@ def to_kind(node: Node, kind: str) -> Node:
 
 
 def cast(tree: exp.Expr, node: Node) -> Node:
-    """`try_cast`, where what cannot be cast is NULL."""
+    """`try_cast`, where what cannot be cast is NULL. A plain CAST is only taken where everything fits."""
     wanted = to_sql(tree.args["to"]).lower()
     if node.kind == "string" and node.constant and wanted == "timestamp":
         return _moment(tree)
@@ -131,7 +131,7 @@ def cast(tree: exp.Expr, node: Node) -> Node:
         raise unknown(tree)
     if node.kind == kind:
         return node
-    if node.kind == "long" and kind == "integer":
+    if node.kind == "long" and kind == "integer" and tree.args.get("safe"):
         return Node(kind, lambda batch: _narrowed(batch.filled(node.compute(batch))))
     if kind == "double" or (node.kind == "integer" and kind == "long"):
         return to_kind(node, kind)

@@ -23,16 +23,23 @@ def _comparison(operator: str) -> Compiler:
 
 
 def _compare(operator: str, left: Node, right: Node) -> Node:
-    kind = common(left, right)
-    if kind in {"boolean", "binary", "null"} and operator not in {"=", "<>"}:
+    kind = _comparable(left, right)
+    if kind in {"boolean", "binary"} and operator not in {"=", "<>"}:
         raise Unsupported(f"values of type {kind} are not ordered here")
     one, two, nan = to_kind(left, kind).compute, to_kind(right, kind).compute, left.nan or right.nan
     return Node("boolean", lambda batch: kernels.compare(operator, one(batch), two(batch), nan=nan))
 
 
+def _comparable(left: Node, right: Node) -> str:
+    kind = common(left, right)
+    if kind == "null":
+        raise Unsupported("NULL is compared with NULL, which Arrow has no operation for")
+    return kind
+
+
 def _same(tree: exp.Expr, part: Inner) -> Node:
     left, right = part(tree.this), part(tree.expression)
-    kind, nan = common(left, right), left.nan or right.nan
+    kind, nan = _comparable(left, right), left.nan or right.nan
     one, two = to_kind(left, kind).compute, to_kind(right, kind).compute
     return Node("boolean", lambda batch: kernels.null_safe_equal(one(batch), two(batch), nan=nan))
 

@@ -14,7 +14,8 @@ __all__ = ["Statistics"]
 
 MAX_COLUMNS = 32  # as many as Delta's own writers look at
 MAX_TEXT = 32  # a longer bound would have to be cut, and what is cut is no upper bound
-LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
+# Of the years 1 and 9999, between which Python has dates.
+FIRST_MILLISECOND, LAST_MILLISECOND = -62_135_596_800_000, 253_402_300_799_999
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, and written with its Z
 
 
@@ -39,11 +40,14 @@ class Statistics:
                 continue
             if pa.types.is_timestamp(column.type):
                 column = column.cast(pa.int64())
+            elif pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+                # Above all others to Spark, which would skip a file by bounds that know nothing of it.
+                self._bounds[number] = None
+                continue
             found = pc.min_max(column)
             values = [*bounds, found["min"].as_py(), found["max"].as_py()]
-            # An order with NaN in it is not every reader's.
-            lawful = all(not isinstance(value, float) or math.isfinite(value) for value in values)
-            self._bounds[number] = [min(values), max(values)] if lawful else None
+            finite = all(not isinstance(value, float) or math.isfinite(value) for value in values)
+            self._bounds[number] = [min(values), max(values)] if finite else None
 
     def to_json(self) -> str:
         low: dict[str, Any] = {}
@@ -66,8 +70,9 @@ def _texts(kind: pa.DataType, bounds: list[Any]) -> tuple[Any, Any] | None:
     low, high = bounds
     if pa.types.is_timestamp(kind):
         # Milliseconds are all that the log has: down for the lower bound, up for the upper one.
-        upper = -(-high // 1000)
-        return (_moment(low // 1000), _moment(upper)) if upper <= LAST_MILLISECOND else None
+        lower, upper = low // 1000, -(-high // 1000)
+        told = lower >= FIRST_MILLISECOND and upper <= LAST_MILLISECOND
+        return (_moment(lower), _moment(upper)) if told else None
     if pa.types.is_date(kind):
         return low.isoformat(), high.isoformat()
     if isinstance(low, str) and (len(low) > MAX_TEXT or len(high) > MAX_TEXT):

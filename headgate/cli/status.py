@@ -135,6 +135,8 @@ def _details(item: PipelineSnapshot, at: float) -> None:
         )
     if item.next_attempt_at is not None:
         out.print(f"next attempt {wording.age(item.next_attempt_at, at)}", markup=False)
+    if item.lane:
+        out.print(f"lane of the records {item.lane}", markup=False)
     if item.ui_url:
         out.print(f"Spark UI {item.ui_url}", markup=False)
     print_table(

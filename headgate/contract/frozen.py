@@ -11,16 +11,16 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headgate.contract.model import Contract, seconds
 from headgate.errors import NotFoundError
 
 _log = logging.getLogger("headgate.contract")
 
-__all__ = ["Applied", "ContractStore", "FrozenContract", "ResolvedOutput", "freeze"]
+__all__ = ["Applied", "ContractStore", "FrozenContract", "ResolvedOutput", "freeze", "with_lane"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class FrozenContract:
     outputs: Mapping[str, ResolvedOutput]
     env: str
     headgate_version: str
+    lane: Literal["arrow", "jvm"] | None = None  # what `lane: auto` came to; None where nothing says it
 
     @property
     def pipeline(self) -> str:
@@ -70,6 +71,7 @@ class FrozenContract:
         return [name for name, output in self.outputs.items() if output.stateful]
 
     def to_json(self) -> dict[str, Any]:
+        decided = {"lane": self.lane} if self.lane is not None else {}
         return {
             "hash": self.hash,
             "contract": self.contract.model_dump(mode="json", exclude_defaults=True),
@@ -78,6 +80,7 @@ class FrozenContract:
             "outputs": {name: asdict(output) for name, output in self.outputs.items()},
             "env": self.env,
             "headgate_version": self.headgate_version,
+            **decided,
         }
 
     @classmethod
@@ -90,6 +93,7 @@ class FrozenContract:
             outputs={name: ResolvedOutput(**value) for name, value in data["outputs"].items()},
             env=data["env"],
             headgate_version=data["headgate_version"],
+            lane=data.get("lane"),
         )
 
 
@@ -103,10 +107,19 @@ def freeze(
     headgate_version: str,
 ) -> FrozenContract:
     """Give a resolved contract its hash: SHA-256 of its canonical JSON, without the version of headgate."""
-    draft = FrozenContract("", contract, topics, replication, outputs, env, "")
+    return _hashed(FrozenContract("", contract, topics, replication, outputs, env, headgate_version))
+
+
+def with_lane(frozen: FrozenContract, lane: Literal["arrow", "jvm"] | None) -> FrozenContract:
+    """The same contract with what its `lane: auto` comes to: another version of headgate may come to another
+    lane, and a stream changes by a plan alone."""
+    return frozen if lane is None else _hashed(replace(frozen, lane=lane))
+
+
+def _hashed(frozen: FrozenContract) -> FrozenContract:
+    draft = replace(frozen, hash="", headgate_version="")
     canonical = json.dumps(draft.to_json(), sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return FrozenContract(digest, contract, topics, replication, outputs, env, headgate_version)
+    return replace(frozen, hash=hashlib.sha256(canonical.encode()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from headgate import __version__
-from headgate.arrow.choice import lane_problems
+from headgate.arrow.choice import decided_lane, lane_problems
 from headgate.contract.document import Document
 from headgate.contract.facts import open_seconds, output_facts
-from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 from headgate.contract.loader import LoadedContract
 from headgate.contract.model import COLUMN, Contract, Output
 from headgate.contract.registered import with_registered
@@ -77,7 +77,7 @@ def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[Frozen
 
 def _freeze(contract: Contract, outputs: dict[str, ResolvedOutput], settings: Settings) -> FrozenContract:
     topics = {name: f"{settings.prefix}{source.topic}" for name, source in contract.sources.items()}
-    return freeze(
+    frozen = freeze(
         contract,
         topics=topics,
         replication=settings.kafka.replication,
@@ -85,6 +85,7 @@ def _freeze(contract: Contract, outputs: dict[str, ResolvedOutput], settings: Se
         env=settings.env,
         headgate_version=__version__,
     )
+    return with_lane(frozen, decided_lane(frozen))
 
 
 def _outputs(

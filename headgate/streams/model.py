@@ -112,6 +112,7 @@ class DriverStatus:
     metrics_port: int | None = None
     ui_url: str | None = None
     queries: dict[str, QueryProgress] = field(default_factory=dict)
+    lane: str | None = None  # of the record query, and why
     waiting_for: str | None = None  # a service that a batch waits for, and since when it does
     failure_class: str | None = None
     failure_condition: str | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from headgate.arrow.choice import record_lane
 from headgate.contract.frozen import FrozenContract
 from headgate.topics.differences import Refusal
 
@@ -19,6 +20,7 @@ _OVERHEAD = 384 * _MB
 _OVERHEAD_SHARE = 0.1
 _PYTHON = 200 * _MB
 _WORKER = 160 * _MB  # of Python, one for each core, where records are decoded there
+_ARROW_BATCH = 16 * _MB  # that a worker of the Arrow lane holds, beside a row group of each output
 
 
 def driver_memory(contract: FrozenContract) -> int:
@@ -26,8 +28,17 @@ def driver_memory(contract: FrozenContract) -> int:
     text = contract.contract.job.memory
     heap = int(text[:-1]) * (1024 if text.endswith("g") else 1) * _MB
     decoded = any(source.with_schema for source in contract.contract.sources.values())
-    workers = contract.contract.job.cores * _WORKER if decoded else 0
-    return heap + max(_OVERHEAD, int(heap * _OVERHEAD_SHARE)) + _PYTHON + workers
+    worker = _arrow_worker(contract) or (_WORKER if decoded else 0)
+    overhead = max(_OVERHEAD, int(heap * _OVERHEAD_SHARE))
+    return heap + overhead + _PYTHON + contract.contract.job.cores * worker
+
+
+def _arrow_worker(contract: FrozenContract) -> int:
+    if record_lane(contract).lane != "arrow":
+        return 0
+    from headgate.arrow.files import GROUP_BYTES
+
+    return _WORKER + _ARROW_BATCH + len(contract.record_outputs) * GROUP_BYTES
 
 
 def machine_memory(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:

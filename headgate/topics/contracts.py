@@ -72,7 +72,10 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
     if before is None:
         summary, reason = f"version {version}", f"{file} is new"
     elif before.contract.version == version:
-        summary, reason = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}", f"{file} changed"
+        summary = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}"
+        reason = f"{file} changed"
+        if before.contract == contract.contract and before.lane != contract.lane:
+            reason = f"its `lane: auto` is {contract.lane} now"
     else:
         summary = f"version {before.contract.version} → {version}"
         told = "; ".join(breaking_changes(before, contract))

@@ -227,6 +227,30 @@ CHOSEN = [
     "IF(b, NULL, i)",
 ]
 
+# Of which Spark and the parser have different trees: none may be compiled as the parser reads it.
+IN_A_ROW = [
+    "b = s LIKE 'a%'",
+    "b = s RLIKE 'a'",
+    "b = s < t",
+    "b = i IN (1, 7)",
+    "b = i BETWEEN j AND l",
+    "s BETWEEN 'a' AND 'm' = b",
+    "s LIKE 'a%' = b",
+    "i > 0 AND b = s LIKE 'a%'",
+]
+BRACKETED = [
+    "b = (s LIKE 'a%')",
+    "b = (s RLIKE 'a')",
+    "b = (s < t)",
+    "(s BETWEEN 'a' AND 'm') = b",
+    "(b = (s < t)) IS NULL",
+]
+
+
+def test_comparisons_in_a_row_are_left_to_spark_and_mean_the_same_in_parentheses(both):
+    assert both.check([form for text in IN_A_ROW for form in forms(text)]) == 0
+    assert both.check([form for text in BRACKETED for form in forms(text)]) >= len(BRACKETED)
+
 
 def test_the_expressions_of_usual_rules_are_compiled_and_mean_the_same(both):
     texts = [sql for text in CHOSEN for sql in forms(text)]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from contract_examples import contract_of
 
-from headgate.arrow.choice import lane_problems, lanes, record_lane
-from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.arrow import choice
+from headgate.arrow.choice import decided_lane, lane_problems, lanes, record_lane
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 
 COLUMNS = [{"name": "n", "type": "int"}, {"name": "s", "type": "string"}]
 COPY: dict[str, Any] = {"sql": "SELECT n, s FROM a", "to": [{"delta": "copy"}]}
@@ -143,3 +144,41 @@ def test_what_the_arrow_lane_cannot_do_is_told_by_its_reason(change, why):
     assert why in problem.message
     assert record_lane(found).lane == "jvm"
     assert why in record_lane(found).why
+
+
+UPPER = {"sql": "SELECT n, upper(s) AS s FROM a"}
+
+
+@pytest.mark.parametrize(
+    ("words", "job", "output", "expected"),
+    [
+        (("auto",), None, None, "arrow"),
+        (("auto",), None, UPPER, "jvm"),
+        ((None,), "auto", None, "arrow"),
+        (("auto", "jvm"), None, None, None),
+        (("auto", "arrow"), None, None, None),
+        (("arrow",), None, None, None),
+        ((None,), None, None, None),
+    ],
+)
+def test_what_auto_comes_to_is_decided_where_nothing_else_is_said(words, job, output, expected):
+    assert decided_lane(frozen(*words, job=job, output=output)) == expected
+
+
+def test_a_lane_that_was_decided_stays_when_more_can_be_compiled():
+    found = with_lane(frozen("auto"), "jvm")
+    assert lanes(found)["o0"].lane == "jvm"
+    assert "when the contract was applied" in lanes(found)["o0"].why
+    assert lane_problems(found) == []
+
+
+@pytest.mark.parametrize("words", [("arrow",), ("auto",)])
+def test_an_arrow_lane_that_was_applied_and_cannot_be_any_more_is_a_problem(words, monkeypatch):
+    found = frozen(*words)
+    found = with_lane(found, decided_lane(found))
+    assert lane_problems(found) == []
+    monkeypatch.setattr(choice, "_unsupported", lambda _: "rule r: `x` is not known to the Arrow lane")
+    (problem,) = lane_problems(found)
+    assert problem.at == ("outputs", "o0", "lane")
+    assert "rule r" in problem.message
+    assert "`lane: jvm`" in problem.help

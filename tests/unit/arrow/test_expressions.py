@@ -91,8 +91,56 @@ def test_a_condition_that_is_null_is_met():
         "12345678901234567890123 > i",
         "round(d, 2) > 1",
         "ts > timestamp'now'",
+        "NULL = NULL",
+        "NULL <=> NULL",
+        "NULL < NULL",
+        "NULL BETWEEN NULL AND NULL",
+        "CASE NULL WHEN NULL THEN i END",
+        "CAST(3000000000 AS INT)",
+        "CAST(l AS INT)",
     ],
 )
 def test_what_is_not_known_to_mean_the_same_is_refused(text):
     with pytest.raises(Unsupported):
         compile_expression(sqlglot.parse_one(text, read=SPARK), KINDS)
+
+
+# In Spark all comparisons share a level, from the left, and LIKE and its like come after them.
+IN_A_ROW = [
+    "b = s LIKE 'a%'",
+    "b = s RLIKE 'a'",
+    "b = s < 'm'",
+    "b <> i IN (1, 2)",
+    "b = i NOT IN (1, 2)",
+    "b = i BETWEEN 1 AND 2",
+    "s BETWEEN 'a' AND 'm' = b",
+    "i IN (1, 2) = b",
+    "s LIKE 'a%' = b",
+    "s < 'm' = b",
+    "b = NOT b",
+    "i > 0 AND b = s LIKE 'a%'",
+    "NOT b = s LIKE 'a%'",
+    "CASE WHEN b = s LIKE 'a%' THEN 1 END",
+]
+
+
+@pytest.mark.parametrize("text", IN_A_ROW)
+def test_comparisons_in_a_row_are_refused_for_spark_may_read_them_otherwise(text):
+    with pytest.raises(Unsupported, match="put parentheses around"):
+        compile_expression(sqlglot.parse_one(text, read=SPARK), KINDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("b = (s LIKE 'a%')", [True, None, True]),
+        ("(s < 'm') = b", [True, None, False]),
+        ("b = (i IS NULL)", [False, None, True]),
+        ("(i > 0) IS NULL", [False, True, False]),
+        ("NOT s LIKE 'a%'", [False, None, True]),
+        ("b AND s LIKE 'a%' OR i = 1", [True, None, False]),
+        ("try_cast(l AS INT)", [None, None, 0]),
+    ],
+)
+def test_with_parentheses_both_read_the_same(text, wanted):
+    assert computed(text) == wanted

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -22,6 +23,8 @@ from spark.delta import TIDY_FIRST, DeltaSink
 
 SCHEMA = pa.schema([("n", pa.int64()), ("s", pa.string()), ("at", MOMENT)])
 NOON = datetime(2025, 10, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+
+LATER = "2025-10-01T12:00:00.124Z"
 
 
 def rows(*numbers: int) -> pa.Table:
@@ -90,9 +93,15 @@ def test_the_lanes_share_their_transaction_id_and_note_who_writes(table):
     again = DeltaSink(table, "app")
     assert again.noted_writer == "deltalake"
     assert again.has(1)
-    version = DeltaTable(str(table)).version()
-    again.note_writer("deltalake")
-    assert DeltaTable(str(table)).version() == version
+
+
+def test_a_note_of_a_writer_fails_where_another_commit_came_in_between(table):
+    one, two = DeltaSink(table, "app"), DeltaSink(table, "app")
+    assert (one.noted_writer, two.noted_writer) == (None, None)
+    two.note_writer("delta-spark")
+    with pytest.raises(CommitFailedError):
+        one.note_writer("deltalake")
+    assert one.noted_writer == "delta-spark"
 
 
 def test_what_was_abandoned_is_gone(table):
@@ -125,10 +134,18 @@ def test_files_that_no_commit_names_go_after_the_tables_horizon(table, sweeps):
     assert numbers(table) == list(range(TIDY_FIRST))
 
 
+def _micros(moment: datetime | int | None) -> int | None:
+    if not isinstance(moment, datetime):
+        return moment
+    return int(pa.scalar(moment, MOMENT).cast(pa.int64()).as_py())
+
+
 def statistics(kind: pa.DataType, *values: Any) -> dict[str, Any]:
     found = Statistics(pa.schema([("c", kind)]))
     for value in values:
-        found.add(pa.table({"c": pa.array(value, kind)}))
+        # Numbers of microseconds stand where Python has no dates.
+        plain = [_micros(each) for each in value] if kind == MOMENT else value
+        found.add(pa.table({"c": pa.array(plain, kind)}))
     told = json.loads(found.to_json())
     return {key: told[key].get("c") for key in ("minValues", "maxValues", "nullCount")} | {
         "numRecords": told["numRecords"]
@@ -142,12 +159,17 @@ def statistics(kind: pa.DataType, *values: Any) -> dict[str, Any]:
         (pa.float64(), [1.5, -2.0], -2.0, 1.5),
         (pa.string(), ["b", "a", None], "a", "b"),
         (pa.date32(), [date(2025, 1, 1), date(1, 1, 1)], "0001-01-01", "2025-01-01"),
-        (MOMENT, [NOON], "2025-10-01T12:00:00.123Z", "2025-10-01T12:00:00.124Z"),
+        (MOMENT, [NOON], "2025-10-01T12:00:00.123Z", LATER),
         (MOMENT, [datetime(2, 1, 1, tzinfo=UTC)], "0002-01-01T00:00:00.000Z", "0002-01-01T00:00:00.000Z"),
         (MOMENT, [NOON, datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)], None, None),
         (pa.string(), ["a", "x" * 33], None, None),
         (pa.bool_(), [True, False], None, None),
         (pa.float64(), [1.0, math.inf], None, None),
+        (pa.float64(), [1.0, math.nan, 2.0], None, None),
+        (pa.float32(), [math.nan, None], None, None),
+        (MOMENT, [-63_000_000_000_000_000, NOON], None, None),
+        (MOMENT, [-62_135_596_800_000_001, NOON], None, None),
+        (MOMENT, [-62_135_596_800_000_000, NOON], "0001-01-01T00:00:00.000Z", LATER),
         (pa.int64(), [None], None, None),
     ],
 )
@@ -155,6 +177,38 @@ def test_statistics_bound_what_is_there_and_say_nothing_where_they_cannot(kind, 
     found = statistics(kind, values)
     assert (found["minValues"], found["maxValues"]) == (low, high)
     assert (found["numRecords"], found["nullCount"]) == (len(values), values.count(None))
+
+
+def test_numbers_of_which_one_is_nan_in_any_row_group_have_no_bounds():
+    for values in ([[1.0], [math.nan], [2.0]], [[math.nan], [1.0]], [[1.0], [2.0, math.nan]]):
+        found = statistics(pa.float64(), *values)
+        assert (found["minValues"], found["maxValues"]) == (None, None)
+
+
+def test_files_hold_no_bounds_of_their_own_for_floating_columns(tmp_path):
+    schema = pa.schema([("d", pa.float64()), ("f", pa.float32()), ("n", pa.int64())])
+    files = TableFiles(tmp_path, schema)
+    files.write(pa.table({"d": [1.0, math.nan], "f": pa.array([1, 2], pa.float32()), "n": [1, 2]}))
+    (file,) = files.close()
+    group = pq.ParquetFile(tmp_path / file.path).metadata.row_group(0)
+    bounded = {
+        group.column(n).path_in_schema: bool(
+            group.column(n).statistics and group.column(n).statistics.has_min_max
+        )
+        for n in range(group.num_columns)
+    }
+    assert bounded == {"d": False, "f": False, "n": True}
+
+
+def test_a_reader_to_which_nan_is_the_largest_number_finds_it(tmp_path):
+    schema = pa.schema([("d", pa.float64())])
+    DeltaTable.create(str(tmp_path / "t"), schema=schema)
+    files, sink = TableFiles(tmp_path / "t", schema), DeltaSink(tmp_path / "t", "app")
+    files.write(pa.table({"d": [1.0, math.nan, 3.0]}))
+    assert not sink.has(0)
+    sink.append_files(files.close(), 0)
+    (action,) = pa.table(DeltaTable(str(tmp_path / "t")).get_add_actions(flatten=True)).to_pylist()
+    assert (action.get("max.d"), action.get("min.d")) == (None, None)
 
 
 def test_statistics_of_several_row_groups_are_one(table):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze
+from headgate.contract.frozen import ContractStore, FrozenContract, ResolvedOutput, freeze, with_lane
 from headgate.contract.model import Contract
 from headgate.errors import NotFoundError
 
@@ -73,6 +73,24 @@ def test_the_hash_changes_with_everything_that_a_driver_runs_from(change):
 def test_the_hash_is_the_same_for_another_version_of_headgate_and_for_defaults_written_out():
     assert frozen(headgate_version="9").hash == frozen().hash
     assert frozen(contract_of(SOURCES, job={"cores": 2})).hash == frozen().hash
+
+
+def test_the_lane_that_auto_came_to_is_part_of_the_hash_and_is_kept(tmp_path):
+    one = frozen()
+    arrow, jvm = with_lane(one, "arrow"), with_lane(one, "jvm")
+    assert len({one.hash, arrow.hash, jvm.hash}) == 3
+    store = ContractStore(tmp_path)
+    store.put(arrow)
+    assert store.get(arrow.hash) == arrow
+    assert with_lane(frozen(headgate_version="9"), "arrow").hash == arrow.hash
+
+
+def test_a_contract_without_a_decided_lane_has_the_hash_and_the_file_that_it_had_before_there_was_one():
+    one = with_lane(frozen(), None)
+    assert one == frozen()
+    assert "lane" not in one.to_json()
+    assert FrozenContract.from_json(one.to_json()) == one
+    assert one.hash == "c635ce1038242a2391e817a4073bf6fe5f9b435303b64348b18abbd14798c6d3"
 
 
 def test_a_frozen_contract_cannot_be_changed():

@@ -202,6 +202,10 @@ def test_a_lane_that_cannot_be_had_is_told_at_its_place_with_the_reason_and_the_
     assert (problem.line, problem.column) == place_of("arrow", text)
     assert "output copy: it goes to something else than one table without partitions" in problem.message
     assert "`lane: jvm`" in str(problem.help)
-    assert resolve(loaded(tmp_path, changed("lane: arrow", "lane: auto", text)), settings)
+    (auto,) = resolve(loaded(tmp_path, changed("lane: arrow", "lane: auto", text)), settings)
+    assert auto.lane == "jvm"
     (frozen,) = resolve(loaded(tmp_path, changed(", partition_by: [shop]", "", text)), settings)
-    assert record_lane(frozen).lane == "arrow"
+    assert (record_lane(frozen).lane, frozen.lane) == ("arrow", None)
+    asked = changed("lane: arrow", "lane: auto", changed(", partition_by: [shop]", "", text))
+    (auto,) = resolve(loaded(tmp_path, asked), settings)
+    assert (record_lane(auto).lane, auto.lane) == ("arrow", "arrow")

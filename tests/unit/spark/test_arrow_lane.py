@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +15,18 @@ import pytest
 from deltalake import DeltaTable
 from two_lanes import frozen_of, lane_context
 
-from headgate.arrow.screen import RAW
+from headgate.arrow.files import TableFiles
+from headgate.arrow.quarantine import QUARANTINE
+from headgate.arrow.screen import BAD as BADS
+from headgate.arrow.screen import GOOD as PASSED
+from headgate.arrow.screen import RAW, READ
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.owner import FencedError
 from headgate.errors import HeadgateError
-from spark import arrow_lane, arrow_task
+from spark import arrow_lane, arrow_task, delta
 from spark.arrow_lane import ArrowLane
 from spark.arrow_task import ROWS
+from spark.doubtful import Settled
 from spark.record import RecordQuery, RuleFailedError
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,6 +44,8 @@ OUTPUTS = {
 }
 TYPES = {"all": {"n": "int", "place": "long"}, "even": {"n": "int"}}
 GOOD = [b'{"n": %d}' % n for n in range(1, 11)]
+DOUBTFUL = b'{"n": 1, "n": 2}'
+QUARANTINED = pa.list_(pa.string())
 BAD = [b'{"n": -1}', b"{", b'{"n": "x"}']
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -47,7 +56,7 @@ class Raw:
     def __init__(self, *tasks: list[bytes]) -> None:
         self._tasks = tasks
         self._function: Task | None = None
-        self.sparkSession = SimpleNamespace(conf=SimpleNamespace(set=lambda *_: None))
+        self.sparkSession: Any = SimpleNamespace(conf=SimpleNamespace(set=lambda *_: None))
 
     def select(self, *_: str) -> Raw:
         return self
@@ -139,17 +148,153 @@ def test_a_batch_that_was_lost_between_two_tables_gets_what_it_lacks(place, monk
     assert (len(place.rows("all_of", "n")), len(place.rows("_quarantine", "offset"))) == (10, 3)
 
 
-def test_a_driver_that_was_replaced_while_its_tasks_ran_commits_nothing(place, monkeypatch):
+class Looks:
+    """Stands for the claim: notes what there was at each look, and that a newer epoch exists from one on."""
+
+    def __init__(self, place: Place, replaced_at: int | None) -> None:
+        self._place = place
+        self._replaced_at = replaced_at
+        self.seen: list[int] = []
+
+    def __call__(self) -> None:
+        self.seen.append(self.commits())
+        if len(self.seen) == self._replaced_at:
+            raise FencedError("a newer epoch")
+
+    def commits(self) -> int:
+        names = ("all_of", "even_of", "_quarantine")
+        return len(self._place.pages) + sum(DeltaTable(self._place.tables / name).version() for name in names)
+
+
+def test_a_driver_that_was_replaced_at_any_moment_writes_nothing_after_its_next_look(tmp_path, monkeypatch):
+    monkeypatch.setattr(delta, "CHECKPOINT_EVERY", 1)
+    whole = Looks(Place(tmp_path / "whole"), None)
+    whole._place.context.before_write = whole
+    whole._place.run([*GOOD, *BAD])
+    steps = [*whole.seen, whole.commits()]
+    # A look before each of the six writes: two notes, three commits, the books.
+    assert max(after - before for before, after in pairwise(steps)) == 1
+    assert steps[-1] - steps[0] == 6
+    for number in range(1, len(whole.seen) + 1):
+        looks = Looks(Place(tmp_path / str(number)), number)
+        looks._place.context.before_write = looks
+        with pytest.raises(FencedError):
+            looks._place.run([*GOOD, *BAD])
+        assert looks.seen == whole.seen[:number]
+        assert looks.commits() == looks.seen[-1]
+
+
+def test_doubtful_records_that_are_many_are_judged_and_written_piece_by_piece(place, monkeypatch):
+    steps: list[str] = []
+
+    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+        steps.append(f"judge {records.num_rows}")
+        bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
+        good = {name: pa.table({"n": pa.array([1], pa.int32())}) for name in ("even",)}
+        counts = Counter({READ: len(records) + 1, PASSED: 1, BADS: len(records), "positive": len(records)})
+        good["all"] = good["even"].append_column("place", pa.array([7]))
+        return Settled(counts, good, bad)
+
+    class Told(TableFiles):
+        def write(self, table: pa.Table) -> None:
+            if self._schema == QUARANTINE and table.num_rows:
+                steps.append(f"write {table.num_rows}")
+            super().write(table)
+
+    monkeypatch.setattr(arrow_task, "CARRIED_ROWS", 1)
+    monkeypatch.setattr(arrow_lane, "PIECE_BYTES", 1)
+    monkeypatch.setattr(arrow_lane, "TableFiles", Told)
+    monkeypatch.setattr(arrow_lane, "settle", settled)
+    doubtful = [DOUBTFUL] * 2
+    place.run(doubtful, doubtful, [*doubtful, *doubtful])
+    assert steps == ["judge 2", "write 2", "judge 2", "write 2", "judge 4", "write 4"]
+    assert place.rows("_quarantine", "value") == [DOUBTFUL] * 8
+    assert place.rows("all_of", "n") == [1, 1, 1]
+    # However many pieces there were, each table has one file of them.
+    names = sorted(path.parent.name for path in place.files())
+    assert names == ["_quarantine", "all_of", "even_of"]
+
+
+def test_small_pieces_of_doubtful_records_are_judged_together(place, monkeypatch):
+    asked: list[int] = []
+
+    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+        asked.append(records.num_rows)
+        bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
+        return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)
+
+    monkeypatch.setattr(arrow_task, "CARRIED_ROWS", 1)
+    monkeypatch.setattr(arrow_lane, "settle", settled)
+    place.run([DOUBTFUL], [DOUBTFUL] * 2, [DOUBTFUL] * 3)
+    assert asked == [6]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_file_that_the_driver_does_not_find_as_it_was_written_stops_the_batch(place, monkeypatch, how):
+    whole = arrow_lane._reported
+
+    def elsewhere(rows: pa.Table) -> Any:
+        found = whole(rows)
+        path = place.tables / "even_of" / found.outputs["even"][0].path
+        if how == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-1])
+        return found
+
+    monkeypatch.setattr(arrow_lane, "_reported", elsewhere)
+    with pytest.raises(HeadgateError, match=r"even_of.*nothing was committed") as caught:
+        place.run([*GOOD, *BAD])
+    assert "the driver and all workers share" in str(caught.value.expected)
+    assert (place.rows("all_of", "n"), place.rows("_quarantine", "offset"), place.pages) == ([], [], [])
+    assert place.files() == set()
+
+
+def test_files_of_tasks_that_ended_before_another_one_failed_are_removed_and_no_others(place, monkeypatch):
+    class Failing(Raw):
+        def toArrow(self) -> pa.Table:
+            super().toArrow()
+            raise ValueError("another task failed")
+
     lane = ArrowLane(place.context, place.pages.append)
-    frame: Any = lane.frame(Raw([*GOOD, *BAD]))  # type: ignore[arg-type]
+    for batch_id, frame in enumerate([Raw([*GOOD, *BAD]), Failing([*GOOD, *BAD])]):
+        monkeypatch.setattr(arrow_task, "_batch", lambda found=batch_id: found)
+        whole: Any = lane.frame(frame)
+        if batch_id == 0:
+            lane.commit(whole, batch_id)
+            committed = place.files()
+            assert len(committed) == 3
+            continue
+        with pytest.raises(ValueError, match="another task"):
+            lane.commit(whole, batch_id)
+    assert place.files() == committed
+    assert place.rows("all_of", "n") == list(range(1, 11))
+
+
+def test_what_older_drivers_set_aside_is_removed_and_what_a_newer_one_did_is_not(place):
+    place.context.epoch = 12
+    aside = place.tables / "_quarantine" / "_doubtful"
+    aside.mkdir()
+    names = [
+        "part-1234-ab.parquet",
+        "part-epoch2-a.parquet",
+        "part-epoch12-a.parquet",
+        "part-epoch13-a.parquet",
+    ]
+    for name in names:
+        (aside / name).touch()
 
     def replaced() -> None:
         raise FencedError("a newer epoch")
 
-    monkeypatch.setattr(place.context, "before_write", replaced)
+    looks, place.context.before_write = place.context.before_write, replaced
+    lane = ArrowLane(place.context, place.pages.append)
     with pytest.raises(FencedError):
-        lane.commit(frame, 0)
-    assert (place.rows("all_of", "n"), place.rows("_quarantine", "offset"), place.pages) == ([], [], [])
+        lane.frame(Raw(GOOD))
+    assert sorted(path.name for path in aside.iterdir()) == sorted(names)
+    place.context.before_write = looks
+    lane.frame(Raw(GOOD))
+    assert sorted(path.name for path in aside.iterdir()) == names[2:]
 
 
 def test_a_rule_that_stops_the_stream_does_so_before_any_commit_and_leaves_no_file(place):
@@ -196,6 +341,7 @@ def test_a_table_notes_its_writer_and_the_other_lane_knows_the_batches_that_it_h
     assert other.frame(frame) is frame
     assert DeltaTable(sink.path).metadata().configuration["headgate.writer"] == "delta-spark"
     assert [sink.has(0), sink.has(1)] == [True, False]
+    assert sink.sweeps  # what the other lane's tasks have left is removed in this one as well
     place.run(GOOD)
     assert place.rows("all_of", "n") == list(range(1, 11))
     assert sink.noted_writer == "deltalake"

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 from record_schemas import avro_schema, avro_source
+from two_lanes import frozen_of
 
 from headgate.contract.frozen import FrozenContract
 from headgate.topics.capacity import capacity_refusals, driver_memory, machine_memory
 
 GB = 1024**3
 MakeContract = Callable[..., FrozenContract]
+
+
+def small_contract(lane: str, outputs: int) -> FrozenContract:
+    source = {"topic": "t", "columns": [{"name": "n", "type": "int"}]}
+    names = [f"o{number}" for number in range(outputs)]
+    specs = {name: {"sql": "SELECT n FROM a", "to": [{"delta": name}], "lane": lane} for name in names}
+    return frozen_of(source, specs, {name: {"n": "int"} for name in names})
 
 
 def with_memory(contract: FrozenContract, memory: str) -> FrozenContract:
@@ -32,6 +40,16 @@ def test_records_that_are_decoded_in_python_need_a_worker_for_each_core(contract
     model = plain.contract.model_copy(update={"sources": {"orders": source}})
     decoded = replace(plain, contract=model)
     assert driver_memory(decoded) == driver_memory(plain) + model.job.cores * 160 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("lane", "outputs"), [("arrow", 1), ("auto", 2)])
+def test_the_arrow_lane_needs_a_worker_with_a_batch_and_a_row_group_of_each_output_for_each_core(
+    lane: str, outputs: int
+) -> None:
+    megabyte = 1024 * 1024
+    arrow, jvm = (small_contract(each, outputs) for each in (lane, "jvm"))
+    worker = (160 + 16 + outputs * 32) * megabyte
+    assert driver_memory(arrow) - driver_memory(jvm) == arrow.contract.job.cores * worker
 
 
 def test_what_does_not_fit_with_all_others_is_refused_with_the_sum(contract: MakeContract) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from headgate.contract.frozen import FrozenContract
+from headgate.contract.frozen import FrozenContract, with_lane
 from headgate.errors import UsageError
 from headgate.topics.differences import Action, Refusal
 from headgate.topics.plan import Plan, difference
@@ -361,6 +361,17 @@ def test_a_change_that_breaks_readers_needs_a_new_version(
     assert "version_needed" in codes(refusals)
     _, refusals = plan_of(contract(version=2, **change), live=live)
     assert "version_needed" not in codes(refusals)
+
+
+def test_another_lane_of_auto_is_a_change_that_the_plan_tells(
+    contract: MakeContract, nothing_there: MakeLive
+) -> None:
+    live = applied(with_lane(contract(), "jvm"), nothing_there())
+    actions, refusals = plan_of(with_lane(contract(), "arrow"), live=live)
+    assert refusals == []
+    assert [(each.kind, each.reason) for each in actions] == [
+        ("put_contract", "its `lane: auto` is arrow now")
+    ]
 
 
 def test_an_older_version_is_refused(contract: MakeContract, nothing_there: MakeLive) -> None:
