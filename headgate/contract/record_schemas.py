@@ -9,7 +9,7 @@ from headgate.contract.document import Document, Key
 from headgate.contract.model import Contract, RecordSchema, Source
 from headgate.errors import Problem
 
-__all__ = ["frozen_columns", "with_schema_files", "with_texts"]
+__all__ = ["MAX_BYTES", "frozen_columns", "with_schema_files", "with_texts"]
 
 # A schema of a thousand fields is some 100 kB; with imports a descriptor set is a few times that.
 MAX_BYTES = 2_097_152
