@@ -62,7 +62,7 @@ class Learned:
         """Take up a version of the subject. Whether its id was not known."""
         subject = self.of(source)
         new = bool(subject.open([one.id]))
-        line = {"id": one.id, "version": one.version, **one.said()}
+        line: dict[str, Any] = {"id": one.id, "version": one.version, **one.said()}
         if new:
             self._write(source, [line])
             self._note(subject, line)
