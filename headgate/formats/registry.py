@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headgate.contract.record_schemas import MAX_BYTES
@@ -136,6 +136,8 @@ class Registry:
             each = open_.pop()
             if each.name in files:
                 continue  # two files import it
+            if (name := PurePosixPath(each.name)).is_absolute() or ".." in name.parts:
+                raise SchemaProblem(f"a reference has the name {each.name!r}", expected="a relative path")
             what = f"version {each.version} of the subject {each.subject!r}"
             try:
                 other = self._version(each.subject, each.version, what, deleted=True)
@@ -214,11 +216,9 @@ def _compiled(files: Mapping[str, str]) -> str:
 
     try:
         with tempfile.TemporaryDirectory(prefix="headgate-registry-") as scratch:
-            folder = Path(scratch).resolve()
+            folder = Path(scratch)
             for name, text in files.items():
-                file = (folder / name).resolve()
-                if not file.is_relative_to(folder):
-                    raise SchemaProblem(f"a reference has the name {name!r}")
+                file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
             return compile_proto(folder / _OWN, folder)
