@@ -7,9 +7,9 @@ from pathlib import Path
 
 from headgate.contract.document import Document, Key
 from headgate.contract.model import Contract, RecordSchema, Source
-from headgate.errors import Problem
+from headgate.errors import Problem, UnavailableError
 
-__all__ = ["frozen_columns", "with_schema_files", "with_texts"]
+__all__ = ["MAX_BYTES", "frozen_columns", "with_schema_files", "with_texts"]
 
 # A schema of a thousand fields is some 100 kB; with imports a descriptor set is a few times that.
 MAX_BYTES = 2_097_152
@@ -80,6 +80,8 @@ def _text_of(source: Source, schema: RecordSchema, document: Document, at: Key, 
             return document.problem((*at, "message"), problem.message, expected=problem.expected)
         name = str(Path(document.name).parent / str(schema.file))
         return Problem(name, problem.line, problem.column, problem.message, problem.expected)
+    except UnavailableError as error:  # the compiler could not work
+        return document.problem((*at, "file"), error.message, help=error.help)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return document.problem((*at, "file"), f"{schema.file} cannot be read: {reason}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from headgate.contract.loader import LoadedContract
 from headgate.contract.model import RecordSchema, Source
 from headgate.contract.record_schemas import frozen_columns
-from headgate.errors import ContractError, NotFoundError, Problem
+from headgate.errors import ContractError, NotFoundError, Problem, SettingsError, UnavailableError
 
 if TYPE_CHECKING:
     from headgate.formats.registry import Registered
@@ -26,12 +26,22 @@ class _Schemas(Protocol):
 
 
 def with_registered(loaded: Sequence[LoadedContract], settings: Settings) -> list[LoadedContract]:
-    """The contracts with what the registry has for them. Raises ContractError and UnavailableError."""
-    if not any(_registered_sources(item) for item in loaded):
+    """The contracts with what the registry has for them.
+
+    Raises ContractError, and UnavailableError and SettingsError, which name the pipelines that need none.
+    """
+    others = [item.contract.pipeline for item in loaded if not _registered_sources(item)]
+    if len(others) == len(loaded):
         return list(loaded)
     from headgate.formats.registry import Registry
 
-    return filled(loaded, Registry(settings))
+    try:
+        return filled(loaded, Registry(settings))
+    except (UnavailableError, SettingsError) as error:
+        if others:
+            more = f"`headgate apply {' '.join(others)}` needs no registry"
+            error.help = f"{error.help}; {more}" if error.help else more
+        raise
 
 
 def filled(loaded: Sequence[LoadedContract], registry: _Schemas) -> list[LoadedContract]:

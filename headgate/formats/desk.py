@@ -11,31 +11,35 @@ import hmac
 import json
 import logging
 import secrets
-import socket
 import socketserver
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, ServiceError
+from headgate.formats.asker import Asker
 from headgate.formats.decoder import unresolved
-from headgate.formats.learned import Learned, Subject
-from headgate.formats.schema import schema_of
+from headgate.formats.learned import Learned
+from headgate.formats.schema import same_schema, schema_of
 
 if TYPE_CHECKING:
     from headgate.contract.model import Contract, Source
-    from headgate.formats.registry import Registered
+    from headgate.formats.registry import Registered, Unusable
     from headgate.settings import Settings
 
-__all__ = ["Asker", "DeskClosedError", "SchemaDesk", "open_desk"]
+__all__ = ["SchemaDesk", "open_desk"]
 
 _log = logging.getLogger("headgate.registry")
 LONGEST_QUESTION = 1_048_576
 LONGEST_PAUSE = 5.0
 # A registry of several servers may answer before it has heard of what another one has just registered.
 SETTLING = 2.0
+# Bytes that are no records make ids that are none: beyond the first few of a source, which may well be those
+# of a producer that is new, they get that moment once in a while, for each costs it to a batch.
+FEW_UNKNOWN = 50
+SECOND_LOOK_EVERY = 30.0
 
 
 def open_desk(
@@ -63,36 +67,12 @@ def open_desk(
     return SchemaDesk(sources, registry, learned, stopping=stopping, waiting=waiting, host=host)
 
 
-class DeskClosedError(RuntimeError):
-    """The driver ends: the batch that waits for a schema runs again with its successor."""
-
-
 class Versions(Protocol):
     """What the desk needs of `headgate.formats.registry.Registry`."""
 
-    def versions(self, subject: str, format_: str, known: Sequence[int]) -> list[Registered]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Travels to the workers; finds schemas by id at the desk of its driver."""
-
-    host: str
-    port: int
-    token: str = field(repr=False)
-    source: str
-
-    def __call__(self, ids: Sequence[int]) -> Mapping[int, str]:
-        question = {"token": self.token, "source": self.source, "ids": list(ids)}
-        with socket.create_connection((self.host, self.port), timeout=30) as connection:
-            connection.settimeout(None)  # it answers when the registry does
-            connection.sendall(json.dumps(question).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                line = lines.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"closed": True}
-        if "schemas" not in answer:
-            raise DeskClosedError("the driver ends, and the schema of a record is not known yet")
-        return {int(schema_id): text for schema_id, text in answer["schemas"].items()}
+    def versions(
+        self, subject: str, format_: str, known: Collection[int], *, afresh: bool
+    ) -> Iterable[Registered | Unusable]: ...
 
 
 class SchemaDesk:
@@ -107,6 +87,7 @@ class SchemaDesk:
         stopping: Callable[[float], bool],
         waiting: Callable[[str | None], None],
         host: str = "127.0.0.1",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._registry = registry
@@ -116,7 +97,11 @@ class SchemaDesk:
         self._token = secrets.token_hex(32)
         self._learned = learned
         self._looking = threading.Lock()  # at what was learned; never held while a registry is waited for
-        self._asking = threading.Lock()
+        self._asking = {name: threading.Lock() for name in sources}
+        self._clock = clock
+        self._looked_twice: dict[str, float] = {}  # when, by source
+        self._telling = threading.Lock()
+        self._missing: dict[str, str] = {}  # what is waited for, by source
         everywhere = host not in {"127.0.0.1", "localhost"}
         self._server = _Server(("0.0.0.0" if everywhere else "127.0.0.1", 0), self._answer)
         threading.Thread(target=self._server.serve_forever, name="schemas", daemon=True).start()
@@ -134,8 +119,8 @@ class SchemaDesk:
     def find(self, source: str, ids: Sequence[int]) -> dict[int, str] | None:
         """Schemas by id, without those that the subject does not have; None when the driver ends."""
         if self._open(source, ids):
-            with self._asking:  # one at a time: who comes after it finds what it has learned
-                if self._open(source, ids) and not self._learn(source, ids):
+            with self._asking[source]:  # one at a time: who comes after it finds what it has learned
+                if self._open(source, ids) and not self._patiently(source, ids):
                     return None
         with self._looking:
             texts = self._learned.of(source).texts
@@ -145,61 +130,115 @@ class SchemaDesk:
         with self._looking:
             return self._learned.of(source).open(ids)
 
-    def _learn(self, source: str, ids: Sequence[int]) -> bool:
-        """Ask for the versions that are new, twice before an id is held to be none. False when told to
-        end."""
-        subject = self._learned.of(source)
-        for again in (False,) if subject.full else (False, True):
-            if again and self._stopping(SETTLING):
-                return False
-            found = self._versions(source, subject)
-            if found is None:
-                return False
-            self._take(source, subject, found)
-            if not (left := self._open(source, ids)):
-                return True
-        _log.warning("source %s: ids of schemas that its subject has not: %s", source, _some(left))
-        with self._looking:
-            self._learned.missing(source, left)
-        return True
-
-    def _take(self, source: str, subject: Subject, found: Sequence[Registered]) -> None:
-        with self._looking:
-            new = self._learned.found(source, found)
-        for each in new:
-            self._tell(source, each)
-        if late := subject.unknown & {each.id for each in found}:
-            _log.warning(
-                "source %s: its subject has the schemas %s now; their records go on to the quarantine until "
-                "another contract is applied",
-                source,
-                _some(late),
-            )
-
-    def _versions(self, source: str, subject: Subject) -> list[Registered] | None:
-        """Waits while the registry is away, does not let us in, or has lost the subject that the contract
-        was planned with: the records are there tomorrow as well. None when told to end."""
-        schema, pause = self._sources[source].record_schema, 0.5
-        name = str(schema.subject) if schema is not None else ""
+    def _patiently(self, source: str, ids: Sequence[int]) -> bool:
+        """Waits while the registry is away, does not let us in, or has lost what the contract was planned
+        with, and while what it says cannot be kept: the records are there tomorrow as well. False when told
+        to end."""
+        pause = 0.5
         while True:
             try:
-                found = self._registry.versions(name, self._sources[source].format, sorted(subject.versions))
+                done = self._learn(source, ids)
             except HeadgateError as error:
-                self._waiting(error.message)
-                if self._stopping(pause):
-                    return None
-                pause = min(pause * 2, LONGEST_PAUSE)
+                self._wait_for(source, f"{error.message}: {error.help}" if error.help else error.message)
+            except OSError as error:
+                self._wait_for(source, f"what was learned of the registry's schemas cannot be kept: {error}")
             else:
-                self._waiting(None)
-                return found
+                self._wait_for(source, None)
+                return done
+            if self._stopping(pause):
+                return False
+            pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _tell(self, name: str, found: Registered) -> None:
-        source = self._sources[name]
-        why = unresolved(schema_of(source), source, found.text)
+    def _wait_for(self, source: str, what: str | None) -> None:
+        with self._telling:
+            if what is not None:
+                self._missing[source] = what
+            elif self._missing.pop(source, None) is None:
+                return
+            self._waiting(next(iter(self._missing.values()), None))
+
+    def _learn(self, source: str, ids: Sequence[int]) -> bool:
+        """Ask for the versions that are new, and for all of them before an id is held to be none. False when
+        told to end."""
+        if not self._look(source, ids, afresh=False):
+            return False
+        if (left := self._open(source, ids)) and self._deserves_another(source):
+            if self._stopping(SETTLING) or not self._look(source, ids, afresh=True):
+                return False
+            self._looked_twice[source] = self._clock()
+            left = self._open(source, ids)
+        if left:
+            _log.warning("source %s: ids of schemas that its subject has not: %s", source, _some(left))
+            with self._looking:
+                self._learned.missing(source, left)
+        return True
+
+    def _deserves_another(self, source: str) -> bool:
+        subject, last = self._learned.of(source), self._looked_twice.get(source)
+        if subject.full:
+            return False
+        rare = len(subject.unknown) < FEW_UNKNOWN
+        return rare or last is None or self._clock() - last >= SECOND_LOOK_EVERY
+
+    def _look(self, source: str, ids: Sequence[int], *, afresh: bool) -> bool:
+        """Learns each version as it comes. False when told to end."""
+        subject, format_ = self._learned.of(source), self._sources[source].format
+        known = () if afresh else sorted(subject.versions)
+        for one in self._registry.versions(self._subject(source), format_, known, afresh=afresh):
+            self._take(source, one)
+            if not afresh and not self._open(source, ids):
+                break
+            if self._stopping(0):
+                return False
+        return True
+
+    def _subject(self, source: str) -> str:
+        schema = self._sources[source].record_schema
+        return str(schema.subject) if schema is not None else ""
+
+    def _take(self, source: str, one: Registered | Unusable) -> None:
+        self._check(source, one)
+        subject = self._learned.of(source)
+        with self._looking:
+            late = one.id in subject.unknown and one.version not in subject.versions
+            new = self._learned.found(source, one)
+        if new:
+            self._tell(source, one)
+        elif late:
+            _log.warning(
+                "source %s: its subject has the schema %d now; its records go on to the quarantine until "
+                "another contract is applied",
+                source,
+                one.id,
+            )
+
+    def _check(self, source: str, one: Registered | Unusable) -> None:
+        """A registry or a subject that was made anew gives an id to another schema, and bytes do not say
+        which of the two they were written with. Raises ServiceError."""
+        frozen, text = self._sources[source].record_schema, one.said().get("text")
+        known = self._learned.of(source).texts.get(one.id)
+        if known is None and frozen is not None and frozen.id == one.id:
+            known = frozen.text
+        if (
+            known is not None
+            and text is not None
+            and not same_schema(self._sources[source].format, known, text)
+        ):
+            raise ServiceError(
+                f"the registry's schema {one.id}, version {one.version} of the subject "
+                f"{self._subject(source)!r}, is another one than it was: it was made anew",
+                help="bring its schemas back; or write to another topic, and apply a contract that reads it",
+            )
+
+    def _tell(self, name: str, found: Registered | Unusable) -> None:
+        source, said = self._sources[name], found.said()
+        why = said.get("why") or unresolved(schema_of(source), source, said["text"])
         if why is None:
             _log.info("source %s: schema %d, version %d of its subject", name, found.id, found.version)
         else:
-            _log.warning("source %s: records of schema %d go to the quarantine: %s", name, found.id, why)
+            _log.warning(
+                "source %s: records of schema %d go to the quarantine: %s", name, found.id, why[:500]
+            )
 
     def _answer(self, question: Any) -> dict[str, Any] | None:
         """None for who does not know the token, or asks what cannot be asked."""
@@ -208,7 +247,11 @@ class SchemaDesk:
         source, ids = str(question.get("source")), question.get("ids")
         if source not in self._sources or not isinstance(ids, list) or {*map(type, ids)} - {int}:
             return None
-        found = self.find(source, ids)
+        try:
+            found = self.find(source, ids)
+        except Exception as error:  # noqa: BLE001 -- who asks must not take it for the driver's end
+            _log.exception("source %s: schemas cannot be found", source)
+            return {"failed": f"{type(error).__name__}: {error}"}
         return {"closed": True} if found is None else {"schemas": found}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headgate.formats.registry import Registered
+    from headgate.formats.registry import Registered, Unusable
 
 __all__ = ["MOST_UNKNOWN", "Learned", "Subject"]
 
@@ -26,11 +26,15 @@ MOST_UNKNOWN = 10_000
 
 @dataclass(slots=True)
 class Subject:
-    """What a source's subject has, as far as it was asked, and the ids that it has not."""
+    """What a source's subject has, as far as it was asked, and the ids that it has not.
+
+    `unusable` are ids of schemas that it has and that nobody can read, with the reason.
+    """
 
     texts: dict[int, str] = field(default_factory=dict)
     versions: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
+    unusable: dict[int, str] = field(default_factory=dict)
 
     @property
     def full(self) -> bool:
@@ -38,7 +42,7 @@ class Subject:
 
     def open(self, ids: Iterable[int]) -> set[int]:
         """Those of the ids of which nothing is known yet."""
-        return set(ids) - self.texts.keys() - self.unknown
+        return set(ids) - self.texts.keys() - self.unknown - self.unusable.keys()
 
 
 class Learned:
@@ -54,13 +58,15 @@ class Learned:
     def of(self, source: str) -> Subject:
         return self._subjects.setdefault(source, Subject())
 
-    def found(self, source: str, schemas: Iterable[Registered]) -> list[Registered]:
-        """Take up versions of the subject; those whose id was not known."""
-        subject, listed = self.of(source), list(schemas)
-        new = [each for each in listed if subject.open([each.id])]
-        self._write(source, [{"id": each.id, "version": each.version, "text": each.text} for each in new])
-        subject.texts.update({each.id: each.text for each in reversed(new)})
-        subject.versions.update(each.version for each in listed)
+    def found(self, source: str, one: Registered | Unusable) -> bool:
+        """Take up a version of the subject. Whether its id was not known."""
+        subject = self.of(source)
+        new = bool(subject.open([one.id]))
+        line: dict[str, Any] = {"id": one.id, "version": one.version, **one.said()}
+        if new:
+            self._write(source, [line])
+            self._note(subject, line)
+        subject.versions.add(one.version)
         return new
 
     def missing(self, source: str, ids: Iterable[int]) -> None:
@@ -74,23 +80,41 @@ class Learned:
         try:
             said: dict[str, Any] = json.loads(line)
             subject, schema_id = self.of(said["source"]), int(said["id"])
+            if subject.open([schema_id]):
+                self._note(subject, {**said, "id": schema_id})
         except (ValueError, KeyError, TypeError):
             return  # cut off by a kill: no worker has heard of it
-        if not subject.open([schema_id]):
-            return
+
+    def _note(self, subject: Subject, said: dict[str, Any]) -> None:
         if "text" in said:
-            subject.texts[schema_id] = said["text"]
+            subject.texts[said["id"]] = said["text"]
+            subject.versions.add(int(said["version"]))
+        elif "why" in said:
+            subject.unusable[said["id"]] = said["why"]
             subject.versions.add(int(said["version"]))
         else:
-            subject.unknown.add(schema_id)
+            subject.unknown.add(said["id"])
 
     def _write(self, source: str, lines: Iterable[dict[str, Any]]) -> None:
         text = "".join(json.dumps({"source": source, **line}) + "\n" for line in lines)
         if not text or self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as stream:
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before = os.fstat(file).st_size
             # Behind a line that a kill has cut off the next one begins anew; an empty one says nothing.
-            stream.write(b"\n" + text.encode() if stream.tell() else text.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+            _append(file, b"\n" + text.encode() if before else text.encode(), before)
+        finally:
+            os.close(file)
+
+
+def _append(file: int, data: bytes, before: int) -> None:
+    """All of it or nothing: a line that stayed would be believed after what is learned in its place."""
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, before)
+        raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.formats.convert import UnreadableError
 from headgate.formats.shapes import (
     Boolean,
-    Choice,
+    Extent,
     Field,
     ListOf,
     MapOf,
@@ -28,6 +28,7 @@ from headgate.formats.shapes import (
     Shape,
     Text,
     Whole,
+    taking_apart,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "message_path",
     "message_reader",
     "protobuf_record",
+    "same_files",
     "single_shape",
 ]
 
@@ -140,10 +142,29 @@ def message_reader(message: type[Message]) -> Callable[[bytes], Any]:
 
 
 def protobuf_record(message: type[Message]) -> Record:
-    shape = _message(message.DESCRIPTOR, ())
+    """Raises SchemaProblem."""
+    with taking_apart():
+        shape = _message(message.DESCRIPTOR, (), Extent())
     if not isinstance(shape, Record):
         raise SchemaProblem(f"`{message.DESCRIPTOR.full_name}` is not a record: it is made for one value")
     return shape
+
+
+def same_files(one: str, other: str) -> bool:
+    """Whether two frozen schemas say the same, whichever release of the compiler has frozen each."""
+    return _own_files(one) == _own_files(other)
+
+
+def _own_files(text: str) -> dict[str, tuple[Any, ...]]:
+    """What each file says, but for Google's own, which come with the compiler."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    files = FileDescriptorSet.FromString(base64.b64decode(text)).file
+    return {
+        file.name: (file.package, list(file.message_type), list(file.enum_type))
+        for file in files
+        if not file.name.startswith("google/protobuf/")
+    }
 
 
 @lru_cache(maxsize=64)
@@ -168,27 +189,32 @@ def _pool(text: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _message(message: Descriptor, above: tuple[str, ...]) -> Shape:
+def _message(message: Descriptor, above: tuple[str, ...], extent: Extent) -> Shape:
     name = message.full_name
     if name == _TIMESTAMP:
         return Moment(1_000_000_000, zoned=True)
     if name in _WRAPPERS:
-        return _single(message.fields_by_name["value"], above)
+        return _single(message.fields_by_name["value"], above, extent)
     if name in _DYNAMIC:
         return Other(f"a `{name}`, which has no type of its own")
     if name in above:
         return Other(f"a message `{name}` that contains itself")
     inside = (*above, name)
-    return Record(message.name, tuple(_field(field, inside) for field in message.fields))
+    extent.enter()
+    fields = tuple(_field(field, inside, extent) for field in message.fields)
+    extent.leave()
+    return Record(message.name, fields)
 
 
-def _field(field: FieldDescriptor, above: tuple[str, ...]) -> Field:
-    shape, get = _value(field, above)
+def _field(field: FieldDescriptor, above: tuple[str, ...], extent: Extent) -> Field:
+    shape, get = _value(field, above, extent)
     return Field(field.name, shape, get, number=field.number, has_default=True, default=_absent(field))
 
 
-def _value(field: FieldDescriptor, above: tuple[str, ...]) -> tuple[Shape, Callable[[Any], Any]]:
-    shape, get = _known_value(field, above)
+def _value(
+    field: FieldDescriptor, above: tuple[str, ...], extent: Extent
+) -> tuple[Shape, Callable[[Any], Any]]:
+    shape, get = _known_value(field, above, extent)
     entry = field.message_type
     one = entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else field
     closed = one.enum_type is not None and one.enum_type.is_closed
@@ -209,22 +235,23 @@ def _all_known(field: FieldDescriptor, get: Callable[[Any], Any]) -> Callable[[A
     return read
 
 
-def _known_value(field: FieldDescriptor, above: tuple[str, ...]) -> tuple[Shape, Callable[[Any], Any]]:
+def _known_value(
+    field: FieldDescriptor, above: tuple[str, ...], extent: Extent
+) -> tuple[Shape, Callable[[Any], Any]]:
     name = field.name
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:
         key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
         name_of, one = _plain(key), _plain(value)
-        shape = MapOf(_single(key, above), _single(value, above))
-        return shape, lambda record: {name_of(k): one(v) for k, v in getattr(record, name).items()}
+        pairs = MapOf(_single(key, above, extent), _single(value, above, extent))
+        return pairs, lambda record: {name_of(k): one(v) for k, v in getattr(record, name).items()}
     one = _plain(field)
     if field.is_repeated:
-        return ListOf(_single(field, above)), lambda record: [one(v) for v in getattr(record, name)]
+        return ListOf(_single(field, above, extent)), lambda record: [one(v) for v in getattr(record, name)]
     if field.has_presence:
-        return _single(
-            field, above
-        ), lambda record: one(getattr(record, name)) if record.HasField(name) else None
-    return _single(field, above), lambda record: one(getattr(record, name))
+        shape = _single(field, above, extent)
+        return shape, lambda record: one(getattr(record, name)) if record.HasField(name) else None
+    return _single(field, above, extent), lambda record: one(getattr(record, name))
 
 
 def _absent(field: FieldDescriptor) -> Any:
@@ -254,19 +281,21 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-def _single(field: FieldDescriptor, above: tuple[str, ...]) -> Shape:
+def _single(field: FieldDescriptor, above: tuple[str, ...], extent: Extent) -> Shape:
+    extent.count()
     if field.message_type is not None:
-        return _message(field.message_type, above)
-    if field.enum_type is not None:
-        return Choice({each.number: each.name for each in field.enum_type.values}, numbered=True)
+        return _message(field.message_type, above, extent)
+    if (enum := field.enum_type) is not None:
+        return extent.choice(enum.full_name, lambda: {each.number: each.name for each in enum.values}, True)
     return _scalars()[field.type]
 
 
 def single_shape(field: FieldDescriptor) -> Shape:
     """The shape of one value of a field, of a repeated one too."""
-    return _single(field, ())
+    return _single(field, (), Extent())
 
 
+@lru_cache(maxsize=1)
 def _scalars() -> dict[int, Shape]:
     from google.protobuf.descriptor import FieldDescriptor as F
 

@@ -5,24 +5,33 @@ Only these calls of its REST API are used: `GET /subjects/S/versions`, `GET /sub
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import tempfile
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headgate.errors import NotFoundError, SettingsError, UnavailableError
-from headgate.formats.shapes import SchemaProblem
+from headgate.contract.record_schemas import MAX_BYTES
+from headgate.errors import HeadgateError, NotFoundError, SettingsError, UnavailableError
+from headgate.formats.shapes import SchemaProblem, taking_apart
 
 if TYPE_CHECKING:
     from headgate.settings import Settings
 
-__all__ = ["Registered", "Registry"]
+__all__ = ["Registered", "Registry", "Unusable"]
 
 T = TypeVar("T")
 
 _NOT_THERE, _NOT_ALLOWED = 404, (401, 403)
+# What a file cannot be called is the fault of who named it; any other fault of the disk is the machine's.
+_NAMES = frozenset(
+    {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ}
+)
+_OWN = "registered.proto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +42,37 @@ class Registered:
     version: int
     text: str
 
+    def said(self) -> dict[str, str]:
+        return {"text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """One version of a subject whose records cannot be read, and why."""
+
+    id: int
+    version: int
+    why: str
+
+    def said(self) -> dict[str, str]:
+        return {"why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version of a subject, as the registry has it."""
+
+    id: int
+    version: int
+    kind: str
+    text: str
+    references: tuple[Any, ...]
+
 
 class Registry:
-    """Not for several threads. Every call raises UnavailableError while the registry does not answer."""
+    """For several threads. Every call raises UnavailableError while the registry does not answer."""
 
     def __init__(self, settings: Settings) -> None:
-        from confluent_kafka.schema_registry import SchemaRegistryClient
-
         section = settings.registry
         if section.url is None:
             raise SettingsError(
@@ -48,103 +81,166 @@ class Registry:
                 help="docs/guides/formats.md says what else it takes",
             )
         self._url = section.url
-        self._client = SchemaRegistryClient(_options(settings))
+        self._settings = settings
+        self._calling = threading.Lock()
+        self._client: Any = _client(settings)
+        self._compiled: dict[str, str] = {}  # a version is asked for again, and compiled once
 
     def schema(self, subject: str, version: int | None, format_: str) -> Registered:
         """A version of a subject, the newest without one. Raises NotFoundError and SchemaProblem."""
-        found = self._ask(
-            lambda: self._client.get_version(subject, version or "latest"),
-            f"version {version} of the subject {subject!r}" if version else f"the subject {subject!r}",
-        )
-        return self._registered(found, format_)
+        what = f"version {version} of the subject {subject!r}" if version else f"the subject {subject!r}"
+        found = self._version(subject, version or "latest", what, deleted=False)
+        return Registered(found.id, found.version, self._text(subject, found, format_))
 
-    def versions(self, subject: str, format_: str, known: Collection[int]) -> list[Registered]:
-        """The versions of a subject that are not among the known ones, those that were deleted too.
-
-        A version that cannot be used is left out: its records cannot be read.
-        """
+    def versions(
+        self, subject: str, format_: str, known: Collection[int], *, afresh: bool = False
+    ) -> Iterator[Registered | Unusable]:
+        """The versions of a subject that are not among the known ones, those that were deleted too, the
+        newest first; `afresh`: whatever was heard of them before."""
         what = f"the subject {subject!r}"
-        numbers = self._ask(lambda: self._client.get_versions(subject, deleted=True), what)
-        found = []
-        for number in sorted(set(numbers) - set(known)):
-            one = self._ask(partial(self._client.get_version, subject, number, deleted=True), what)
+        if afresh:
+            self._ask(lambda client: client.clear_caches(), what)
+        numbers = self._ask(lambda client: {*map(int, client.get_versions(subject, deleted=True))}, what)
+        for number in sorted(numbers - set(known), reverse=True):
+            found = self._version(subject, number, what, deleted=True)
             try:
-                found.append(self._registered(one, format_))
-            except SchemaProblem:
-                continue
-        return found
+                yield Registered(found.id, found.version, self._text(subject, found, format_))
+            except SchemaProblem as problem:
+                yield Unusable(found.id, found.version, problem.message[:500])
 
-    def _registered(self, found: Any, format_: str) -> Registered:
-        schema = found.schema
-        kind = (schema.schema_type or "AVRO").upper()
-        if kind != format_.upper():
+    def _version(self, subject: str, version: int | str, what: str, *, deleted: bool) -> _Version:
+        return self._ask(partial(_version_of, subject, version, deleted), what)
+
+    def _text(self, subject: str, found: _Version, format_: str) -> str:
+        """Raises SchemaProblem."""
+        if found.kind != format_.upper():
             raise SchemaProblem(
-                f"the subject {found.subject!r} has {kind.title()} schemas", expected=format_.title()
+                f"the subject {subject!r} has {found.kind.title()} schemas", expected=format_.title()
             )
-        text = self._avro(schema) if format_ == "avro" else self._protobuf(schema)
-        return Registered(int(found.schema_id), int(found.version), text)
+        with taking_apart():
+            return _avro(found) if format_ == "avro" else self._protobuf(found)
 
-    def _avro(self, schema: Any) -> str:
-        from headgate.formats.avro import avro_record, canonical_text, parse_avro
+    def _protobuf(self, found: _Version) -> str:
+        files = self._files(found)
+        digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+        if digest not in self._compiled:
+            self._compiled[digest] = _compiled(files)
+        return self._compiled[digest]
 
-        if schema.references:
-            names = ", ".join(each.name for each in schema.references)
-            raise SchemaProblem(f"the schema refers to others: {names}", expected="a schema that is whole")
-        avro_record(parse_avro(schema.schema_str))
-        return canonical_text(schema.schema_str)
-
-    def _protobuf(self, schema: Any) -> str:
-        from headgate.formats.proto_compiler import compile_proto
-
-        with tempfile.TemporaryDirectory(prefix="headgate-registry-") as scratch:
-            folder = Path(scratch)
-            self._write_references(schema, folder)
-            file = folder / "registered.proto"
-            file.write_text(schema.schema_str, encoding="utf-8")
-            return compile_proto(file, folder)
-
-    def _write_references(self, schema: Any, folder: Path) -> None:
-        for reference in schema.references or ():
-            file = (folder / reference.name).resolve()
-            if not file.is_relative_to(folder.resolve()):
-                raise SchemaProblem(f"a reference has the name {reference.name!r}")
-            what = f"version {reference.version} of the subject {reference.subject!r}"
-            if file.exists():
+    def _files(self, found: _Version) -> dict[str, str]:
+        """A schema's own text and those that it refers to, by the names of their files."""
+        files = {_OWN: found.text}
+        open_ = list(found.references)
+        _check_size(found.text)
+        while open_:
+            each = open_.pop()
+            if each.name in files:
                 continue  # two files import it
-            found = self._ask(
-                partial(self._client.get_version, reference.subject, reference.version, deleted=True), what
-            )
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(found.schema.schema_str, encoding="utf-8")
-            self._write_references(found.schema, folder)
+            if (name := PurePosixPath(each.name)).is_absolute() or ".." in name.parts:
+                raise SchemaProblem(f"a reference has the name {each.name!r}", expected="a relative path")
+            what = f"version {each.version} of the subject {each.subject!r}"
+            try:
+                other = self._version(each.subject, each.version, what, deleted=True)
+            except NotFoundError as error:
+                raise SchemaProblem(
+                    f"the schema refers to {what}, which is not there", expected="a schema that is whole"
+                ) from error
+            files[each.name] = other.text
+            _check_size(*files.values())
+            open_ += other.references
+        return files
 
-    def _ask(self, call: Callable[[], T], what: str) -> T:
+    def _ask(self, call: Callable[[Any], T], what: str) -> T:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
         from httpx2 import HTTPError
 
-        try:
-            return call()
-        except SchemaRegistryError as error:
-            raise self._failure(error, what) from error
-        except (HTTPError, OSError) as error:
-            raise UnavailableError(
-                f"the schema registry {self._url} does not answer: {error}",
-                help="start it, or set registry.url",
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:  # an answer that is none: a proxy's page
-            raise UnavailableError(
-                f"{self._url} does not answer as a schema registry does: {error}"
-            ) from error
+        with self._calling:
+            if self._client is None:
+                self._client = _client(self._settings)
+            try:
+                return call(self._client)
+            except SchemaRegistryError as error:
+                raise self._failure(error, what) from error
+            except (HTTPError, OSError) as error:
+                raise UnavailableError(
+                    f"the schema registry {self._url} does not answer: {error}",
+                    help="start it, or set registry.url",
+                ) from error
+            except (ValueError, KeyError, TypeError, AttributeError) as error:  # no answer: a proxy's page
+                raise UnavailableError(
+                    f"{self._url} does not answer as a schema registry does: {error}"
+                ) from error
 
-    def _failure(self, error: Any, what: str) -> Exception:
+    def _failure(self, error: Any, what: str) -> HeadgateError:
         if error.http_status_code == _NOT_THERE:
             return NotFoundError(f"the schema registry {self._url} has not {what}")
         if error.http_status_code in _NOT_ALLOWED:
+            self._client.close()
+            self._client = None  # who asks again does so with what the references say then
             return SettingsError(
                 f"the schema registry {self._url} does not let us see {what}: {error.error_message}",
                 help="set registry.username and registry.password, or registry.token",
             )
         return UnavailableError(f"the schema registry {self._url} cannot give {what}: {error.error_message}")
+
+
+def _version_of(subject: str, version: int | str, deleted: bool, client: Any) -> _Version:
+    found = client.get_version(subject, version, deleted=deleted)
+    schema = found.schema
+    if not isinstance(schema.schema_str, str):
+        raise TypeError(f"version {version} of {subject!r} has no schema")
+    kind, references = (schema.schema_type or "AVRO").upper(), tuple(schema.references or ())
+    return _Version(int(found.schema_id), int(found.version), kind, schema.schema_str, references)
+
+
+def _avro(found: _Version) -> str:
+    from headgate.formats.avro import canonical_text
+    from headgate.formats.schema import load_schema
+
+    if found.references:
+        names = ", ".join(each.name for each in found.references)
+        raise SchemaProblem(f"the schema refers to others: {names}", expected="a schema that is whole")
+    _check_size(found.text)
+    load_schema("avro", found.text, None)
+    return canonical_text(found.text)
+
+
+def _check_size(*texts: str) -> None:
+    size = sum(len(text.encode()) for text in texts)
+    if size > MAX_BYTES:
+        raise SchemaProblem(f"the schema has {size:,} bytes", expected=f"at most {MAX_BYTES:,}")
+
+
+def _compiled(files: Mapping[str, str]) -> str:
+    from headgate.formats.proto_compiler import compile_proto
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="headgate-registry-") as scratch:
+            folder = Path(scratch)
+            for name, text in files.items():
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            return compile_proto(folder / _OWN, folder)
+    except UnavailableError:
+        raise
+    except OSError as error:
+        if error.errno in _NAMES:
+            raise SchemaProblem(f"a reference has a name that no file can have: {error}") from error
+        raise UnavailableError(f"a schema of the registry cannot be compiled: {error}") from error
+
+
+def _client(settings: Settings) -> Any:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+    options = _options(settings)
+    try:
+        return SchemaRegistryClient(options)
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"the settings of the schema registry cannot be used: {error}",
+            help="docs/guides/formats.md says what it takes",
+        ) from error
 
 
 def _options(settings: Settings) -> dict[str, Any]:

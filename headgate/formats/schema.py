@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,14 +10,14 @@ from typing import Any
 
 from headgate.contract.model import Source
 from headgate.errors import RefusedError
-from headgate.formats.shapes import Record
+from headgate.formats.shapes import Record, taking_apart
 
-__all__ = ["LoadedSchema", "load_schema", "schema_of"]
+__all__ = ["LoadedSchema", "load_schema", "same_schema", "schema_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSchema:
-    """`read` raises one of `headgate.formats.avro_binary.MALFORMED` for what is no record."""
+    """`read` raises for what is no record, as a rule `headgate.formats.avro_binary.MALFORMED`."""
 
     record: Record
     read: Callable[[bytes], Any]
@@ -37,13 +38,31 @@ def schema_of(source: Source) -> LoadedSchema:
 @lru_cache(maxsize=256)
 def load_schema(format_: str, text: str, message: str | None) -> LoadedSchema:
     """Raises SchemaProblem."""
-    if format_ == "avro":
-        from headgate.formats.avro import avro_record, parse_avro
-        from headgate.formats.avro_binary import record_reader
+    with taking_apart():
+        return _avro(text) if format_ == "avro" else _protobuf(text, str(message))
 
-        parsed = parse_avro(text)
-        return LoadedSchema(avro_record(parsed), record_reader(parsed))
+
+def _avro(text: str) -> LoadedSchema:
+    from headgate.formats.avro import avro_record, parse_avro
+    from headgate.formats.avro_binary import record_reader
+
+    parsed = parse_avro(text)
+    return LoadedSchema(avro_record(parsed), record_reader(parsed))
+
+
+def _protobuf(text: str, message: str) -> LoadedSchema:
     from headgate.formats.protobuf import message_class, message_reader, protobuf_record
 
-    class_ = message_class(text, str(message))
+    class_ = message_class(text, message)
     return LoadedSchema(protobuf_record(class_), message_reader(class_))
+
+
+def same_schema(format_: str, one: str, other: str) -> bool:
+    """Whether two frozen texts say the same, for a registry may have laid one out anew."""
+    if one == other:
+        return True
+    if format_ == "avro":
+        return bool(json.loads(one) == json.loads(other))
+    from headgate.formats.protobuf import same_files
+
+    return same_files(one, other)

@@ -6,14 +6,18 @@ A shape is made from a schema; a column of the contract is converted from a shap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from headgate.errors import HeadgateError
 
 __all__ = [
     "Boolean",
     "Choice",
     "Day",
+    "Extent",
     "Field",
     "Fraction",
     "ListOf",
@@ -29,7 +33,13 @@ __all__ = [
     "Text",
     "Whole",
     "describe",
+    "taking_apart",
 ]
+
+# A contract has some hundreds of columns. More than this a few kilobytes of text can stand for, when each
+# record has the one before it twice; deeper than this no record is read without running out of stack.
+MOST_SHAPES = 20_000
+DEEPEST = 64
 
 
 class SchemaProblem(ValueError):
@@ -41,6 +51,55 @@ class SchemaProblem(ValueError):
         self.line = line
         self.column = column
         self.expected = expected
+
+
+@contextmanager
+def taking_apart() -> Iterator[None]:
+    """A schema is taken apart as its writer put it together, and a registry keeps what it is given: whatever
+    that raises is a problem with the schema. Raises SchemaProblem."""
+    try:
+        yield
+    except (SchemaProblem, HeadgateError, OSError, MemoryError):  # those of the machine and its services pass
+        raise
+    except RecursionError as error:
+        raise SchemaProblem("the schema is nested too deeply to be read") from error
+    except Exception as error:
+        raise SchemaProblem(f"the schema cannot be read: {type(error).__name__}: {error}") from error
+
+
+@dataclass(slots=True)
+class Extent:
+    """How much one schema has turned out to stand for. Raises SchemaProblem for more than can be read."""
+
+    shapes: int = 0
+    depth: int = 0
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+    def enter(self) -> None:
+        self.count()
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise SchemaProblem(
+                f"the schema is nested more than {DEEPEST} deep", expected=f"at most {DEEPEST} levels"
+            )
+
+    def leave(self) -> None:
+        self.depth -= 1
+
+    def count(self) -> None:
+        self.shapes += 1
+        if self.shapes > MOST_SHAPES:
+            raise SchemaProblem(
+                f"the schema stands for more than {MOST_SHAPES:,} fields, those of records in it counted at "
+                "each use",
+                expected=f"at most {MOST_SHAPES:,}",
+            )
+
+    def choice(self, name: str, names: Callable[[], Mapping[int, str]], numbered: bool = False) -> Choice:
+        """An enum's names are listed once, wherever it is used."""
+        if name not in self.choices:
+            self.choices[name] = Choice(names(), numbered)
+        return self.choices[name]
 
 
 @dataclass(frozen=True, slots=True)

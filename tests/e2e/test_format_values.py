@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -334,5 +334,7 @@ class Versions:
 
     texts: dict[int, str]
 
-    def versions(self, subject: str, format_: str, known: Sequence[int]) -> list[Registered]:
+    def versions(
+        self, subject: str, format_: str, known: Collection[int], *, afresh: bool
+    ) -> list[Registered]:
         return [Registered(n, n, text) for n, text in sorted(self.texts.items()) if n not in known]

@@ -165,4 +165,5 @@ def test_a_descriptor_set_that_is_none_is_told(tmp_path):
 def test_a_compiler_that_does_not_end_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("headgate.formats.proto_compiler.COMPILE_SECONDS", 0)
     (found,) = problems(write_proto(tmp_path, protobuf()))
-    assert "the compiler has not come to an end" in found.message
+    assert "compiler has not come to an end" in found.message
+    assert "try again" in str(found.help)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 from record_schemas import avro_schema, avro_source
 
-from headgate.errors import NotFoundError, UnavailableError
+from headgate.errors import NotFoundError, SettingsError, UnavailableError
+from headgate.formats import desk as desks
 from headgate.formats import learned
-from headgate.formats.desk import SETTLING, Asker, DeskClosedError, SchemaDesk
+from headgate.formats.asker import Asker, DeskClosedError, DeskFailedError
+from headgate.formats.desk import SETTLING, SchemaDesk
 from headgate.formats.learned import Learned
-from headgate.formats.registry import Registered
+from headgate.formats.registry import Registered, Unusable
 
 SCHEMA = avro_schema(("a", "int"))
 SOURCE = avro_source(
@@ -27,37 +30,40 @@ SOURCE = avro_source(
 
 
 class Versions:
-    """A subject with some versions; `away` raises for as many questions."""
+    """A subject with some versions, each an id or what the registry gives; `away` raises for as many
+    questions."""
 
-    def __init__(self, *ids: int, away: int = 0) -> None:
+    def __init__(self, *ids: int | Registered | Unusable, away: int = 0) -> None:
         self.ids = list(ids)
         self.away = away
         self.asked: list[list[int]] = []
 
-    def versions(self, subject: str, format_: str, known: Sequence[int]) -> list[Registered]:
+    def versions(
+        self, subject: str, format_: str, known: Collection[int], *, afresh: bool
+    ) -> Iterator[Registered | Unusable]:
         self.asked.append(list(known))
         if self.away:
             self.away -= 1
             raise UnavailableError("the schema registry does not answer")
         if not self.ids:
             raise NotFoundError("no such subject")
-        return [
-            Registered(each, number, SCHEMA) for number, each in enumerate(self.ids, 1) if number not in known
-        ]
+        for number, each in reversed(list(enumerate(self.ids, 1))):
+            if number not in known:
+                yield Registered(each, number, SCHEMA) if isinstance(each, int) else each
 
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., SchemaDesk]]:
-    desks: list[SchemaDesk] = []
+    opened: list[SchemaDesk] = []
 
     def build(versions: Versions, kept: Path | None = None, **more: Any) -> SchemaDesk:
         options = {"stopping": lambda _: False, "waiting": lambda _: None, **more}
-        desks.append(SchemaDesk({"a": SOURCE}, versions, Learned(kept), **options))
-        return desks[-1]
+        opened.append(SchemaDesk({"a": SOURCE, "b": SOURCE}, versions, Learned(kept), **options))
+        return opened[-1]
 
     yield build
-    for desk in desks:
-        desk.close()
+    for each in opened:
+        each.close()
 
 
 def test_a_worker_gets_the_schemas_of_the_ids_that_the_subject_has(make):
@@ -81,13 +87,14 @@ def test_a_registry_of_several_servers_gets_a_moment_before_an_id_is_held_to_be_
     versions, pauses = Versions(7), []
 
     def registered_meanwhile(seconds: float) -> bool:
-        pauses.append(seconds)
-        versions.ids.append(9)
+        if seconds:
+            pauses.append(seconds)
+            versions.ids.append(9)
         return False
 
     ask = make(versions, stopping=registered_meanwhile).askers["a"]
     assert ask([9]) == {9: SCHEMA}
-    assert (pauses, versions.asked) == ([SETTLING], [[], [1]])
+    assert (pauses, versions.asked) == ([SETTLING], [[], []])
 
 
 def test_an_id_that_was_held_to_be_none_stays_one_and_is_asked_for_no_more(make, caplog):
@@ -98,10 +105,10 @@ def test_an_id_that_was_held_to_be_none_stays_one_and_is_asked_for_no_more(make,
     versions.ids.append(9)
     assert ask([7, 9]) == {7: SCHEMA}
     assert versions.asked == asked
-    versions.ids.append(10)
+    versions.ids.insert(1, 10)  # the newest one is asked for first
     with caplog.at_level(logging.WARNING, "headgate.registry"):
         assert ask([9, 10]) == {10: SCHEMA}
-    assert "has the schemas 9 now; their records go on to the quarantine" in caplog.text
+    assert "has the schema 9 now; its records go on to the quarantine" in caplog.text
 
 
 def test_a_successor_judges_as_the_driver_before_it_did_without_a_registry(make, tmp_path):
@@ -124,7 +131,7 @@ def test_a_successor_judges_as_the_driver_before_it_did_without_a_registry(make,
 def test_ids_without_number_are_remembered_up_to_a_bound_and_asked_again_beyond_it(make, monkeypatch):
     monkeypatch.setattr(learned, "MOST_UNKNOWN", 2)
     versions, pauses = Versions(7), []
-    ask = make(versions, stopping=pauses.append).askers["a"]
+    ask = make(versions, stopping=lambda seconds: seconds and pauses.append(seconds)).askers["a"]
     assert ask([20, 21, 22]) == {}
     assert ask([20, 21]) == {}
     assert len(versions.asked) == 2
@@ -163,10 +170,145 @@ def test_what_is_known_is_answered_while_the_registry_is_waited_for(make):
 def test_what_cannot_be_kept_was_not_learned(make, tmp_path):
     kept = tmp_path / "learned.jsonl"
     kept.mkdir()
-    ask = make(Versions(7), kept).askers["a"]
-    for _ in range(2):
+    told: list[str | None] = []
+
+    def mended(_: float) -> bool:
+        kept.rmdir()
+        return False
+
+    ask = make(Versions(7), kept, waiting=told.append, stopping=mended).askers["a"]
+    assert ask([7]) == {7: SCHEMA}
+    assert [each and each.partition(":")[0] for each in told] == [
+        "what was learned of the registry's schemas cannot be kept",
+        None,
+    ]
+    assert Learned(kept).of("a").texts == {7: SCHEMA}
+
+
+def test_a_line_that_the_disk_had_no_room_for_is_taken_back(tmp_path, monkeypatch):
+    """Otherwise a later driver would believe it, and judge otherwise than this one goes on to."""
+    kept, write = Learned(tmp_path / "l.jsonl"), os.write
+    kept.missing("a", [5])
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        kept.missing("a", [6])
+    monkeypatch.undo()
+    assert os.write is write
+    assert Learned(tmp_path / "l.jsonl").of("a").unknown == {5} == kept.of("a").unknown
+
+
+def test_a_version_that_cannot_be_read_is_known_with_its_reason_and_holds_nothing_up(make, tmp_path, caplog):
+    kept = tmp_path / "l.jsonl"
+    versions = Versions(7, Unusable(9, 2, "it is odd"))
+    with caplog.at_level(logging.WARNING, "headgate.registry"):
+        assert make(versions, kept).askers["a"]([7, 9]) == {7: SCHEMA}
+    assert "records of schema 9 go to the quarantine: it is odd" in caplog.text
+    assert "that its subject has not" not in caplog.text
+    assert versions.asked == [[]]
+    after = Versions(7, 9)
+    assert make(after, kept).askers["a"]([7, 9]) == {7: SCHEMA}  # as the driver before it
+    assert after.asked == []
+    assert (Learned(kept).of("a").unusable, Learned(kept).of("a").unknown) == ({9: "it is odd"}, set())
+
+
+def test_a_fault_of_the_desk_is_not_taken_for_its_end(make, caplog):
+    class Broken:
+        def versions(self, *_: Any, **__: Any) -> Any:
+            raise ArithmeticError("nobody thought of it")
+
+    with pytest.raises(DeskFailedError, match="ArithmeticError: nobody thought of it"):
+        make(Broken()).askers["a"]([7])
+    assert "Traceback" in caplog.text
+
+
+OTHER = avro_schema(("b", "string"), ("a", "int"))
+
+
+@pytest.mark.parametrize(("first", "again"), [((), 1), ((7,), 7)], ids=["frozen", "learned"])
+def test_a_registry_that_was_made_anew_holds_the_batch_and_is_named(make, first, again):
+    """Its ids are given a second time, and bytes do not say which of the two schemas they have."""
+    versions, told, good = Versions(*first, 8), [], [True]
+    ask = make(versions, waiting=told.append, stopping=lambda seconds: seconds < SETTLING and not good[0])
+    ask = ask.askers["a"]
+    assert ask([8, *first]).keys() == {8, *first}
+    versions.ids, good[0] = [Registered(again, 1, OTHER)], False
+    told.clear()
+    with pytest.raises(DeskClosedError):
+        ask([99])
+    assert [f"schema {again}, version 1 of the subject 's'" in str(each) for each in told] == [True]
+    assert "made anew: bring its schemas back" in told[0]
+
+
+def test_a_schema_that_is_laid_out_anew_is_the_same_one(make):
+    versions = Versions(7)
+    ask = make(versions).askers["a"]
+    assert ask([7]) == {7: SCHEMA}
+    turned = json.dumps(dict(reversed(json.loads(SCHEMA).items())), indent=2)
+    versions.ids = [Registered(7, 1, turned), 9]
+    assert ask([10, 9]) == {9: SCHEMA}
+
+
+def test_a_subject_that_was_registered_anew_is_learned_at_the_second_look(make):
+    versions = Versions(7)
+    ask = make(versions).askers["a"]
+    assert ask([7]) == {7: SCHEMA}
+    versions.ids = [9]  # its numbers begin at 1 again
+    assert ask([7, 9]) == {7: SCHEMA, 9: SCHEMA}
+    assert versions.asked == [[], [1], []]
+
+
+def test_a_flood_of_invented_ids_pauses_the_stream_once_in_a_while(make, monkeypatch):
+    monkeypatch.setattr(desks, "FEW_UNKNOWN", 2)
+    versions, pauses, now = Versions(7), [], [100.0]
+    stopping = lambda seconds: seconds and pauses.append(seconds)  # noqa: E731
+    ask = make(versions, stopping=stopping, clock=lambda: now[0]).askers["a"]
+    for each in range(20, 30):
+        assert ask([each]) == {}
+    assert pauses == [SETTLING] * 2
+    now[0] += desks.SECOND_LOOK_EVERY
+    assert ask([30]) == ask([31]) == {}
+    assert pauses == [SETTLING] * 3
+
+
+def test_a_source_does_not_wait_for_what_another_one_waits_for(make):
+    versions, waits, end, told = Versions(7), threading.Event(), threading.Event(), []
+
+    def stopping(seconds: float) -> bool:
+        if not seconds:
+            return False
+        waits.set()
+        return end.wait(60)
+
+    askers = make(versions, stopping=stopping, waiting=told.append).askers
+    versions.away = 1
+    with ThreadPoolExecutor(2) as pool:
+        held = pool.submit(askers["a"], [7])
+        try:
+            assert waits.wait(60)
+            assert pool.submit(askers["b"], [7]).result(30) == {7: SCHEMA}
+            assert told == ["the schema registry does not answer"]
+        finally:
+            end.set()
         with pytest.raises(DeskClosedError):
-            ask([7])
+            held.result(60)
+
+
+def test_a_driver_that_ends_does_not_wait_for_all_versions_and_keeps_those_it_has(make, tmp_path):
+    kept = tmp_path / "l.jsonl"
+    with pytest.raises(DeskClosedError):
+        make(Versions(5, 6, 7), kept, stopping=lambda _: True).askers["a"]([5])
+    assert Learned(kept).of("a").texts.keys() == {7}
+
+
+def test_what_is_waited_for_says_what_to_do(make):
+    class Shut(Versions):
+        def versions(self, *_: Any, **__: Any) -> Any:
+            raise SettingsError("it does not let us in", help="set registry.token")
+
+    told: list[str | None] = []
+    with pytest.raises(DeskClosedError):
+        make(Shut(), waiting=told.append, stopping=lambda _: True).askers["a"]([7])
+    assert told == ["it does not let us in: set registry.token"]
 
 
 def test_a_driver_that_ends_lets_go_of_the_worker_that_waits(make):

@@ -6,6 +6,7 @@ The real one is in tests/e2e/test_formats.py; this one can answer what a healthy
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,10 +19,13 @@ import pytest
 from record_schemas import avro_schema
 
 from headgate.contract.loader import load_contract
-from headgate.contract.registered import filled
+from headgate.contract.registered import filled, with_registered
 from headgate.errors import ContractError, NotFoundError, SettingsError, UnavailableError
+from headgate.formats import proto_compiler
+from headgate.formats import registry as registries
+from headgate.formats.proto_compiler import compile_proto
 from headgate.formats.protobuf import message_names
-from headgate.formats.registry import Registered, Registry
+from headgate.formats.registry import Registered, Registry, Unusable
 from headgate.formats.shapes import SchemaProblem
 from headgate.settings import Settings, load_settings
 
@@ -90,8 +94,10 @@ def test_versions_are_those_that_are_new_and_deleted_ones_too(answers, tmp_path)
     told.by_path["/subjects/s/versions"] = [1, 2, 3]
     told.by_path["/subjects/s/versions/2"] = version(2, 20, AVRO)
     told.by_path["/subjects/s/versions/3"] = version(3, 30, '{"type": "string"}')  # no record: of no use
-    found = Registry(settings(tmp_path, url)).versions("s", "avro", [1])
-    assert [each.id for each in found] == [20]
+    found = list(Registry(settings(tmp_path, url)).versions("s", "avro", [1]))
+    assert [type(each) for each in found] == [Unusable, Registered]  # the newest first
+    assert found[0] == Unusable(30, 3, "the schema is not a record")
+    assert found[1].id == 20
     assert all("deleted=true" in path.lower() for path in told.asked)
 
 
@@ -103,6 +109,125 @@ def test_protobuf_is_compiled_with_what_it_refers_to(answers, tmp_path):
     told.by_path["/subjects/kind/versions/4"] = version(4, 6, KIND, "kind", schemaType="PROTOBUF")
     found = Registry(settings(tmp_path, url)).schema("s", None, "protobuf")
     assert message_names(found.text) == ["shop.Order"]
+
+
+ODD = {
+    "a default": avro_schema({"name": "a", "type": "bytes", "default": "€"}),
+    "no unicode": avro_schema({"name": "a", "type": "string", "default": "\ud800"}),
+    "references": {"schema": AVRO, "references": [{"name": "A", "subject": "a", "version": 1}]},
+    "protobuf": {"schema": PROTO, "schemaType": "PROTOBUF"},
+    "large": avro_schema({"name": "a", "type": "int", "doc": "x" * registries.MAX_BYTES}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_version_is_of_no_use_and_hides_no_other(answers, tmp_path, odd):
+    told, url = answers
+    made = ODD[odd] if isinstance(ODD[odd], dict) else {"schema": ODD[odd]}
+    told.by_path["/subjects/s/versions"] = [1, 2]
+    told.by_path["/subjects/s/versions/1"] = version(1, 10, AVRO)
+    told.by_path["/subjects/s/versions/2"] = version(2, 20, AVRO) | made
+    newer, older = Registry(settings(tmp_path, url)).versions("s", "avro", [])
+    assert (type(newer), newer.id, type(older), older.id) == (Unusable, 20, Registered, 10)
+
+
+@pytest.mark.parametrize(
+    "name", ["../kind.proto", "k" * 300 + ".proto", "a\0b", ".", "kind.proto/x", "gone.proto"]
+)
+def test_an_odd_reference_costs_the_version_that_has_it(answers, tmp_path, name):
+    told, url = answers
+    found = {"schemaType": "PROTOBUF"}
+    references = [
+        {"name": "kind.proto", "subject": "kind", "version": 4},
+        {"name": name, "subject": "gone" if name == "gone.proto" else "kind", "version": 4},
+    ]
+    told.by_path["/subjects/s/versions"] = [1]
+    told.by_path["/subjects/s/versions/1"] = version(1, 7, PROTO, references=references, **found)
+    told.by_path["/subjects/kind/versions/4"] = version(4, 6, KIND, "kind", **found)
+    (one,) = Registry(settings(tmp_path, url)).versions("s", "protobuf", [])
+    assert (type(one), one.id) == (Unusable, 7)
+
+
+def test_a_subject_is_asked_afresh_past_what_the_client_keeps_and_compiled_once(
+    answers, tmp_path, monkeypatch
+):
+    told, url = answers
+    compiled = []
+    monkeypatch.setattr(
+        proto_compiler, "compile_proto", lambda *each: compiled.append(each) or compile_proto(*each)
+    )
+    told.by_path["/subjects/s/versions"] = [1]
+    told.by_path["/subjects/s/versions/1"] = version(1, 7, KIND, schemaType="PROTOBUF")
+    registry = Registry(settings(tmp_path, url))
+    (first,) = registry.versions("s", "protobuf", [])
+    assert list(registry.versions("s", "protobuf", [], afresh=True)) == [first]
+    assert (len([path for path in told.asked if "versions/1" in path]), len(compiled)) == (2, 1)
+    told.by_path["/subjects/s/versions/1"] = version(1, 9, KIND.replace("NONE", "NO"), schemaType="PROTOBUF")
+    (other,) = registry.versions("s", "protobuf", [], afresh=True)
+    assert (other.id, other.text == first.text) == (9, False)
+
+
+def test_a_credential_that_is_changed_is_read_again_before_the_next_try(answers, tmp_path):
+    told, url = answers
+    word = tmp_path / "word"
+    word.write_text("old")
+    word.chmod(0o600)
+    registry = Registry(settings(tmp_path, url, HEADGATE_REGISTRY_TOKEN=f"file:{word}"))
+    told.by_path["/subjects/s/versions/latest"] = 401
+    with pytest.raises(SettingsError):
+        registry.schema("s", None, "avro")
+    word.write_text("new")
+    told.by_path["/subjects/s/versions/latest"] = version(1, 10, AVRO)
+    assert registry.schema("s", None, "avro").id == 10
+    assert told.authorization == ["Bearer old", "Bearer new"]
+    told.by_path["/subjects/s/versions/latest"] = 403
+    with pytest.raises(SettingsError):
+        registry.schema("s", None, "avro")
+    word.unlink()
+    with pytest.raises(SettingsError, match="word"):
+        registry.schema("s", None, "avro")
+
+
+def ended(status: int, said: str = "") -> Any:
+    return lambda command, **_: subprocess.CompletedProcess(command, status, b"", said.encode())
+
+
+def failing(error: Exception) -> Any:
+    def run(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (ended(-9), "signal 9"),
+        (ended(1, "/tmp/x/set: No space left on device"), "No space left"),
+        (ended(1, "Traceback (most recent call last):\nMemoryError"), "MemoryError"),
+        (failing(subprocess.TimeoutExpired("protoc", 60)), "in 60 s"),
+        (failing(BlockingIOError(11, "Resource temporarily unavailable")), "temporarily"),
+    ],
+    ids=["killed", "full", "memory", "slow", "fork"],
+)
+def test_a_compiler_that_could_not_work_says_nothing_of_the_schema(answers, tmp_path, monkeypatch, run, said):
+    told, url = answers
+    told.by_path["/subjects/s/versions"] = [1]
+    told.by_path["/subjects/s/versions/1"] = version(1, 7, KIND, schemaType="PROTOBUF")
+    registry = Registry(settings(tmp_path, url))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        with pytest.raises(UnavailableError, match=said):
+            list(registry.versions("s", "protobuf", []))
+    (one,) = registry.versions("s", "protobuf", [])
+    assert isinstance(one, Registered)
+
+
+def test_what_the_compiler_refuses_is_a_problem_with_the_schema(tmp_path):
+    for text in ("message M { int32 a = x; }", 'import "gone.proto";', "message {"):
+        (tmp_path / "a.proto").write_text('syntax = "proto3"; ' + text)
+        with pytest.raises(SchemaProblem):
+            compile_proto(tmp_path / "a.proto", tmp_path)
 
 
 def test_a_reference_cannot_leave_its_folder(answers, tmp_path):
@@ -193,6 +318,19 @@ def test_a_plan_freezes_the_schema_its_id_and_its_version(tmp_path):
     schema = item.contract.sources["orders"].record_schema
     assert schema is not None
     assert (schema.id, schema.version, schema.text) == (7, 3, AVRO)
+
+
+@pytest.mark.parametrize(("url", "error"), [("http://127.0.0.1:1", UnavailableError), ("", SettingsError)])
+def test_without_a_registry_the_pipelines_that_need_none_are_named(tmp_path, url, error):
+    plain = CONTRACT.replace("format: avro", "format: json").replace("pipeline: orders", "pipeline: plain")
+    lines = [line for line in plain.splitlines() if "schema:" not in line]
+    (tmp_path / "orders.yaml").write_text(CONTRACT)
+    (tmp_path / "plain.yaml").write_text("\n".join(lines))
+    both = [load_contract(tmp_path / name) for name in ("orders.yaml", "plain.yaml")]
+    environ = {"HEADGATE_HOME": str(tmp_path)} | ({"HEADGATE_REGISTRY_URL": url} if url else {})
+    with pytest.raises(error) as found:
+        with_registered(both, load_settings(environ=environ)[0])
+    assert str(found.value.help).endswith("; `headgate apply plain` needs no registry")
 
 
 def test_columns_are_held_against_the_registrys_schema(tmp_path):

@@ -17,6 +17,8 @@ def test_a_registry_is_waited_for_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(expect, "time", slept)
     stopping = expect._patience()
     assert not stopping(expect.PATIENCE_SECONDS - 1)
+    clock[0] += 10 * expect.PATIENCE_SECONDS  # Spark at work: nothing was waited for
+    assert not stopping(0)
     assert stopping(2)
 
 
