@@ -19,7 +19,7 @@ from headgate.arrow.kernels import Batch
 from headgate.arrow.kinds import Unsupported
 from headgate.arrow.nodes import Compiler, Inner, Node, constant_node, literal, of_kind, plain_text, unknown
 from headgate.arrow.operators import OPERATOR_PARTS, OPERATORS
-from headgate.arrow.precedence import PREDICATES, bracketed
+from headgate.contract.precedence import comparisons_in_a_row
 from headgate.contract.sql import SPARK, to_sql
 
 __all__ = ["Condition", "compile_condition", "compile_expression"]
@@ -43,8 +43,11 @@ def compile_expression(tree: exp.Expr, kinds: Kinds) -> Node:
     said = {name for name, value in tree.args.items() if value and not name.startswith("_")}
     if compiler is None or not said <= _PARTS.get(type(tree), _OPERANDS):
         raise unknown(tree)
-    if isinstance(tree, PREDICATES):
-        bracketed(tree)
+    for operand in comparisons_in_a_row(tree):
+        raise Unsupported(
+            f"`{to_sql(tree)[:60]}` has comparisons in a row, which Spark may read otherwise: put "
+            f"parentheses around `{to_sql(operand)[:60]}`"
+        )
     return compiler(tree, lambda part: compile_expression(part, kinds))
 
 

@@ -17,6 +17,7 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 
 from headgate.contract.kinds import is_aggregate
+from headgate.contract.precedence import comparisons_in_a_row
 from headgate.suggest import did_you_mean
 
 __all__ = ["MAX_DEPTH", "SPARK", "SqlProblem", "parse_output", "parse_rule", "to_sql"]
@@ -213,10 +214,10 @@ def _depth(root: exp.Expr) -> int:
 def _forbidden(node: exp.Expr) -> Iterator[SqlProblem]:
     seen = set()
     for part in node.walk():
-        problem = _forbidden_part(part)
-        if problem is not None and problem not in seen:
-            seen.add(problem)
-            yield problem
+        for problem in (_forbidden_part(part), _ambiguous(part)):
+            if problem is not None and problem not in seen:
+                seen.add(problem)
+                yield problem
 
 
 def _forbidden_part(part: exp.Expr) -> SqlProblem | None:
@@ -233,6 +234,15 @@ def _forbidden_part(part: exp.Expr) -> SqlProblem | None:
     for kind, words in _NOT_STREAMING:
         if isinstance(part, kind):
             return SqlProblem(f"{words} is not possible on a stream", "SELECT … FROM … WHERE … GROUP BY …")
+    return None
+
+
+def _ambiguous(part: exp.Expr) -> SqlProblem | None:
+    for operand in comparisons_in_a_row(part):
+        return SqlProblem(
+            f"`{to_sql(part)}` has comparisons in a row, which can be read in two ways",
+            f"parentheses around what belongs together, such as `({to_sql(operand)})`",
+        )
     return None
 
 

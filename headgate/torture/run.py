@@ -33,6 +33,8 @@ from headgate.torture.records import SourceRecords, in_its_format, refuse_unmake
 
 __all__ = ["Report", "Request", "boundaries_of", "drained", "feeds_of", "torture"]
 
+# What was sent while the stream was down is read now, on a machine that may have other things to do.
+DRAIN_SECONDS = 900.0
 _CHUNKS = 100  # of the records asked for: small, so that what one chunk advances event time is small
 
 
@@ -142,7 +144,11 @@ def _run(
         wait(lambda: own.committed() >= 0, lambda: f"a first batch; the driver's log is {own.log}")
         outcomes = _faults(own, request, say)
         feeder.finish()
-        wait(lambda: drained(own), lambda: f"everything is committed; the driver's log is {own.log}")
+        wait(
+            lambda: drained(own),
+            lambda: f"everything is committed; the driver's log is {own.log}",
+            DRAIN_SECONDS,
+        )
         with own.client() as client:
             client.stop(own.stream, actor="cli:torture", reason="the run is over")
         wait(lambda: own.status().phase is Phase.STOPPED, lambda: "the stream stops")

@@ -168,6 +168,8 @@ SQL_BROKEN = [
     ("SELECT :name FROM orders", "a parameter is not possible on a stream"),
     ("WITH c AS (SELECT shop FROM orders) SELECT CAST(shop AS INT) AS i FROM c", "can fail here without"),
     ("SELECT x.amount + 1 AS i FROM orders x JOIN orders y ON x.at = y.at", "can fail here without a record"),
+    ("SELECT at FROM orders WHERE amount > 1 = true", "has comparisons in a row"),
+    ("SELECT rlike(shop, 'x') = true AS n FROM orders", "`shop RLIKE 'x' = TRUE` has comparisons in a row"),
     ("SELECT FROM WHERE", "not readable as Spark SQL: line 1"),
     ("SELECT " + "(" * 3000 + "1" + ")" * 3000 + " FROM orders", "nested too deeply"),
 ]
@@ -188,6 +190,10 @@ RULES_BROKEN = [
     ("at < timestamp 'tomorrow'", "`'tomorrow'` depends on when it runs"),
     ("reflect('a.B', 'c') = 'x'", "the function `reflect` is not allowed"),
     ("amount >", "not readable as Spark SQL"),
+    ("true = shop LIKE 'a%'", "`TRUE = shop LIKE 'a%'` has comparisons in a row"),
+    ("true = shop NOT IN ('a')", "has comparisons in a row"),
+    ("amount BETWEEN 1 AND 2 = true", "has comparisons in a row"),
+    ("regexp_like(shop, 'a') = true", "has comparisons in a row"),
 ]
 
 
