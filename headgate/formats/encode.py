@@ -107,7 +107,7 @@ def _fill(message: Message, record: Any, times: Times) -> None:
 
 
 def _set(message: Message, field: FieldDescriptor, value: Any, time: Time | None) -> None:
-    from headgate.formats.protobuf import single_shape
+    from headgate.formats.protobuf_shapes import single_shape
 
     inside = getattr(message, field.name)
     entry = field.message_type

@@ -1,4 +1,4 @@
-"""Protobuf: descriptors from a .proto or a descriptor set, messages turned into shapes.
+"""Protobuf: descriptors from a .proto or a descriptor set, and the classes that read their messages.
 
 A schema is frozen as the base64 of its FileDescriptorSet with all it imports, the file itself last, so that
 no process but the one that reads the contract needs the compiler.
@@ -12,27 +12,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from headgate.formats.convert import UnreadableError
-from headgate.formats.shapes import (
-    Boolean,
-    Extent,
-    Field,
-    ListOf,
-    MapOf,
-    Moment,
-    Other,
-    Raw,
-    Real,
-    Record,
-    SchemaProblem,
-    Shape,
-    Text,
-    Whole,
-    taking_apart,
-)
+from headgate.formats.shapes import SchemaProblem
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
 __all__ = [
@@ -42,18 +24,8 @@ __all__ = [
     "message_names",
     "message_path",
     "message_reader",
-    "protobuf_record",
     "same_files",
-    "single_shape",
 ]
-
-_TIMESTAMP = "google.protobuf.Timestamp"
-_WRAPPERS = frozenset(
-    f"google.protobuf.{kind}Value"
-    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
-)
-_DYNAMIC = frozenset(f"google.protobuf.{name}" for name in ("Any", "Struct", "Value", "ListValue"))
-_BOUNDS = {32: (2**31, 2**32), 64: (2**63, 2**64)}
 
 
 def descriptor_set_text(data: bytes) -> str:
@@ -141,15 +113,6 @@ def message_reader(message: type[Message]) -> Callable[[bytes], Any]:
     return read
 
 
-def protobuf_record(message: type[Message]) -> Record:
-    """Raises SchemaProblem."""
-    with taking_apart():
-        shape = _message(message.DESCRIPTOR, (), Extent())
-    if not isinstance(shape, Record):
-        raise SchemaProblem(f"`{message.DESCRIPTOR.full_name}` is not a record: it is made for one value")
-    return shape
-
-
 def same_files(one: str, other: str) -> bool:
     """Whether two frozen schemas say the same, whichever release of the compiler has frozen each."""
     return _own_files(one) == _own_files(other)
@@ -187,130 +150,3 @@ def _pool(text: str) -> tuple[Any, Any]:
             f"not a whole descriptor set: {error}",
             expected="what `protoc --include_imports --descriptor_set_out` writes",
         ) from error
-
-
-def _message(message: Descriptor, above: tuple[str, ...], extent: Extent) -> Shape:
-    name = message.full_name
-    if name == _TIMESTAMP:
-        return Moment(1_000_000_000, zoned=True)
-    if name in _WRAPPERS:
-        return _single(message.fields_by_name["value"], above, extent)
-    if name in _DYNAMIC:
-        return Other(f"a `{name}`, which has no type of its own")
-    if name in above:
-        return Other(f"a message `{name}` that contains itself")
-    inside = (*above, name)
-    extent.enter()
-    fields = tuple(_field(field, inside, extent) for field in message.fields)
-    extent.leave()
-    return Record(message.name, fields)
-
-
-def _field(field: FieldDescriptor, above: tuple[str, ...], extent: Extent) -> Field:
-    shape, get = _value(field, above, extent)
-    return Field(field.name, shape, get, number=field.number, has_default=True, default=_absent(field))
-
-
-def _value(
-    field: FieldDescriptor, above: tuple[str, ...], extent: Extent
-) -> tuple[Shape, Callable[[Any], Any]]:
-    shape, get = _known_value(field, above, extent)
-    entry = field.message_type
-    one = entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else field
-    closed = one.enum_type is not None and one.enum_type.is_closed
-    return shape, _all_known(field, get) if closed else get
-
-
-def _all_known(field: FieldDescriptor, get: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A number that a closed enum has not does not become a value: the parser puts it aside."""
-    from google.protobuf.unknown_fields import UnknownFieldSet
-
-    name, number = field.full_name, field.number
-
-    def read(record: Any) -> Any:
-        if any(each.field_number == number for each in UnknownFieldSet(record)):
-            raise UnreadableError(f"the enum of `{name}` has not the number that is there")
-        return get(record)
-
-    return read
-
-
-def _known_value(
-    field: FieldDescriptor, above: tuple[str, ...], extent: Extent
-) -> tuple[Shape, Callable[[Any], Any]]:
-    name = field.name
-    entry = field.message_type
-    if entry is not None and entry.GetOptions().map_entry:
-        key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
-        name_of, one = _plain(key), _plain(value)
-        pairs = MapOf(_single(key, above, extent), _single(value, above, extent))
-        return pairs, lambda record: {name_of(k): one(v) for k, v in getattr(record, name).items()}
-    one = _plain(field)
-    if field.is_repeated:
-        return ListOf(_single(field, above, extent)), lambda record: [one(v) for v in getattr(record, name)]
-    if field.has_presence:
-        shape = _single(field, above, extent)
-        return shape, lambda record: one(getattr(record, name)) if record.HasField(name) else None
-    return _single(field, above, extent), lambda record: one(getattr(record, name))
-
-
-def _absent(field: FieldDescriptor) -> Any:
-    """What a message of a writer that did not know the field reads as."""
-    entry = field.message_type
-    if field.is_repeated:
-        return {} if entry is not None and entry.GetOptions().map_entry else []
-    return None if field.has_presence else field.default_value
-
-
-def _plain(field: FieldDescriptor) -> Callable[[Any], Any]:
-    """From what Python's protobuf hands over to a plain value."""
-    message = field.message_type
-    if message is None and field.type == field.TYPE_STRING:
-        return _text
-    if message is None:
-        return lambda value: value
-    if message.full_name == _TIMESTAMP:
-        return lambda value: value.seconds * 1_000_000_000 + value.nanos
-    if message.full_name in _WRAPPERS:
-        return lambda value: value.value
-    return lambda value: value
-
-
-def _text(value: str | bytes) -> str:
-    """Text of proto2 that is no UTF-8 comes as bytes."""
-    return value if isinstance(value, str) else value.decode()
-
-
-def _single(field: FieldDescriptor, above: tuple[str, ...], extent: Extent) -> Shape:
-    extent.count()
-    if field.message_type is not None:
-        return _message(field.message_type, above, extent)
-    if (enum := field.enum_type) is not None:
-        return extent.choice(enum.full_name, lambda: {each.number: each.name for each in enum.values}, True)
-    return _scalars()[field.type]
-
-
-def single_shape(field: FieldDescriptor) -> Shape:
-    """The shape of one value of a field, of a repeated one too."""
-    return _single(field, (), Extent())
-
-
-@lru_cache(maxsize=1)
-def _scalars() -> dict[int, Shape]:
-    from google.protobuf.descriptor import FieldDescriptor as F
-
-    shapes: dict[int, Shape] = {
-        F.TYPE_BOOL: Boolean(),
-        F.TYPE_FLOAT: Real(32),
-        F.TYPE_DOUBLE: Real(64),
-        F.TYPE_STRING: Text(),
-        F.TYPE_BYTES: Raw(),
-    }
-    for bits, signed, unsigned in (
-        (32, (F.TYPE_INT32, F.TYPE_SINT32, F.TYPE_SFIXED32), (F.TYPE_UINT32, F.TYPE_FIXED32)),
-        (64, (F.TYPE_INT64, F.TYPE_SINT64, F.TYPE_SFIXED64), (F.TYPE_UINT64, F.TYPE_FIXED64)),
-    ):
-        half, whole = _BOUNDS[bits]
-        shapes |= {kind: Whole(-half, half - 1) for kind in signed}
-        shapes |= {kind: Whole(0, whole - 1) for kind in unsigned}
-    return shapes

@@ -51,7 +51,8 @@ def _avro(text: str) -> LoadedSchema:
 
 
 def _protobuf(text: str, message: str) -> LoadedSchema:
-    from headgate.formats.protobuf import message_class, message_reader, protobuf_record
+    from headgate.formats.protobuf import message_class, message_reader
+    from headgate.formats.protobuf_shapes import protobuf_record
 
     class_ = message_class(text, message)
     return LoadedSchema(protobuf_record(class_), message_reader(class_))
