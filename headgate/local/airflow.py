@@ -93,6 +93,7 @@ def configuration(settings: Settings, home: AirflowHome, keys: Mapping[str, str]
             "core": {**_core(settings, home, keys["fernet"]), **_plugins(home)},
             "database": _database(home),
             "logging": _logging(settings, home),
+            "scheduler": _SCHEDULER,
             "dag_processor": _DAG_PROCESSOR,
             "api": {
                 "host": settings.airflow.host,
@@ -152,6 +153,11 @@ _DAG_PROCESSOR: Mapping[str, object] = {
     "refresh_interval": 10,
     "print_stats_interval": 300,
 }
+
+
+# A scheduler that starts sooner than the one before it counts as dead (30 s) leaves that one's queued tasks
+# to its next look, by default after 300 s: so long an order would wait that Airflow has answered for.
+_SCHEDULER: Mapping[str, object] = {"orphaned_tasks_check_interval": 30}
 
 
 def _as_config(sections: Mapping[str, Mapping[str, object]]) -> str:

@@ -84,6 +84,11 @@ def test_airflow_binds_to_loopback_and_finds_its_own_execution_api(tmp_path: Pat
     assert parser["core"]["dags_folder"] == str(tmp_path / "dags")
 
 
+def test_what_a_dead_scheduler_had_queued_does_not_wait_for_minutes(tmp_path: Path) -> None:
+    home = airflow.prepare(_settings(tmp_path))
+    assert float(_section(home, "scheduler")["orphaned_tasks_check_interval"]) <= 30
+
+
 def test_a_percent_sign_in_a_path_survives_airflows_interpolation(tmp_path: Path) -> None:
     settings = _settings(tmp_path / "50%")
     (tmp_path / "50%").mkdir()
