@@ -156,7 +156,7 @@ def test_rows_that_are_lost_on_the_way_to_the_driver_stop_the_batch_before_anyth
 
     monkeypatch.setattr(arrow_lane, "_reported", losing)
     context = lane_context(contract(), tmp_path)
-    with pytest.raises(HeadgateError, match="counted for the output all, 0 written"):
+    with pytest.raises(HeadgateError, match="counted for the output all, 1 written"):
         run_batch(spark_session, context, "arrow", records(50, 10, BAD))
     assert not any(context.sink(name, "records").has(0) for name in ("all", "some"))
     assert not context.quarantine_sink("a").has(0)
