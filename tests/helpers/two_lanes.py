@@ -21,6 +21,8 @@ from spark.delta import DeltaSink
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from headgate.formats.decoder import Writers
+
 __all__ = ["Outcome", "frozen_of", "lane_context", "run_batch", "run_both"]
 
 SPARK_NAMES = {"int": "integer"}
@@ -50,8 +52,9 @@ def frozen_of(
     )
 
 
-def lane_context(frozen: FrozenContract, folder: Path) -> Any:
-    """What a lane needs of its driver; the tables are made where they are not there yet."""
+def lane_context(frozen: FrozenContract, folder: Path, writers: Writers | None = None) -> Any:
+    """What a lane needs of its driver; the tables are made where they are not there yet. `writers` finds the
+    schemas of the source's records."""
     for table in desired_tables(frozen):
         path = folder / frozen.pipeline / table.table
         if not path.exists():
@@ -73,7 +76,7 @@ def lane_context(frozen: FrozenContract, folder: Path) -> Any:
         generation=1,
         epoch=1,
         lineage=SimpleNamespace(id="l1"),
-        writers={},
+        writers={"a": writers} if writers is not None else {},
         sink=sink,
         quarantine_sink=quarantine,
         before_batch=lambda: None,
