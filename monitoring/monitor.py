@@ -119,7 +119,7 @@ def _sources(
     client = SupervisorClient(settings.supervisor_url, "", timeout=10)
     return [
         Source("contracts", contracts.read, 5, 15),
-        Source("supervisor", SupervisorReader(client, events=events).read, 2, 12),
+        Source("supervisor", SupervisorReader(client, events=events).read, 2, 12, client.close),
         Source("drivers", lambda: read_drivers(settings.state), 5, 15),
         Source("checkpoints", checkpoints, 5, 15),
         Source("kafka", lambda: read_lags(settings, applied), 10, 30),

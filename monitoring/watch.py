@@ -23,6 +23,10 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def _nothing() -> None:
+    """For a source that holds nothing open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
     """What a source gave. `problems` are parts it could not read, while the rest is good."""
@@ -33,12 +37,14 @@ class Reading(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[T]):
-    """One thing to look at: `read` may block up to `timeout` seconds and may raise."""
+    """One thing to look at: `read` may block up to `timeout` seconds and may raise; `close` comes after the
+    last read, in the same thread."""
 
     name: str
     read: Callable[[], Reading[T]]
     period: float
     timeout: float
+    close: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,9 @@ class Watcher(Generic[T]):
             _log.info("source %s answers", self.source.name)
 
     def _loop(self) -> None:
-        while True:
+        try:
             self.read_once()
-            if self._stop.wait(self.source.period):
-                return
+            while not self._stop.wait(self.source.period):
+                self.read_once()
+        finally:
+            self.source.close()

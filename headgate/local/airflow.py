@@ -34,6 +34,7 @@ __all__ = [
 MIGRATE_SECONDS = 300
 # Small on purpose: streams hold no slot, so what runs is plan, apply, preflight, quality and the sweep.
 PARALLELISM = 6
+EXECUTOR = "headgate.airflow.executor.ResumeSafeExecutor"
 # Airflow's processes share one SQLite file; the driver's own five seconds are too short for a busy machine:
 # the API server then answers 500 ("database is locked"). Airflow reads this by its name in airflow.cfg.
 CONNECT_ARGS = {"timeout": 60}
@@ -125,7 +126,7 @@ def _plugins(home: AirflowHome) -> Mapping[str, object]:
 def _core(settings: Settings, home: AirflowHome, fernet: str) -> Mapping[str, object]:
     return {
         "dags_folder": home.dags,
-        "executor": "LocalExecutor",
+        "executor": EXECUTOR,
         "parallelism": PARALLELISM,
         "load_examples": False,
         "fernet_key": fernet,

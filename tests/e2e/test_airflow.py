@@ -7,7 +7,6 @@ deadline and no test measures time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,21 +182,21 @@ def test_a_parked_stream_fails_the_task_with_the_cause(platform: RemoteControl) 
     assert f"headgate restart {PIPELINE}" in log
 
 
-READING_SECONDS = 3.0
+STARTED = ("running", "awaiting_input")
 
 
-def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[str, Any]]:
-    """Trigger the DAG of orders, up to the question: the run's id and what is asked."""
-    run_id = platform.airflow.run(OPERATE_DAG, action=action, reason=reason)
-
+def wait_asked(platform: RemoteControl, run_id: str) -> None:
     def asked() -> bool:
         state = platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"]
         return bool(state == "awaiting_input")
 
     platform.wait(asked, SOON, "a person is asked")
-    # Airflow's scheduler takes an answer for a crash while it has not yet heard that the worker has let go,
-    # which nothing shows. A person reads first.
-    time.sleep(READING_SECONDS)
+
+
+def ask(platform: RemoteControl, action: str, reason: str) -> tuple[str, dict[str, Any]]:
+    """Trigger the DAG of orders, up to the question: the run's id and what is asked."""
+    run_id = platform.airflow.run(OPERATE_DAG, action=action, reason=reason)
+    wait_asked(platform, run_id)
     return run_id, platform.airflow.question(OPERATE_DAG, run_id, "approve")
 
 
@@ -222,6 +221,22 @@ def test_an_order_that_is_rejected_changes_nothing(platform: RemoteControl) -> N
     states = wait_order(platform, run_id)
     assert (states["approve"], states["order"], states["watch_again"]) == ("success", "skipped", "skipped")
     assert platform.status().generation == generation
+
+
+def test_an_answer_that_is_quicker_than_the_scheduler_is_carried_out(platform: RemoteControl) -> None:
+    """The task's next process begins before the scheduler has heard that the one that asked is over."""
+    scheduler = platform.airflow.parts["scheduler"]
+    run_id = platform.airflow.run(OPERATE_DAG, action="restart from checkpoint", reason="a quick yes")
+    asking = lambda: platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"] in STARTED  # noqa: E731
+    platform.wait(asking, SOON, "the task that asks has begun")
+    scheduler.freeze_alone()
+    try:
+        wait_asked(platform, run_id)
+        platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Reject")
+    finally:
+        scheduler.thaw()
+    states = wait_order(platform, run_id)
+    assert (states["approve"], states["order"]) == ("success", "skipped")
 
 
 def test_an_approved_restart_of_a_parked_stream_runs_and_is_watched_again(platform: RemoteControl) -> None:

@@ -67,6 +67,11 @@ class Part:
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGSTOP)
 
+    def freeze_alone(self) -> None:
+        """SIGSTOP to the process without its children: busy elsewhere for as long as the test says."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
     def thaw(self) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGCONT)

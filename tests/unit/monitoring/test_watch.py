@@ -71,3 +71,17 @@ def test_a_watcher_that_is_stopped_at_once_has_read_one_time() -> None:
     watcher.stop()
     watcher.join(10)
     assert watcher.value() == "a"
+
+
+def test_what_a_source_holds_open_is_closed_after_its_last_read_even_a_failed_one() -> None:
+    told: list[str] = []
+
+    def read() -> Reading[str]:
+        told.append("read")
+        raise OSError("away")
+
+    watcher = Watcher(Source("thing", read, 0.01, 5.0, lambda: told.append("closed")))
+    watcher.start()
+    watcher.stop()
+    watcher.join(30)
+    assert told == ["read", "closed"]
