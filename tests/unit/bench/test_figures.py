@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench import lanes
-from bench.latency import Sight, percentiles, waits
+from bench.latency import Sight, percentiles, readable, waits
 from bench.rates import Commits, read_commits, spread, steady_rate
 from bench.report import results_text
 from bench.throughput import batch_size, show
@@ -136,3 +136,11 @@ def test_a_job_is_told_in_one_line_that_begins_with_its_ratio() -> None:
     assert show(_throughput(1.0, 0.864)).startswith(
         "ratio records 0.86 · plain 110/s (100–120) · headgate 95/s"
     )
+
+
+def test_the_measured_time_is_over_when_its_last_record_of_each_partition_was_seen() -> None:
+    sent = np.array([10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 99.0])
+    sights = [Sight(11.0, {0: 4, 1: 1, 2: 2, 3: 3})]
+    assert not readable(sent, sights, 20.0)
+    assert readable(sent, [*sights, Sight(12.0, {1: 5})], 20.0)
+    assert not readable(sent, [], 20.0)
