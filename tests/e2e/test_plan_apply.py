@@ -238,7 +238,7 @@ def test_a_topic_made_anew_is_told_from_the_one_that_was_read(
     frozen = contract(name)
     applied(settings, frozen)
     admin.delete_topics([f"{name}-in"])
-    poll_until(lambda: not read_topics(admin, [f"{name}-in"]), 20, "the topic is gone")
+    poll_until(lambda: not read_topics(admin, [f"{name}-in"]), 120, "the topic is gone")
     _claim_history(settings, name)
     assert [each.code for each in make_plan(settings, [frozen]).refusals] == ["topic_deleted"]
     admin.create_topics(

@@ -14,7 +14,7 @@ def test_broker_keeps_a_record_over_a_kill(broker):
     admin.create_topics([NewTopic("fixture-kill", 1, 1)])
     admin.close()
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
-    producer.send("fixture-kill", b"one").get(timeout=20)
+    producer.send("fixture-kill", b"one").get(timeout=120)
     producer.close()
 
     broker.kill()

@@ -242,9 +242,9 @@ def test_the_command_serves_survives_redis_and_ends_on_sigterm(
         assert "does not answer" in body["error"]
         assert _get(f"{base}/health")[0] == 503
         redis_server.start()
-        poll_until(lambda: _get(f"{base}/health")[0] == 200, 30, "serving answers after Redis is back")
+        poll_until(lambda: _get(f"{base}/health")[0] == 200, 120, "serving answers after Redis is back")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     finally:
         if process.poll() is None:
             process.kill()

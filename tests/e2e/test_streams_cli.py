@@ -181,7 +181,7 @@ def test_logs_follow_a_growing_log_and_a_cut_one(place: Installation) -> None:
             stream.write("after the cut\n")
         assert follower.stdout.readline() == "after the cut\n"
         follower.send_signal(signal.SIGINT)
-        assert follower.wait(20) == 130
+        assert follower.wait(120) == 130
 
 
 def test_without_a_supervisor_the_person_is_told_what_to_start(place: Installation) -> None:

@@ -134,7 +134,7 @@ def test_the_command_shows_old_and_new_rows_and_ends_after_so_many(
     first = json.loads(process.stdout.readline())
     published(2)
     second = json.loads(process.stdout.readline())
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert (first["row"]["value"], second["row"]["value"]) == (1, 2)
     assert second["event_time"] == "1970-01-01T00:00:02Z"
     process.stdout.close()
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_it_cleanly(published: Callable[[int], None], service_enviro
     assert process.stdout is not None
     assert process.stdout.readline() == "value=1  average=2.0\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     process.stdout.close()
 
 

@@ -131,7 +131,7 @@ class LiveAirflow:
                 "username": self.settings.airflow.username,
                 "password": self.settings.secret(self.settings.airflow.password),
             }
-            token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=10.0, trust_env=False)
+            token = httpx.post(f"{self.home.url}/auth/token", json=login, timeout=60.0, trust_env=False)
             self._token = token.raise_for_status().json()["access_token"]
         return self._token
 
@@ -141,7 +141,7 @@ class LiveAirflow:
             f"{self.home.url}/api/v2{path}",
             json=body,
             headers={"Authorization": f"Bearer {self.token()}"},
-            timeout=30.0,
+            timeout=120.0,
             trust_env=False,
         )
         if not answer.is_success:

@@ -97,7 +97,7 @@ class Installation:
     def kill_supervisor(self, number: int = -1, how: int = signal.SIGKILL) -> int:
         process = self.supervisors[number]
         process.send_signal(how)
-        return process.wait(20)
+        return process.wait(120)
 
     def folder(self, stream: str) -> Path:
         folder = self.state / "streams" / stream
@@ -145,7 +145,7 @@ class Installation:
         for process in self.supervisors:
             if process.poll() is None:
                 process.kill()
-            process.wait(20)
+            process.wait(120)
         streams = self.state / "streams"
         for folder in streams.iterdir() if streams.exists() else []:
             prefix = processes.nonce_prefix(folder)

@@ -145,7 +145,7 @@ class WatchedPlatform:
         elif process.poll() is None:
             process.terminate()
         try:
-            process.wait(20)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
