@@ -239,10 +239,7 @@ def _settled(status: StreamStatus, ordered: StreamStatus) -> bool:
         return _ended(status, ordered)
     if (status.generation, status.desired) != (ordered.generation, ordered.desired):
         return True
-    if status.phase is Phase.PARKED:
-        return True
-    driver = status.driver
-    return status.phase is Phase.RUNNING and driver is not None and driver.generation == ordered.generation
+    return status.phase is Phase.PARKED or status.runs(ordered.generation)
 
 
 def _ended(status: StreamStatus, ordered: StreamStatus) -> bool:

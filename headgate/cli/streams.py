@@ -163,13 +163,13 @@ def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | N
 
 
 def await_running(client: SupervisorClient, status: StreamStatus, seconds: float) -> StreamStatus:
-    """Wait for the ordered generation to run; a parked stream is an error with its reason."""
+    """Wait for the driver of the ordered generation to run; a parked stream is an error with its reason."""
     from headgate.streams.model import Desired, Phase
 
     ordered, limit = status.generation, time.monotonic() + seconds
     if seconds > 0:
         with progress(f"starting {status.stream}, generation {ordered}"):
-            while status.phase is not Phase.RUNNING and time.monotonic() < limit:
+            while not status.runs(ordered) and time.monotonic() < limit:
                 time.sleep(_POLL_SECONDS)
                 status = client.status(status.stream)
                 over = status.desired is Desired.STOPPED or status.generation != ordered
@@ -180,6 +180,8 @@ def await_running(client: SupervisorClient, status: StreamStatus, seconds: float
             f"{status.stream} is parked: {status.reason}",
             help=f"headgate logs {status.stream}; when the cause is gone, headgate restart {status.stream}",
         )
+    if seconds > 0 and status.generation == ordered and not status.runs(ordered):
+        say(f"generation {ordered} does not run yet, after {seconds:g} s: headgate events {status.stream}")
     return status
 
 

@@ -161,6 +161,11 @@ class StreamStatus:
     draining: dict[str, Any] | None = None  # left, deadline_at, given_up: a stop that waits for commits
     conditions: dict[str, str] = field(default_factory=dict)  # beside the phase: name to text for people
 
+    def runs(self, generation: int) -> bool:
+        """Whether the driver of this generation runs, and not yet the one that it replaces."""
+        driver = self.driver
+        return self.phase is Phase.RUNNING and driver is not None and driver.generation == generation
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -21,6 +21,7 @@ __all__ = [
     "RUNNER_MODULE",
     "Process",
     "boot_id",
+    "is_ending",
     "is_same",
     "kill",
     "marked",
@@ -45,11 +46,12 @@ class Process:
     session: int
     ticks: int
     state: str
+    threads: int = 1
 
     @property
     def alive(self) -> bool:
-        """A zombie is dead: it runs nothing and holds nothing, it only waits to be reaped."""
-        return self.state not in _DEAD_STATES
+        """A zombie runs nothing and holds nothing, unless threads of it are still in a system call."""
+        return self.state not in _DEAD_STATES or self.threads > 1
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +68,9 @@ def read(pid: int) -> Process | None:
     # The name stands in parentheses and may hold spaces and parentheses of its own.
     fields = stat.rpartition(")")[2].split()
     parent, group, session = (int(field) for field in fields[1:4])
-    return Process(pid, parent, group, session, ticks=int(fields[19]), state=fields[0])
+    return Process(
+        pid, parent, group, session, ticks=int(fields[19]), state=fields[0], threads=int(fields[17])
+    )
 
 
 def start_ticks(pid: int) -> int | None:
@@ -85,15 +89,36 @@ def nonce_of(pid: int) -> str | None:
 
     Raises PermissionError for a process of another user.
     """
-    try:
-        environ = (_PROC / str(pid) / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
     mark = f"{NONCE}=".encode()
-    for item in environ.split(b"\0"):
+    for item in _environ(pid).split(b"\0"):
         if item.startswith(mark):
             return item[len(mark) :].decode(errors="replace")
     return None
+
+
+def is_ending(pid: int) -> bool:
+    """Killed and not gone yet: its memory is given back, so nobody can read any more what marked it."""
+    process = read(pid)
+    return process is not None and process.alive and not _environ(pid)
+
+
+def _environ(pid: int) -> bytes:
+    """Of a process whose first thread has ended before the others, what one of those shows."""
+    own = _bytes(_PROC / str(pid) / "environ")
+    if own:
+        return own
+    try:
+        threads = sorted((_PROC / str(pid) / "task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+    return next((found for thread in threads if (found := _bytes(thread / "environ"))), b"")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def marked(prefix: str) -> list[Process]:
@@ -152,11 +177,7 @@ def kill(pid: int, ticks: int) -> None:
 
 
 def _arguments(pid: int) -> list[str]:
-    try:
-        text = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    own = text.split("\0")
+    own = _bytes(_PROC / str(pid) / "cmdline").decode(errors="replace").split("\0")
     # What follows `--` is the driver's.
     return own[: own.index("--")] if "--" in own else own
 

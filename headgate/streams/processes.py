@@ -77,13 +77,14 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
 
 
 def is_driver(pid: int | None, ticks: int | None, nonce: str) -> bool:
-    """Whether this process is that driver, and lives. A stopped process lives; a zombie does not."""
+    """Whether this process is that driver, and lives. A stopped process lives, one that is about to end
+    still does, a zombie does not."""
     if pid is None or ticks is None:
         return False
     if proc.start_ticks(pid) != ticks:
         return False
     try:
-        return proc.nonce_of(pid) == nonce
+        return proc.nonce_of(pid) == nonce or proc.is_ending(pid)
     except PermissionError:
         # Another user's process with this id and start: it is taken for the driver, since to think it
         # dead could start a second one. A signal to it will fail and say so.

@@ -17,12 +17,13 @@ from headgate.cli.main import run
 from headgate.replays import planning
 from headgate.replays.model import KIND, find_replays, read_note, write_note
 from headgate.replays.ranges import PartitionRange
-from headgate.streams.model import Desired, Phase, StreamStatus
+from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
 from headgate.streams.operations import note, operation_of
 from headgate.streams.store import StateStore
 from headgate.topics import back
 
-STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab" * 32)
+DRIVER = DriverStatus("shop", "shop", 3, 2, "ab" * 32, "1-a", "1", 1, "running", 1.0)
+STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab" * 32, driver=DRIVER)
 
 
 class Client:

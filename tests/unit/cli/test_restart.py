@@ -13,9 +13,10 @@ from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.sinks import Sink
 from headgate.cli import restart as module
 from headgate.cli.main import run
-from headgate.streams.model import Desired, Phase, StreamStatus
+from headgate.streams.model import Desired, DriverStatus, Phase, StreamStatus
 
-STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab" * 32)
+DRIVER = DriverStatus("shop", "shop", 3, 2, "ab" * 32, "1-a", "1", 1, "running", 1.0)
+STATUS = StreamStatus("shop", "shop", Phase.RUNNING, Desired.RUNNING, 2, 3, "ab" * 32, driver=DRIVER)
 
 
 class Client:

@@ -68,6 +68,35 @@ def test_a_stopped_process_lives_and_a_zombie_does_not(sleeper: subprocess.Popen
     assert processes.remains(NONCE) == []
 
 
+def test_a_process_whose_first_thread_has_ended_lives_while_another_runs() -> None:
+    # As a killed JVM is, for the moment in which one of its threads is still writing.
+    code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(120,)).start()\n"
+    exit_thread = {"x86_64": 60, "aarch64": 93}[os.uname().machine]
+    code += f"ctypes.CDLL(None).syscall({exit_thread}, 0)"
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, proc.NONCE: NONCE})
+    try:
+        until(lambda: (found := proc.read(process.pid)) is not None and found.state == "Z")
+        started = ticks(process.pid)
+        assert processes.is_driver(process.pid, started, NONCE)
+        assert [one.pid for one in processes.remains(NONCE)] == [process.pid]
+        assert processes.kill_all(NONCE) == 1
+        until(lambda: not processes.is_driver(process.pid, started, NONCE))
+        assert processes.remains(NONCE) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_process_that_cannot_be_asked_any_more_is_not_dead(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernel gives the memory back, and with it the environment, before the process is gone.
+    monkeypatch.setattr(proc, "_environ", lambda _: b"")
+    assert processes.is_driver(sleeper.pid, ticks(sleeper.pid), NONCE)
+    sleeper.kill()
+    until(lambda: not processes.is_driver(sleeper.pid, proc.start_ticks(sleeper.pid), NONCE))
+
+
 def test_a_signal_reaches_only_the_process_that_is_meant(sleeper: subprocess.Popen[bytes]) -> None:
     started = ticks(sleeper.pid)
     assert not processes.terminate(sleeper.pid, started + 1, NONCE)
