@@ -4,8 +4,9 @@
     good = counted + good of pending + late      per output that carries a count of its records
 
 `pending` are records that the record query has read and the output's own query has not, by their
-offsets; the quarantine tells which of them are bad. What is left came too late for its window: Spark
-drops it without counting records.
+offsets; the quarantine tells which of them are bad. Where it is the output's query that has read more,
+its table is read as it was before. What is left came too late for its window: Spark drops it without
+counting records.
 """
 
 from __future__ import annotations
@@ -127,15 +128,11 @@ def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) 
     if reason:
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
     table = _table(settings, frozen, name)
+    offsets = _known_to_the_books(table, frozen, name, read)
     counted = _sum(table, frozen.outputs[name].count_column)
-    offsets = _counted_up_to(table, frozen, name, read)
-    if offsets is None:
-        reason = f"query {name} has committed nothing yet"
-        return OutputAudit(name, counted, None, None, exact=False, reason=reason)
+    if isinstance(offsets, str):
+        return OutputAudit(name, counted, None, None, exact=False, reason=offsets)
     ranges = _between(offsets, read.offsets)
-    if any(first > last for first, last in ranges.values()):
-        reason = f"query {name} is ahead of the record query, whose books say what was quarantined"
-        return OutputAudit(name, counted, None, None, exact=False, reason=reason)
     pending = sum(last - first for first, last in ranges.values())
     good = pending - _quarantined_between(settings, frozen.pipeline, read.lineage, ranges)
     return OutputAudit(name, counted, pending, read.good - counted - good, exact=True)
@@ -210,6 +207,43 @@ _Ranges = dict[tuple[str, int], tuple[int, int]]
 def _table(settings: Settings, frozen: FrozenContract, name: str) -> DeltaTable:
     table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
     return DeltaTable(table_path(settings.tables, frozen.pipeline, table))
+
+
+def _known_to_the_books(table: DeltaTable, frozen: FrozenContract, name: str, read: _Read) -> Offsets | str:
+    """The offsets up to which the table counts, or why they are not known.
+
+    Each query reads in its own time, and the output's may be ahead of the record query, whose books say
+    what was quarantined. The table is then read as it was before: it is left at the newest version that
+    counts nothing the books do not know.
+    """
+    offsets = _counted_up_to(table, frozen, name, read)
+    if offsets is None:
+        return f"query {name} has committed nothing yet"
+    query = read.layout.query(read.lineage, name)
+    ours = transaction_id(frozen.pipeline, name, name, read.lineage)
+    newest = table.version()
+    while _ahead(offsets, read.offsets):
+        version = table.version() - 1
+        if version < max(0, newest - _VERSIONS_BACK):
+            return _AHEAD.format(name=name, pipeline=frozen.pipeline)
+        table.load_as_version(version)
+        batch_id = table.transaction_version(ours)
+        if batch_id is None:
+            return _AHEAD.format(name=name, pipeline=frozen.pipeline)
+        offsets = batch_offsets(query, batch_id).offsets
+    return offsets
+
+
+# Spark keeps the offsets of a hundred batches (spark.sql.streaming.minBatchesToRetain).
+_VERSIONS_BACK = 90
+_AHEAD = (
+    "query {name} is too far ahead of the record query, whose books say what was quarantined: "
+    "headgate status {pipeline} shows both; audit again when the records have caught up"
+)
+
+
+def _ahead(counted: Offsets, read: Offsets) -> bool:
+    return any(first > last for first, last in _between(counted, read).values())
 
 
 def _counted_up_to(table: DeltaTable, frozen: FrozenContract, name: str, read: _Read) -> Offsets | None:

@@ -14,7 +14,7 @@ from contract_examples import contract_of
 from deltalake import CommitProperties, Transaction, write_deltalake
 
 from headgate.checkpoints.books import Totals, write_page
-from headgate.checkpoints.layout import CheckpointLayout
+from headgate.checkpoints.layout import CheckpointLayout, transaction_id
 from headgate.checkpoints.lineage import begin_lineage
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.quality.audit import OutputAudit, _taken_out, audit
@@ -44,12 +44,12 @@ def frozen_contract(sql: str) -> FrozenContract:
     )
 
 
-def committed(query: Path, offset: int, begun: dict[str, int] | None) -> None:
-    """A checkpoint whose first batch is committed, and where Spark noted that it began."""
+def committed(query: Path, offset: int, begun: dict[str, int] | None, batch_id: int = 0) -> None:
+    """A checkpoint whose batch is committed, and where Spark noted that it began."""
     metadata = {"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": {}}
     files: dict[str, list[Any]] = {
-        "offsets/0": ["v1", metadata, {"in": {"0": offset}}],
-        "commits/0": ["v1", {"nextBatchWatermarkMs": 0}],
+        f"offsets/{batch_id}": ["v1", metadata, {"in": {"0": offset}}],
+        f"commits/{batch_id}": ["v1", {"nextBatchWatermarkMs": 0}],
     }
     if begun is not None:
         files["sources/a/0"] = ["v1", {"in": begun}]
@@ -57,6 +57,15 @@ def committed(query: Path, offset: int, begun: dict[str, int] | None) -> None:
         (query / name).parent.mkdir(parents=True, exist_ok=True)
         texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
         (query / name).write_text("\n".join(texts))
+
+
+def applied(tmp_path: Path, frozen: FrozenContract) -> tuple[Settings, CheckpointLayout]:
+    """The pipeline's tables, empty, and where its checkpoints will be."""
+    settings = Settings.model_validate({"home": tmp_path})
+    for table in desired_tables(frozen):
+        for action in compare_table(table, None)[0]:
+            carry_out_table(settings.tables, action)
+    return settings, CheckpointLayout(settings.checkpoints, frozen.pipeline)
 
 
 def audited(
@@ -68,11 +77,7 @@ def audited(
 ) -> OutputAudit:
     """20 records read and good, 15 of them counted, by the commit of a swap where one is named."""
     frozen = frozen_contract(sql)
-    settings = Settings.model_validate({"home": tmp_path})
-    for table in desired_tables(frozen):
-        for action in compare_table(table, None)[0]:
-            carry_out_table(settings.tables, action)
-    layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
+    settings, layout = applied(tmp_path, frozen)
     lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4.2.0", at=time.time()).id
     write_page(layout.books(lineage), 0, Totals(read=20, good=20))
     committed(layout.query(lineage, "records"), 20, records)
@@ -90,6 +95,36 @@ def audited(
 def test_queries_that_began_together_are_compared_exactly(tmp_path):
     found = audited(tmp_path, {"0": 0}, {"0": 0})
     assert (found.counted, found.late, found.exact, found.reason) == (15, 5, True, "")
+
+
+def ahead(tmp_path: Path, read: int, counts: list[int]) -> OutputAudit:
+    """The record query has read so far; the output's query has counted up to `counts[n]` in batch n."""
+    frozen = frozen_contract(COUNTS)
+    settings, layout = applied(tmp_path, frozen)
+    lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4.2.0", at=time.time()).id
+    write_page(layout.books(lineage), 0, Totals(read=read, good=read))
+    committed(layout.query(lineage, "records"), read, {"0": 0})
+    ours = transaction_id(frozen.pipeline, "counts", "counts", lineage)
+    at = pa.array([datetime(2025, 10, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
+    for batch_id, count in enumerate(counts):
+        committed(layout.query(lineage, "counts"), count, {"0": 0}, batch_id)
+        rows = pa.table({"minute": at, "level": ["INFO"], "lines": pa.array([count], pa.int64())})
+        commit = CommitProperties(app_transactions=[Transaction(ours, batch_id)])
+        table = settings.tables / frozen.pipeline / "counts"
+        write_deltalake(table, rows, mode="overwrite", commit_properties=commit)
+    (found,) = audit(settings, frozen).outputs
+    return found
+
+
+def test_an_output_that_is_ahead_of_the_books_is_read_as_it_was_before(tmp_path):
+    found = ahead(tmp_path, 20, [8, 17, 23, 31])
+    assert (found.counted, found.pending, found.late, found.exact) == (17, 3, 0, True)
+
+
+def test_an_output_that_was_never_behind_the_books_says_what_to_do(tmp_path):
+    found = ahead(tmp_path, 20, [30, 40])
+    assert (found.late, found.exact) == (None, False)
+    assert "headgate status example" in found.reason
 
 
 def test_an_output_that_began_later_than_the_books_is_not_compared(tmp_path):
