@@ -13,12 +13,31 @@ from rich.table import Table
 
 from headgate.errors import RefusedError
 
-__all__ = ["confirm", "err", "out", "print_json", "print_table", "progress", "say"]
+__all__ = ["ReaderGone", "confirm", "err", "out", "print_json", "print_table", "progress", "say", "write"]
 
 UNFOLDED = 400
 
-out = Console(file=None, highlight=False, soft_wrap=True)
+
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it. Typer and Rich would end with 1 and say nothing."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderGone
+
+
+out = _Console(file=None, highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """Text to stdout as it is. Raises ReaderGone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def say(message: str) -> None:
@@ -41,7 +60,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, indent=2, default=str) + "\n")
+    write(json.dumps(data, indent=2, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -51,7 +70,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     # Into a pipe or a file nothing is folded: addresses stay whole and `grep` finds them.
-    target = out if out.is_terminal else Console(width=UNFOLDED, highlight=False, soft_wrap=True)
+    target = out if out.is_terminal else _Console(width=UNFOLDED, highlight=False, soft_wrap=True)
     target.print(table, markup=False)
 
 

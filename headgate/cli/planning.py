@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.checkpoints.layout import RECORDS
-from headgate.cli.output import out, print_json, progress, say
+from headgate.cli.output import out, print_json, progress, say, write
 from headgate.errors import HeadgateError, RefusedError, UsageError
 from headgate.settings import Settings, load_settings
 
@@ -107,7 +106,7 @@ def _schema() -> int:
     """Print the contract's JSON Schema, for editors."""
     from headgate.contract.schema import schema_text
 
-    sys.stdout.write(schema_text())
+    write(schema_text())
     return 0
 
 

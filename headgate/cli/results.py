@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.cli.output import print_json, say
+from headgate.cli.output import print_json, say, write
 from headgate.errors import HeadgateError, UnavailableError, UsageError
 from headgate.settings import Settings, load_settings
 
@@ -184,8 +183,7 @@ def _tail(
         for line in tail(settings, tailed, last=min(rows or TAIL_FIRST, TAIL_FIRST), say=say):
             if line.omitted:
                 say(f"… {line.omitted} more rows")
-            sys.stdout.write((line.to_json() if json_ else line.text()) + "\n")
-            sys.stdout.flush()
+            write((line.to_json() if json_ else line.text()) + "\n")
             shown += 1
             if shown == rows:
                 break

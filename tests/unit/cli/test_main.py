@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +112,20 @@ def test_what_is_no_plan_is_not_applied(
     (tmp_path / "plan.json").write_text(text, encoding="utf-8")
     assert run(["apply", "-p", str(tmp_path / "plan.json")]) == 64
     assert "is not a plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["urls", "--json"], ["urls"], ["schema"], ["logs", "kafka", "-n", "9000"]]
+)
+def test_a_reader_that_has_read_enough_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+    (log := tmp_path / "var" / "log" / "kafka.log").parent.mkdir(parents=True)
+    log.write_text("a line of the log\n" * 9000, encoding="utf-8")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "from headgate.cli.main import main; main()", *arguments]
+    environment = {**os.environ, "HEADGATE_HOME": str(tmp_path)}
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            command, env=environment, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
