@@ -34,7 +34,7 @@ COMMAND_MODULES = (
     "headgate.cli.replay",  # replay
     "headgate.cli.logs",  # logs
     "headgate.cli.results",  # produce, tail, serve
-    "headgate.cli.quality",  # check, audit
+    "headgate.cli.quality",  # check, audit, quarantine
     "headgate.cli.monitoring",  # exporter
     "headgate.cli.torture",  # torture
 )

@@ -1,4 +1,4 @@
-"""`headgate check`, `headgate audit`."""
+"""`headgate check`, `headgate audit`, `headgate quarantine`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.cli.output import out, print_json, print_table, progress
+from headgate.cli.output import out, print_json, print_table, progress, say
 from headgate.settings import load_settings
 
 if TYPE_CHECKING:
     from headgate.quality.audit import Audit
+    from headgate.quality.quarantine import Quarantined
     from headgate.quality.verdict import ExpectationResult, Verdict
 
 __all__ = ["register"]
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Add this part's verbs."""
     app.command("check")(_check)
     app.command("audit")(_audit)
+    app.command("quarantine")(_quarantine)
 
 
 def _check(pipeline: Pipeline, json_: AsJson = False) -> int:
@@ -105,3 +107,40 @@ def _show_audit(found: Audit) -> None:
         out.print()
         print_table(("OUTPUT", "COUNTED", "PENDING", "LATE", "EXACT", ""), rows)
     out.print(f"\nlineage {found.lineage} up to batch {found.batch_id}", markup=False)
+
+
+def _quarantine(
+    pipeline: Pipeline,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="The newest so many.")] = 20,
+    rule: Annotated[str | None, typer.Option(help="Only records that broke this rule.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Show the newest quarantined records: when, where in the topic, why, and their bytes.
+
+    Exit codes: 0, also where nothing is quarantined; 4 no such pipeline.
+    """
+    from headgate.quality.quarantine import newest_quarantined
+
+    found = newest_quarantined(load_settings()[0], pipeline, limit=limit, rule=rule)
+    if json_:
+        print_json([each.to_json() for each in found])
+    elif found:
+        print_table(("AT", "TOPIC", "PARTITION", "OFFSET", "RULES", "VALUE"), [_bad(each) for each in found])
+    else:
+        broke = f" for {rule}" if rule is not None else ""
+        say(f"nothing of {pipeline} is quarantined{broke}; counts of each rule: headgate status {pipeline}")
+
+
+def _bad(record: Quarantined) -> tuple[object, ...]:
+    at = f"{record.quarantined_at:%Y-%m-%d %H:%M:%SZ}"
+    rules = ", ".join(record.rules)
+    return at, record.topic, record.partition, record.offset, rules, _shown(record.value)
+
+
+def _shown(value: bytes | None, most: int = 160) -> str:
+    """What a terminal can show of a record that may be anything; whole with `--json`."""
+    if value is None:
+        return "(null)"
+    text = value[: 4 * most].decode("utf-8", "backslashreplace")
+    plain = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return plain if len(plain) <= most and len(value) <= 4 * most else f"{plain[:most]}… ({len(value)} bytes)"

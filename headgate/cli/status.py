@@ -60,6 +60,7 @@ def status(
         _show(chosen, snapshot.at)
         if pipeline is not None:
             _details(chosen[0], snapshot.at)
+            _broken_rules(chosen[0])
             _replays(settings, pipeline)
     _complain(snapshot)
 
@@ -152,9 +153,24 @@ def _details(item: PipelineSnapshot, at: float) -> None:
             for query in item.queries
         ],
     )
+    if item.quality_every is not None and not item.verdicts:
+        name = item.pipeline
+        out.print(f"no quality check yet: is quality.{name} paused in Airflow? Now: headgate check {name}")
     for verdict in item.verdicts:
         failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
         out.print(f"{verdict.output} {verdict.status} {wording.age(verdict.at, at)}{failed}", markup=False)
+
+
+def _broken_rules(item: PipelineSnapshot) -> None:
+    """Why records were quarantined or warned of, the most frequent reason first."""
+    from monitoring import wording
+
+    if item.rows is None or not item.rows.rules:
+        return
+    broken = sorted(item.rows.rules.items(), key=lambda each: (-each[1], each[0]))
+    print_table(("rule", "records"), [(name, wording.count(count)) for name, count in broken])
+    if item.rows.quarantined:
+        out.print(f"the records themselves: headgate quarantine {item.pipeline}", markup=False)
 
 
 def _replays(settings: Settings, pipeline: str) -> None:

@@ -59,6 +59,30 @@ def test_one_pipeline_shows_its_queries_too(
     assert "ordered by cli:ada" in text and "total" in text and "http://127.0.0.1:4040" in text
 
 
+def test_one_pipeline_shows_why_records_were_quarantined_and_how_to_see_them(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = orders()
+    assert item.rows is not None
+    rows = replace(item.rows, quarantined=9, rules={"positive": 2, "_malformed": 7})
+    shown.append(replace(shown[0], pipelines=(replace(item, rows=rows),)))
+    assert run(["status", "orders"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("_malformed") < text.index("positive")
+    assert "headgate quarantine orders" in text
+
+
+def test_one_pipeline_without_a_verdict_says_what_its_checks_wait_for(
+    shown: list[PlatformSnapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "orders"]) == 0
+    assert "no quality check yet" not in capsys.readouterr().out
+    item = replace(orders(), quality_every=300.0, verdicts=())
+    shown.append(replace(shown[0], pipelines=(item,)))
+    assert run(["status", "orders"]) == 0
+    assert "is quality.orders paused in Airflow? Now: headgate check orders" in capsys.readouterr().out
+
+
 def test_one_pipeline_shows_its_replays_that_are_not_over(
     shown: list[PlatformSnapshot],
     capsys: pytest.CaptureFixture[str],
