@@ -209,6 +209,8 @@ def _converter(type_name: str) -> Callable[[str], Any]:
         return _boolean
     if type_name.startswith(("array<", "map<", "struct<")):
         return _nested
+    if type_name in {"timestamp", "date"}:
+        return lambda cell: cell if cell.strip() else None
     return lambda cell: cell
 
 

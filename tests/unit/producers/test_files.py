@@ -125,6 +125,12 @@ def test_csv_cells_become_what_the_columns_say_or_stay_as_they_are(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_an_empty_cell_of_a_time_is_no_time(tmp_path: Path, shift: int) -> None:
+    path = written(tmp_path / "a.csv", "timestamp,value\n,1\n  ,2\n2023-10-01 12:00:00,3\n")
+    assert [record["timestamp"] is None for record in sent(path, shift)] == [True, True, False]
+
+
 def test_a_csv_row_is_written_like_the_readings_that_are_made_up(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "timestamp,value\n2023-10-01 12:00:00,10\n")
     (record,) = opened(path).records(0)
