@@ -90,7 +90,10 @@ def _parse(text: str, name: str) -> Document | Problem:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return builder.problem(place, f"not valid YAML: {error.problem or error.context}")
+        told = error.problem or error.context or "no reason given"
+        if told.startswith("found character '\\t'"):
+            return builder.problem(place, "not valid YAML: a tab", expected="spaces, which alone can indent")
+        return builder.problem(place, f"not valid YAML: {told}")
     except ReaderError as error:
         before = text[: error.position]
         place = (before.count("\n") + 1, len(before) - before.rfind("\n"))

@@ -121,11 +121,36 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
             expected=f"text that matches {error['ctx']['pattern']}",
             on_key="[key]" in error["loc"],
         )
+    wanted = next((text for begin, text in _WANTED if kind.startswith(begin)), None)
+    if wanted is not None:
+        return document.problem(
+            at, f"`{last}`: found `{_short(_as_written(error['input']))}`", expected=wanted
+        )
     message = error["msg"].removeprefix("Value error, ")
     # A number in quotes looks like a number without them.
     value = repr(error["input"]) if kind.endswith("_type") else error["input"]
     found = f"`{last}`: found `{_short(value)}`" if last else "the contract"
     return document.problem(at, f"{found}; {message[0].lower()}{message[1:]}")
+
+
+# pydantic's names of what has another type, and what the person is to write.
+_WANTED = (
+    ("int_", "a whole number"),
+    ("float_", "a number"),
+    ("bool_", "true or false"),
+    ("string_type", "text; in quotes where it looks like a number, a date or a yes"),
+    ("list_type", "a list: `[…]`, or a line with `- ` for each item"),
+    ("tuple_type", "a list: `[…]`, or a line with `- ` for each item"),
+    ("dict_type", "a mapping: `{key: value}`, or a line for each key"),
+    ("model_type", "a mapping: `{key: value}`, or a line for each key"),
+)
+
+
+def _as_written(value: object) -> str:
+    """A value as YAML has it, short: a number in quotes looks like a number without them."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
 
 
 def _without_echoes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import sqlglot
@@ -18,6 +19,7 @@ from sqlglot.errors import SqlglotError
 
 from headgate.contract.kinds import is_aggregate
 from headgate.contract.precedence import comparisons_in_a_row
+from headgate.contract.unreadable import told
 from headgate.suggest import did_you_mean
 
 __all__ = ["MAX_DEPTH", "SPARK", "SqlProblem", "parse_output", "parse_rule", "to_sql"]
@@ -38,8 +40,6 @@ class _Spark(Spark):
 
 
 SPARK = _Spark
-
-_SQLGLOTS_CLASS = re.compile(r"<class 'sqlglot\.[\w.]*?(\w+)'>")  # as its messages name a part of a query
 
 # Functions that sqlglot has no class for and that are pure. What it has a class for is a known SQL
 # function and allowed, but for those below.
@@ -172,11 +172,7 @@ def _parse_one(text: str) -> exp.Expr | list[SqlProblem]:
             ]
         statements = [node for node in sqlglot.parse(text, read=SPARK) if node is not None]
     except SqlglotError as error:
-        details = getattr(error, "errors", None) or [{}]
-        first = details[0]
-        where = f"line {first['line']}, column {first['col']}: " if first.get("line") else ""
-        what = _SQLGLOTS_CLASS.sub(r"\1", first.get("description") or str(error).splitlines()[0])
-        return [SqlProblem(f"not readable as Spark SQL: {where}{what}")]
+        return [SqlProblem(f"not readable as Spark SQL: {told(error)}")]
     except RecursionError:
         return [SqlProblem("not readable as Spark SQL: nested too deeply")]
     if len(statements) != 1:
@@ -220,13 +216,21 @@ def _forbidden(node: exp.Expr) -> Iterator[SqlProblem]:
                 yield problem
 
 
+@lru_cache(maxsize=1)
+def _known_functions() -> list[str]:
+    refused = {kind for kind in _NOT_DETERMINISTIC if issubclass(kind, exp.Func)}
+    names = {name for kind in exp.ALL_FUNCTIONS if kind not in refused for name in kind.sql_names()}
+    return sorted(_ALLOWED | {name.lower() for name in names})
+
+
 def _forbidden_part(part: exp.Expr) -> SqlProblem | None:
     if isinstance(part, exp.Anonymous):
         name = part.name.lower()
         if name in {"now", "current_timestamp", "unix_timestamp", "shuffle", "monotonically_increasing_id"}:
             return SqlProblem(f"`{name}()` depends on when it runs", help=_DETERMINISM_HELP)
         if name not in _ALLOWED:
-            return SqlProblem(f"the function `{name}` is not allowed", "a pure Spark SQL function")
+            meant = did_you_mean(name, _known_functions())
+            return SqlProblem(f"the function `{name}` is not allowed", "a pure Spark SQL function", meant)
     if (moving := _moving(part)) is not None:
         return SqlProblem(f"`{moving}` depends on when it runs", help=_DETERMINISM_HELP)
     if isinstance(part, exp.DDL | exp.DML | exp.Command) and not isinstance(part, exp.Query):

@@ -47,17 +47,18 @@ BROKEN = [
     Broken("  copy:", "  per_minute:", "per_minute:\n    sql: \"", "duplicate key `per_minute`"),
     # values and their types
     Broken("headgate: 1", "headgate: 2", "2\npipe", "`2` is not a value of `headgate`", expected="1"),
-    Broken("version: 1", "version: one", "one\n", "`version`: found `'one'`"),
-    Broken("version: 1", "version: true", "true\nowner", "`version`: found `True`"),
+    Broken("version: 1", "version: one", "one\n", "`version`: found `'one'`", expected="a whole number"),
+    Broken("version: 1", "version: true", "true\nowner", "found `true`", expected="a whole number"),
     Broken("version: 1", "version: '1'", "'1'", "found `'1'`"),
     Broken("version: 1", "version: 1.5", "1.5", "found `1.5`"),
     Broken("version: 1", "version: 0", "0\nowner", "greater than or equal to 1"),
     Broken("version: 1", "version: " + "9" * 5000, "9" * 5000, "not a number that can be read"),
-    Broken("owner: shop", "owner: [shop]", "[shop]\ns", "`owner`: found `['shop']`"),
-    Broken("owner: shop", "owner:", "owner:\n", "`owner`: found `None`"),
+    Broken("owner: shop", "owner: [shop]", "[shop]\ns", "`owner`: found `['shop']`", expected="text"),
+    Broken("owner: shop", "owner:", "owner:\n", "`owner`: found `null`", expected="text"),
     Broken("owner: shop", "owner: ''", "''\n", "at least 1 character"),
     Broken("pipeline: orders", "pipeline: Orders!", "Orders!", "`Orders!` does not fit here"),
-    Broken("partitions: 2", "partitions: true", "true\n    conf", "`partitions`: found `True`"),
+    Broken("partitions: 2", "partitions: true", "true\n    conf", "`partitions`: found `true`"),
+    Broken("    mode: update", "\tmode: update", "\tmode", "not valid YAML: a tab", expected="spaces"),
     Broken("start: earliest", "start: earlyest", "earlyest", "is not a value", "`earliest`"),
     Broken("start: earliest", "start: {timestamp: noon}", "noon", "`noon` is not a moment"),
     Broken("start: earliest", "start: {timestmap: 1}", "timestmap", "unknown key", "`timestamp`"),
@@ -171,6 +172,11 @@ SQL_BROKEN = [
     ("SELECT at FROM orders WHERE amount > 1 = true", "has comparisons in a row"),
     ("SELECT rlike(shop, 'x') = true AS n FROM orders", "`shop RLIKE 'x' = TRUE` has comparisons in a row"),
     ("SELECT FROM WHERE", "not readable as Spark SQL: line 1"),
+    ("SELECT at FROM", "line 1, column 14: a source is missing after `FROM`"),
+    ("SELECT count(* FROM orders", "column 19: `)` is missing near `FROM`"),
+    ("SELECT at a b FROM orders", "`b` is not expected here"),
+    ("SELECT at FROM orders WHERE shop = 'x", "it breaks off, as where a quote is not closed"),
+    ("SELECT averag(amount) FROM orders", "the function `averag` is not allowed"),
     ("SELECT " + "(" * 3000 + "1" + ")" * 3000 + " FROM orders", "nested too deeply"),
 ]
 
@@ -189,7 +195,7 @@ RULES_BROKEN = [
     ("at < now()", "`now()` depends on when it runs"),
     ("at < timestamp 'tomorrow'", "`'tomorrow'` depends on when it runs"),
     ("reflect('a.B', 'c') = 'x'", "the function `reflect` is not allowed"),
-    ("amount >", "not readable as Spark SQL"),
+    ("amount >", "not readable as Spark SQL: line 1, column 8: something is missing after `>`"),
     ("true = shop LIKE 'a%'", "`TRUE = shop LIKE 'a%'` has comparisons in a row"),
     ("true = shop NOT IN ('a')", "has comparisons in a row"),
     ("amount BETWEEN 1 AND 2 = true", "has comparisons in a row"),
@@ -236,6 +242,14 @@ def test_sql_that_is_not_one_select_over_the_sources_is_refused(sql, says, tmp_p
     found = problems(tmp_path, text)
     assert says in found[0].message
     assert (found[0].line, found[0].column) == place_of(f'"{sql}"', text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("averag", "avg"), ("concatws", "concat_ws"), ("windw", "window"), ("qqqqqqq", None)]
+)
+def test_a_function_that_is_nearly_known_is_suggested(wrong, meant, tmp_path):
+    (problem,) = problems(tmp_path, changed(COPY, f"SELECT {wrong}(shop) AS x FROM orders"))
+    assert problem.help == (f"did you mean `{meant}`?" if meant else None)
 
 
 @pytest.mark.parametrize(("sql", "says"), RULES_BROKEN, ids=lambda text: text[:50])
