@@ -10,8 +10,8 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from headgate.cli.output import out
-from headgate.errors import NotFoundError
+from headgate.cli.output import out, print_table, say
+from headgate.errors import NotFoundError, UsageError
 from headgate.settings import load_settings
 from headgate.suggest import closest
 
@@ -26,7 +26,12 @@ def register(app: typer.Typer) -> None:
 
 
 def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A pipeline, or a service such as kafka.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A pipeline, or a service such as kafka; without it, what has a log."
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The last so many lines.")] = 100,
 ) -> None:
@@ -34,7 +39,13 @@ def logs(
 
     A name that is both is the stream's.
     """
-    path = log_of(load_settings()[0].state, name)
+    state = load_settings()[0].state
+    if name is None:
+        if follow:
+            raise UsageError("`--follow` needs the name of one log", help="headgate logs")
+        _list(state)
+        return
+    path = log_of(state, name)
     shown, position = _tail(path, lines)
     for line in shown:
         out.print(line, markup=False)
@@ -47,8 +58,7 @@ def log_of(state: Path, name: str) -> Path:
     """The file behind a name, which is only ever one that is there. Raises NotFoundError."""
     from headgate.contract.frozen import ContractStore
 
-    folder = state / "log"
-    known = {path.stem: path for path in [*folder.glob("*.log"), *(folder / "streams").glob("*.log")]}
+    folder, known = state / "log", _logs(state)
     if name in known:
         return known[name]
     applied = ContractStore(state).applied()
@@ -61,6 +71,20 @@ def log_of(state: Path, name: str) -> Path:
         expected=f"one of {', '.join(sorted(known))}" if known else f"logs in {folder}: nothing has run yet",
         help=f"did you mean {close}?" if close else "headgate status shows the pipelines",
     )
+
+
+def _logs(state: Path) -> dict[str, Path]:
+    folder = state / "log"
+    return {path.stem: path for path in [*folder.glob("*.log"), *(folder / "streams").glob("*.log")]}
+
+
+def _list(state: Path) -> None:
+    known = _logs(state)
+    if not known:
+        say(f"nothing has run yet: {state / 'log'} has no logs")
+        return
+    rows = [(name, f"{path.stat().st_size:,}", path) for name, path in sorted(known.items())]
+    print_table(("NAME", "BYTES", "FILE"), rows)
 
 
 def _tail(path: Path, lines: int) -> tuple[list[str], int]:

@@ -199,5 +199,5 @@ def _complain(snapshot: PlatformSnapshot) -> None:
     if down:
         raise UnavailableError(
             "not everything is known: " + "; ".join(f"{source.name}: {source.error}" for source in down),
-            help="headgate doctor",
+            help="headgate doctor looks at each of them; headgate up starts the platform where it is down",
         )

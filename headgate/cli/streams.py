@@ -6,6 +6,7 @@ import getpass
 import time
 import uuid
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -134,7 +135,7 @@ def stop(
 
 
 def events(
-    pipeline: Pipeline,
+    pipeline: Annotated[str | None, typer.Argument(help="One pipeline; all without it.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="The newest so many.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -142,12 +143,18 @@ def events(
     from dataclasses import asdict
 
     with supervisor_client(read_settings()) as client:
-        found = client.events(pipeline, after=-1, limit=limit)
+        streams = [pipeline] if pipeline is not None else [each.stream for each in client.streams()]
+        each = [client.events(stream, after=-1, limit=limit) for stream in streams]
+    found = sorted(chain.from_iterable(each), key=lambda event: (event.at, event.id))[-limit:]
     if as_json:
         print_json([asdict(event) for event in found])
         return
-    columns = ("AT", "WHAT", "PHASE", "GEN", "EPOCH", "BY", "DETAIL")
-    print_table(columns, [_event_row(event) for event in found])
+    columns: tuple[str, ...] = ("AT", "WHAT", "PHASE", "GEN", "EPOCH", "BY", "DETAIL")
+    rows = [_event_row(event) for event in found]
+    if pipeline is None:
+        columns = ("STREAM", *columns)
+        rows = [(event.stream, *row) for event, row in zip(found, rows, strict=True)]
+    print_table(columns, rows)
 
 
 def _already_wanted(client: SupervisorClient, pipeline: str) -> StreamStatus | None:

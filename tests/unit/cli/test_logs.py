@@ -42,3 +42,19 @@ def test_no_name_leads_out_of_the_logs(state: Path, name: str) -> None:
     (state.parent / "secret.log").write_text("x", encoding="utf-8")
     with pytest.raises(NotFoundError):
         log_of(state, name)
+
+
+def test_without_a_name_it_says_what_has_a_log(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["logs"]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["airflow-api-server", "kafka", "orders"]
+    assert str(state / "log" / "streams" / "orders.log") in lines[2]
+    assert run(["logs", "-f"]) == 64
+
+
+def test_before_anything_has_run_there_are_no_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADGATE_HOME", str(tmp_path))
+    assert run(["logs"]) == 0
+    assert "nothing has run yet" in capsys.readouterr().err
