@@ -39,10 +39,16 @@ _BY_SECOND = (
 )
 _UPSERT = {"sql": _BY_SECOND, "mode": "update", "key": ["second", "part"]}
 _APPEND = {"sql": "SELECT seq AS newest, _partition AS part, device, ts, value FROM readings"}
-_TITLES = {"redis": "to Redis alone", "append": "Delta append", "upsert": "Delta upsert"}
+_TITLES = {
+    "redis": "to Redis alone",
+    "append": "Delta append",
+    "append-jvm": "Delta append, JVM lane",
+    "upsert": "Delta upsert",
+}
 _OUTPUTS: Mapping[str, Mapping[str, Any]] = {
     "redis": {**_UPSERT, "to": [{"redis": "bench_live"}]},
     "append": {**_APPEND, "to": [{"delta": "newest"}]},
+    "append-jvm": {**_APPEND, "lane": "jvm", "to": [{"delta": "newest"}]},
     "upsert": {**_UPSERT, "to": [{"delta": "newest"}]},
 }
 

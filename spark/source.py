@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
 
-__all__ = ["Starts", "read_all", "read_source"]
+__all__ = ["PATIENCE_SECONDS", "Starts", "read_all", "read_source"]
 
+PATIENCE_SECONDS = 5  # for which the books and the quarantine may be behind the results
 
 Starts = Mapping[str, Mapping[int, int]]
 
@@ -32,21 +33,27 @@ def read_source(
     starts: Starts | None = None,
     *,
     ends: Starts | None = None,
+    patient: bool = False,
 ) -> DataFrame:
     """The stream of one source as `raw_columns`. Every query of a pipeline has its own.
 
     `starts` are the offsets at which a lineage with an origin begins, by topic. Of a query that has `ends`
-    no record from there on is seen: the source itself knows no end.
+    no record from there on is seen: the source itself knows no end. A `patient` query has a batch when it is
+    full, or has waited for PATIENCE_SECONDS.
     """
     source = frozen.contract.sources[name]
     reader = spark.readStream.format("kafka").name(name)
     for option, value in {**source.options, **spark_options(settings)}.items():
         reader = reader.option(option, str(value))
+    full = str(frozen.contract.job.max_records_per_batch)
     reader = (
         reader.option("subscribe", frozen.topics[name])
         .option("failOnDataLoss", "true")
-        .option("maxOffsetsPerTrigger", str(frozen.contract.job.max_records_per_batch))
+        .option("maxOffsetsPerTrigger", full)
     )
+    if patient:
+        reader = reader.option("minOffsetsPerTrigger", full)
+        reader = reader.option("maxTriggerDelay", f"{PATIENCE_SECONDS}s")
     for option, text in _start(source, frozen.topics[name], starts or {}).items():
         reader = reader.option(option, text)
     raw = raw_columns(reader.load())
@@ -60,11 +67,18 @@ def read_all(
     starts: Starts | None = None,
     ends: Starts | None = None,
 ) -> DataFrame:
-    """All sources, for the record query; with several, each record carries its source's name."""
+    """All sources, for the record query; with several, each record carries its source's name.
+
+    Where no output passes records on, nobody waits for this query: it screens and counts, and would take the
+    machine from the queries whose results are waited for with as many small batches as they have.
+    """
     from pyspark.sql import functions as F
 
-    names = frozen.contract.sources
-    frames = {name: read_source(spark, settings, frozen, name, starts, ends=ends) for name in names}
+    patient = ends is None and not frozen.record_outputs
+    frames = {
+        name: read_source(spark, settings, frozen, name, starts, ends=ends, patient=patient)
+        for name in frozen.contract.sources
+    }
     if len(frames) == 1:
         return next(iter(frames.values()))
     named = [frame.withColumn("_source", F.lit(name)) for name, frame in frames.items()]

@@ -1,15 +1,15 @@
 """Which lane an output runs in, and why: from its contract alone, so that a plan can say it.
 
 The record outputs of a pipeline are written by one query, from one pass over the topic, so they share a lane,
-and without any of them the query still screens every record. An output's own `lane` goes before `job.lane`;
-without a word it is the JVM lane:
+and without any of them the query still screens every record. An output's own `lane` goes before `job.lane`:
 
     jvm     Spark SQL
     arrow   Arrow; a contract that cannot have it is refused
     auto    Arrow where the meaning is provably the same, else Spark SQL
 
-What `auto` comes to is kept with the contract when it is frozen: what is installed later may know more, or
-less, and a driver runs what was applied.
+Without a word it is `auto` where Spark runs in the driver, and the JVM lane on a cluster, whose workers would
+need this environment and the tables' folder. What `auto` comes to is kept with the contract when it is
+frozen: what is installed later may know more, or less, and a driver runs what was applied.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["LaneChoice", "LaneProblem", "decided_lane", "lane_problems", "lanes"
 _STATE = "windows, joins and other state are Spark's"
 _LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
 _SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
+_NOT_ASKED = "the contract does not ask for another, and nothing was decided for it"
 _CHOICES = "change that, or `lane: jvm`, or `lane: auto`: Arrow as soon as it can be"
 
 
@@ -57,8 +58,8 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
     asked = {word for word, _ in _asked(frozen)}
     if "jvm" in asked:
         return LaneChoice("jvm", "the contract says so")
-    if not asked:
-        return LaneChoice("jvm", "the contract does not ask for another")
+    if not asked and frozen.lane is None:
+        return LaneChoice("jvm", _NOT_ASKED)
     reason = _unsupported(frozen)
     if frozen.lane == "jvm":
         return LaneChoice("jvm", reason or "so it was when the contract was applied")
@@ -67,9 +68,10 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
     return LaneChoice("arrow", "the contract asks for it" if "arrow" in asked else "it gives the same")
 
 
-def decided_lane(frozen: FrozenContract) -> Literal["arrow", "jvm"] | None:
-    """What `auto` comes to; None where a contract does not leave it open."""
-    if {word for word, _ in _asked(frozen)} != {"auto"}:
+def decided_lane(frozen: FrozenContract, *, local: bool) -> Literal["arrow", "jvm"] | None:
+    """What `auto` comes to; None where it is not left open. `local`: Spark runs in the driver's process."""
+    asked = {word for word, _ in _asked(frozen)}
+    if asked - {"auto"} or not (asked or local):
         return None
     return "jvm" if _unsupported(frozen) else "arrow"
 
@@ -83,6 +85,8 @@ def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
     ]
     asked = _asked(frozen)
     wanted = [at for word, at in asked if word == "arrow" or (word == "auto" and frozen.lane == "arrow")]
+    if not asked and frozen.lane == "arrow":
+        wanted = [("job",)]
     if wanted and any(word == "jvm" for word, _ in asked):
         message = "outputs that pass records on are written by one query, and another one says `lane: jvm`"
         found += [LaneProblem(at, message, _SAY_THE_SAME) for at in wanted]

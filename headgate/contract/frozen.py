@@ -55,7 +55,7 @@ class FrozenContract:
     outputs: Mapping[str, ResolvedOutput]
     env: str
     headgate_version: str
-    lane: Literal["arrow", "jvm"] | None = None  # what `lane: auto` came to; None where nothing says it
+    lane: Literal["arrow", "jvm"] | None = None  # what a lane that is left open came to
 
     @property
     def pipeline(self) -> str:
@@ -111,8 +111,8 @@ def freeze(
 
 
 def with_lane(frozen: FrozenContract, lane: Literal["arrow", "jvm"] | None) -> FrozenContract:
-    """The same contract with what its `lane: auto` comes to: another version of headgate may come to another
-    lane, and a stream changes by a plan alone."""
+    """The same contract with the lane that it leaves open: another version of headgate may come to another
+    one, and a stream changes by a plan alone."""
     return frozen if lane is None else _hashed(replace(frozen, lane=lane))
 
 

@@ -85,7 +85,7 @@ def _freeze(contract: Contract, outputs: dict[str, ResolvedOutput], settings: Se
         env=settings.env,
         headgate_version=__version__,
     )
-    return with_lane(frozen, decided_lane(frozen))
+    return with_lane(frozen, decided_lane(frozen, local=settings.spark.master.startswith("local")))
 
 
 def _outputs(

@@ -328,23 +328,6 @@ def test_a_restart_goes_on_without_a_gap_and_without_a_double(shop):
     shop.check()
 
 
-@pytest.mark.parametrize("seed", [11])
-def test_a_kill_at_any_moment_loses_and_doubles_nothing(shop, seed):
-    stream = shop.stream
-    shop.send(1200, seed=seed)
-    before = newest(stream.query(RECORDS) / "commits")
-    driver = stream.start()
-    stream.until(lambda: newest(stream.query(RECORDS) / "commits") != before, "a batch of the new epoch")
-    time.sleep(random.Random(seed).uniform(0, 1.5))
-    driver.kill()
-    assert stream.status()["epoch"] == driver.epoch
-
-    driver = stream.start()
-    stream.until_drained()
-    shop.check()
-    assert driver.stop() == 0
-
-
 def newest_commit(stream, output):
     """The newest file of a table's log, from its directory alone."""
     root = stream.settings.tables / stream.pipeline / str(stream.table_of(output)) / "_delta_log"

@@ -89,7 +89,7 @@ def test_from_a_file_to_what_is_there_and_back_to_no_changes(run: Run, folder: P
     assert planned.returncode == 2, planned.stderr
     assert "+ topic cli-orders: create with 2 partitions" in planned.stdout
     assert "+ contract orders: version 1" in planned.stdout
-    assert "· output orders/raw: lane jvm: the contract does not ask for another" in planned.stdout
+    assert "· output orders/raw: lane arrow: it gives the same" in planned.stdout
     applied = run("apply", "-p", "plan.json", "--json")
     assert applied.returncode == 0, applied.stderr
     done = [each["kind"] for each in json.loads(applied.stdout)["done"]]
@@ -98,7 +98,7 @@ def test_from_a_file_to_what_is_there_and_back_to_no_changes(run: Run, folder: P
     assert again.returncode == 0, again.stdout
     assert json.loads(again.stdout)["changes"] == {"orders": "unchanged"}
     assert {name: each["lane"] for name, each in json.loads(again.stdout)["lanes"]["orders"].items()} == {
-        "raw": "jvm",
+        "raw": "arrow",
         "by_shop": "jvm",
     }
     assert run("apply").returncode == 0

@@ -63,7 +63,7 @@ outputs:
     mode: append
     key: [minute]
     to: [{delta: closed}]
-job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 1g}
+job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 1g, lane: jvm}
 """
 
 

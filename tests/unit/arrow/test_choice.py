@@ -40,9 +40,15 @@ def frozen(
     )
 
 
-def test_the_jvm_lane_runs_where_a_contract_says_nothing():
+def test_the_jvm_lane_runs_where_nothing_was_said_or_decided():
     assert record_lane(frozen(None)).lane == "jvm"
     assert lane_problems(frozen(None)) == []
+
+
+def test_the_arrow_lane_runs_where_a_contract_says_nothing_and_it_was_decided_so():
+    found = with_lane(frozen(None), "arrow")
+    assert record_lane(found) == choice.LaneChoice("arrow", "it gives the same")
+    assert lane_problems(found) == []
 
 
 def test_the_arrow_lane_runs_where_a_contract_asks_for_it_and_it_can():
@@ -158,11 +164,18 @@ UPPER = {"sql": "SELECT n, upper(s) AS s FROM a"}
         (("auto", "jvm"), None, None, None),
         (("auto", "arrow"), None, None, None),
         (("arrow",), None, None, None),
-        ((None,), None, None, None),
+        ((None,), None, None, "arrow"),
+        ((None,), None, UPPER, "jvm"),
+        ((None,), "jvm", None, None),
     ],
 )
 def test_what_auto_comes_to_is_decided_where_nothing_else_is_said(words, job, output, expected):
-    assert decided_lane(frozen(*words, job=job, output=output)) == expected
+    assert decided_lane(frozen(*words, job=job, output=output), local=True) == expected
+
+
+@pytest.mark.parametrize(("words", "expected"), [((None,), None), (("auto",), "arrow")])
+def test_on_a_cluster_the_arrow_lane_runs_where_it_is_asked_for(words, expected):
+    assert decided_lane(frozen(*words), local=False) == expected
 
 
 def test_a_lane_that_was_decided_stays_when_more_can_be_compiled():
@@ -172,13 +185,13 @@ def test_a_lane_that_was_decided_stays_when_more_can_be_compiled():
     assert lane_problems(found) == []
 
 
-@pytest.mark.parametrize("words", [("arrow",), ("auto",)])
+@pytest.mark.parametrize("words", [("arrow",), ("auto",), (None,)])
 def test_an_arrow_lane_that_was_applied_and_cannot_be_any_more_is_a_problem(words, monkeypatch):
     found = frozen(*words)
-    found = with_lane(found, decided_lane(found))
+    found = with_lane(found, decided_lane(found, local=True))
     assert lane_problems(found) == []
     monkeypatch.setattr(choice, "_unsupported", lambda _: "rule r: `x` is not known to the Arrow lane")
     (problem,) = lane_problems(found)
-    assert problem.at == ("outputs", "o0", "lane")
+    assert problem.at == (("outputs", "o0", "lane") if words[0] else ("job",))
     assert "rule r" in problem.message
     assert "`lane: jvm`" in problem.help

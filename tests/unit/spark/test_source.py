@@ -1,9 +1,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+from contract_examples import contract_of
+
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.model import Source
-from spark.source import _start
+from headgate.settings import Settings
+from spark import source as module
+from spark.source import _start, read_all
 
 SOURCE = Source.model_validate({"topic": "t", "start": "latest"})
 
@@ -16,3 +24,60 @@ def test_a_lineage_with_an_origin_begins_at_its_offsets_whatever_the_contract_sa
 def test_a_topic_without_offsets_begins_where_the_contract_says():
     assert _start(SOURCE, "t", {}) == {"startingOffsets": "latest"}
     assert _start(SOURCE, "t", {"other": {0: 1}}) == {"startingOffsets": "latest"}
+
+
+class Reader:
+    """Keeps the options that a source is read with."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, str] = {}
+        self.readStream = self
+
+    def format(self, kind: str) -> Reader:
+        assert kind == "kafka"
+        return self
+
+    def name(self, _name: str) -> Reader:
+        return self
+
+    def option(self, name: str, value: str) -> Reader:
+        self.options[name] = value
+        return self
+
+    def load(self) -> Reader:
+        return self
+
+    def where(self, _condition: object) -> Reader:
+        return self
+
+
+def frozen_contract(*, stateful: bool) -> FrozenContract:
+    sources = {"a": {"topic": "t", "columns": [{"name": "n", "type": "int"}]}}
+    outputs = {"o": {"sql": "SELECT n FROM a", "to": [{"delta": "o"}]}}
+    resolved = {"o": ResolvedOutput(stateful, {"type": "struct", "fields": []})}
+    return freeze(
+        contract_of(sources, outputs, job={"max_records_per_batch": 700}),
+        topics={"a": "t"},
+        replication=1,
+        outputs=resolved,
+        env="local",
+        headgate_version="0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stateful", "ends", "patient"), [(True, None, True), (False, None, False), (True, {"t": {0: 9}}, False)]
+)
+def test_only_a_query_that_nobody_waits_for_waits_for_a_full_batch(
+    stateful: bool, ends: Any, patient: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "raw_columns", lambda reader: reader)
+    monkeypatch.setattr(module, "_before", lambda _: None)
+    reader: Any = Reader()
+    read_all(
+        reader, Settings.model_validate({"home": tmp_path}), frozen_contract(stateful=stateful), ends=ends
+    )
+    assert reader.options["maxOffsetsPerTrigger"] == "700"
+    waits = {name: reader.options.get(name) for name in ("minOffsetsPerTrigger", "maxTriggerDelay")}
+    expected = ("700", "5s") if patient else (None, None)
+    assert waits == dict(zip(waits, expected, strict=True))

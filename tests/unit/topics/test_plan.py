@@ -370,7 +370,7 @@ def test_another_lane_of_auto_is_a_change_that_the_plan_tells(
     actions, refusals = plan_of(with_lane(contract(), "arrow"), live=live)
     assert refusals == []
     assert [(each.kind, each.reason) for each in actions] == [
-        ("put_contract", "its `lane: auto` is arrow now")
+        ("put_contract", "the lane of its records, which it leaves open, is arrow now")
     ]
 
 
