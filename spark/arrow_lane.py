@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headgate.arrow.doubts import Doubts
 from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, remove, require
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
@@ -54,15 +55,22 @@ class _Batch:
     aside: list[Written] = field(default_factory=list)
     bad: list[pa.Table] = field(default_factory=list)  # a few that came along
     doubtful: pa.Table = field(default_factory=RAW.empty_table)  # the same
+    doubted: int = 0  # how many they were, with those that were put aside
     examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
 
 
 class ArrowLane:
     """A lane of `spark.lane`."""
 
-    def __init__(self, context: DriverContext, counted: Callable[[Page], None]) -> None:
+    def __init__(
+        self,
+        context: DriverContext,
+        counted: Callable[[Page], None],
+        doubted: Callable[[Doubts], None] = lambda _: None,
+    ) -> None:
         self._context = context
         self._counted = counted
+        self._doubts, self._doubted = Doubts(), doubted
         self.example = ""
         self._plan: RecordPlan = plan_records(context.frozen)
         self._topic = context.frozen.topics[self._plan.source_name]
@@ -123,6 +131,8 @@ class ArrowLane:
             self._commit_quarantine(found, batch_id)
         remove(self._aside, [file.path for file in found.aside])
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
+        if self._doubts.note(found.counts[READ], found.doubted):
+            self._doubted(self._doubts)
 
     def _require(self, found: _Batch) -> None:
         """What the tasks have written must be here, too."""
@@ -145,6 +155,7 @@ class ArrowLane:
             for bad in filter(len, found.bad):
                 quarantine.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
             for records in self._doubtful(found):
+                found.doubted += records.num_rows
                 settled = settle(batch.sparkSession, self._context.frozen, self._plan.source_name, records)
                 found.counts.update(settled.counts)
                 for output in self._plan.outputs:

@@ -15,6 +15,7 @@ from headgate.errors import HeadgateError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from headgate.arrow.doubts import Doubts
     from headgate.checkpoints.books import Page
     from headgate.contract.frozen import FrozenContract
     from spark.context import DriverContext
@@ -47,10 +48,26 @@ def lane_of(context: DriverContext, counted: Callable[[Page], None], status: Sta
     if choice.lane == "arrow":
         from spark.arrow_lane import ArrowLane
 
-        return ArrowLane(context, counted)
+        def doubted(doubts: Doubts) -> None:
+            status.change(lane=f"{told}{_aside(doubts)}")
+
+        return ArrowLane(context, counted, doubted)
     from spark.record import RecordQuery
 
     return RecordQuery(context, counted)
+
+
+def _aside(doubts: Doubts) -> str:
+    """What is to be told beside the lane, empty where all is as it should be."""
+    if not doubts.most:
+        _log.info("most records are read in Arrow again")
+        return ""
+    text = (
+        f"; {doubts.share:.0%} of the newest records are such as Arrow does not surely read, and go through "
+        "Spark after it: `lane: jvm` in the contract's `job` is the shorter way for them"
+    )
+    _log.warning("the lane of the records is arrow%s", text)
+    return text
 
 
 def applied_lane(frozen: FrozenContract) -> LaneChoice:

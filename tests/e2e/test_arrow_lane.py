@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from hostile_records import COLUMNS, CORPUS, EVENT_TIME
-from spark_batch import spark_session
+from spark_batch import ARRIVED, kafka_frame, spark_session
 from two_lanes import Outcome, frozen_of, lane_context, run_batch, run_both
 
 from headgate.checkpoints.owner import FencedError
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError
 from spark import arrow_lane
+from spark.decode import raw_columns
 from spark.record import RuleFailedError
 
 pytestmark = pytest.mark.e2e
@@ -106,6 +107,18 @@ def test_any_share_of_bad_records_comes_out_the_same(spark_session, tmp_path, ev
     assert arrow.example == jvm.example
     assert bool(arrow.example) == bool(arrow.batch.quarantined)
     assert not list((tmp_path / "arrow").glob("**/_doubtful/*.parquet"))
+
+
+def test_a_topic_of_which_only_spark_can_say_is_told_so(spark_session, tmp_path):
+    told: list[float] = []
+    lane = arrow_lane.ArrowLane(
+        lane_context(contract(), tmp_path), lambda _: None, lambda doubts: told.append(doubts.share)
+    )
+    for batch, doubtful in enumerate([0, 300, 100]):
+        values = [*records(100, 0, BAD), *records(doubtful, 1, BAD[-1:])]
+        spark_session.sparkContext.setLocalProperty("streaming.sql.batchId", str(batch))
+        lane.commit(lane.frame(raw_columns(kafka_frame(spark_session, values, arrived=ARRIVED))), batch)
+    assert told == [300 / 500]
 
 
 def test_a_lane_goes_on_where_the_other_ended_and_a_batch_that_runs_again_is_the_same(

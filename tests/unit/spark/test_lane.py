@@ -10,6 +10,7 @@ import pytest
 from two_lanes import frozen_of, lane_context
 
 from headgate.arrow import choice
+from headgate.arrow.doubts import Doubts
 from headgate.contract.frozen import FrozenContract, with_lane
 from headgate.errors import HeadgateError
 from headgate.streams.model import FailureClass
@@ -49,6 +50,20 @@ def test_a_driver_tells_its_lane_and_why_in_its_status_and_its_log(tmp_path, cap
     assert type(found) is lane
     assert status == {"lane": told}
     assert f"the lane of the records is {told}" in caplog.text
+
+
+def test_a_topic_that_arrow_does_not_surely_read_is_told_in_the_status_and_its_end_too(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "headgate.driver")
+    found, status = started(contract("arrow"), tmp_path)
+    assert isinstance(found, ArrowLane)
+    doubts = Doubts()
+    doubts.note(100, 80)
+    found._doubted(doubts)
+    assert status["lane"].startswith("arrow: the contract asks for it; 80% of the newest records")
+    assert "lane: jvm" in caplog.text
+    doubts.note(1000, 0)
+    found._doubted(doubts)
+    assert status["lane"] == "arrow: the contract asks for it"
 
 
 @pytest.mark.parametrize(
