@@ -49,7 +49,7 @@ def lane_of(context: DriverContext, counted: Callable[[Page], None], status: Sta
         from spark.arrow_lane import ArrowLane
 
         def doubted(doubts: Doubts) -> None:
-            status.change(lane=f"{told}{_aside(doubts)}")
+            status.change(lane=f"{told}{_aside(most=doubts.most)}")
 
         return ArrowLane(context, counted, doubted)
     from spark.record import RecordQuery
@@ -57,14 +57,14 @@ def lane_of(context: DriverContext, counted: Callable[[Page], None], status: Sta
     return RecordQuery(context, counted)
 
 
-def _aside(doubts: Doubts) -> str:
+def _aside(*, most: bool) -> str:
     """What is to be told beside the lane, empty where all is as it should be."""
-    if not doubts.most:
-        _log.info("most records are read in Arrow again")
+    if not most:
+        _log.info("most records are surely read in Arrow again")
         return ""
     text = (
-        f"; {doubts.share:.0%} of the newest records are such as Arrow does not surely read, and go through "
-        "Spark after it: `lane: jvm` in the contract's `job` is the shorter way for them"
+        "; most of the newest records are such as Arrow does not surely read, and go through Spark after it: "
+        "`lane: jvm` in the contract's `job` is the shorter way for them"
     )
     _log.warning("the lane of the records is arrow%s", text)
     return text

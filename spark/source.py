@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from headgate.contract.model import Source, StartAt
+from headgate.contract.model import Contract, Source, StartAt, seconds
 from headgate.topics.kafka import spark_options
 from spark.decode import raw_columns
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
 
-__all__ = ["PATIENCE_SECONDS", "Starts", "read_all", "read_source"]
+__all__ = ["Starts", "patience_seconds", "read_all", "read_source"]
 
-PATIENCE_SECONDS = 5  # for which the books and the quarantine may be behind the results
+_PATIENCE_SECONDS = 5.0
 
 Starts = Mapping[str, Mapping[int, int]]
 
@@ -39,7 +39,7 @@ def read_source(
 
     `starts` are the offsets at which a lineage with an origin begins, by topic. Of a query that has `ends`
     no record from there on is seen: the source itself knows no end. A `patient` query has a batch when it is
-    full, or has waited for PATIENCE_SECONDS.
+    full, or has waited for `patience_seconds`.
     """
     source = frozen.contract.sources[name]
     reader = spark.readStream.format("kafka").name(name)
@@ -52,12 +52,18 @@ def read_source(
         .option("maxOffsetsPerTrigger", full)
     )
     if patient:
-        reader = reader.option("minOffsetsPerTrigger", full)
-        reader = reader.option("maxTriggerDelay", f"{PATIENCE_SECONDS}s")
+        patience = round(1000 * patience_seconds(frozen.contract))
+        reader = reader.option("minOffsetsPerTrigger", full).option("maxTriggerDelay", f"{patience}ms")
     for option, text in _start(source, frozen.topics[name], starts or {}).items():
         reader = reader.option(option, text)
     raw = raw_columns(reader.load())
     return raw if ends is None else raw.where(_before(ends.get(frozen.topics[name], {})))
+
+
+def patience_seconds(contract: Contract) -> float:
+    """How long records may wait for a query that only screens and counts: the books and the quarantine are
+    behind the results by so much. A stream that is to be fresher has half of its freshness."""
+    return min(_PATIENCE_SECONDS, seconds(contract.slo.freshness) / 2)
 
 
 def read_all(

@@ -25,7 +25,7 @@ __all__ = ["LaneChoice", "LaneProblem", "decided_lane", "lane_problems", "lanes"
 _STATE = "windows, joins and other state are Spark's"
 _LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
 _SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
-_NOT_ASKED = "the contract does not ask for another, and nothing was decided for it"
+_NOT_ASKED = "nothing was decided for it, as on a cluster, and the contract does not ask for the other one"
 _CHOICES = "change that, or `lane: jvm`, or `lane: auto`: Arrow as soon as it can be"
 
 
@@ -112,7 +112,7 @@ def _asked(frozen: FrozenContract) -> list[tuple[str, tuple[str, ...]]]:
 
 def _unsupported(frozen: FrozenContract) -> str | None:
     """Why the record query cannot run in the Arrow lane, None where it can."""
-    # Arrow and the compiler are only loaded for contracts that ask for them.
+    # Arrow and the compiler are only loaded for contracts that may have them.
     from headgate.arrow.kinds import Unsupported
     from headgate.arrow.plan import plan_records
 

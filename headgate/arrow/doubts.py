@@ -7,7 +7,9 @@ from collections import deque
 __all__ = ["Doubts"]
 
 _BATCHES = 20
-_MOST = 0.5
+_LEAST_RECORDS = 1_000
+# Far enough apart that a topic which is about half of each kind is not told of in every batch.
+_MOST, _FEW = 0.5, 0.3
 
 
 class Doubts:
@@ -16,20 +18,14 @@ class Doubts:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, int]] = deque(maxlen=_BATCHES)
-        self._most = False
+        self.most = False
 
     def note(self, read: int, doubtful: int) -> bool:
         """One batch. Whether they have come to be most of the newest records, or have ceased to be."""
         if read:
             self._seen.append((read, doubtful))
-        before, self._most = self._most, self.share > _MOST
-        return self._most != before
-
-    @property
-    def share(self) -> float:
-        read = sum(read for read, _ in self._seen)
-        return sum(doubtful for _, doubtful in self._seen) / read if read else 0.0
-
-    @property
-    def most(self) -> bool:
-        return self._most
+        total = sum(read for read, _ in self._seen)
+        share = sum(doubtful for _, doubtful in self._seen) / total if total else 0.0
+        before = self.most
+        self.most = share > _FEW if before else share > _MOST and total >= _LEAST_RECORDS
+        return self.most != before

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
-from headgate.cli.output import out, print_table, say
+from headgate.cli.output import out, print_table, reader_gone, say
 from headgate.errors import NotFoundError, UsageError
 from headgate.settings import load_settings
 from headgate.suggest import closest
@@ -49,9 +50,11 @@ def logs(
     shown, position = _tail(path, lines)
     for line in shown:
         out.print(line, markup=False)
-    if follow:
+    if follow and not reader_gone():
         for line in _follow(path, position):
             out.print(line, markup=False)
+            if reader_gone():
+                break
 
 
 def log_of(state: Path, name: str) -> Path:
@@ -79,12 +82,16 @@ def _logs(state: Path) -> dict[str, Path]:
 
 
 def _list(state: Path) -> None:
-    known = _logs(state)
-    if not known:
-        say(f"nothing has run yet: {state / 'log'} has no logs")
-        return
-    rows = [(name, f"{path.stat().st_size:,}", path) for name, path in sorted(known.items())]
-    print_table(("NAME", "BYTES", "FILE"), rows)
+    folder = state / "log"
+    rows = []
+    for kind, found in (("stream", folder / "streams"), ("service", folder)):
+        for path in sorted(found.glob("*.log")):
+            with suppress(FileNotFoundError):  # rotated away meanwhile
+                rows.append((path.stem, kind, f"{path.stat().st_size:,}", path))
+    if rows:
+        print_table(("NAME", "OF A", "BYTES", "FILE"), rows)
+    else:
+        say(f"nothing has run yet: {folder} has no logs")
 
 
 def _tail(path: Path, lines: int) -> tuple[list[str], int]:

@@ -17,7 +17,7 @@ import typer
 
 from headgate import __version__
 from headgate.address import masked
-from headgate.cli.output import ReaderGone, say
+from headgate.cli.output import say
 from headgate.errors import HeadgateError
 
 __all__ = ["build_app", "main"]
@@ -115,9 +115,6 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         say("interrupted")
         return 130
-    except ReaderGone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0
 
 

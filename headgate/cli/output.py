@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,31 +14,41 @@ from rich.table import Table
 
 from headgate.errors import RefusedError
 
-__all__ = ["ReaderGone", "confirm", "err", "out", "print_json", "print_table", "progress", "say", "write"]
+__all__ = ["confirm", "err", "out", "print_json", "print_table", "progress", "reader_gone", "say", "write"]
 
 UNFOLDED = 400
 
 
-class ReaderGone(Exception):
-    """Whoever read stdout has closed it. Typer and Rich would end with 1 and say nothing."""
-
-
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise ReaderGone
+        silence()  # Rich would end the command, with 1
 
 
 out = _Console(file=None, highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+_silenced = False
+
+
+def silence() -> None:
+    """Whoever reads stdout has read enough (`headgate logs | head`): the command goes on to its own end, and
+    its exit code still says what it found."""
+    global _silenced  # noqa: PLW0603 -- there is one stdout
+    _silenced = True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def reader_gone() -> bool:
+    """What would print for ever ends then."""
+    return _silenced
 
 
 def write(text: str) -> None:
-    """Text to stdout as it is. Raises ReaderGone."""
+    """Text to stdout as it is."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise ReaderGone from error
+    except BrokenPipeError:
+        silence()
 
 
 def say(message: str) -> None:

@@ -117,11 +117,14 @@ def _quarantine(
 ) -> None:
     """Show the newest quarantined records: when, where in the topic, why, and their bytes.
 
-    Exit codes: 0, also where nothing is quarantined; 4 no such pipeline.
+    Exit codes: 0, also where nothing is quarantined; 4 no such pipeline or rule.
     """
-    from headgate.quality.quarantine import newest_quarantined
+    from headgate.quality.quarantine import newest_quarantined, require_rule
 
-    found = newest_quarantined(load_settings()[0], pipeline, limit=limit, rule=rule)
+    settings = load_settings()[0]
+    found = newest_quarantined(settings, pipeline, limit=limit, rule=rule)
+    if rule is not None and not found:
+        require_rule(settings, pipeline, rule)
     if json_:
         print_json([each.to_json() for each in found])
     elif found:

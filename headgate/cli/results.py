@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.cli.output import print_json, say, write
+from headgate.cli.output import print_json, reader_gone, say, write
 from headgate.errors import HeadgateError, UnavailableError, UsageError
 from headgate.settings import Settings, load_settings
 
@@ -185,7 +185,7 @@ def _tail(
                 say(f"… {line.omitted} more rows")
             write((line.to_json() if json_ else line.text()) + "\n")
             shown += 1
-            if shown == rows:
+            if shown == rows or reader_gone():
                 break
     except KeyboardInterrupt:
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.cli.output import out, print_json, print_table, say
+from headgate.cli.output import out, print_json, print_table, reader_gone, say
 from headgate.errors import NotFoundError, UnavailableError
 from headgate.settings import Settings, load_settings
 
@@ -71,7 +71,7 @@ def _watch(settings: Settings, pipeline: str | None) -> None:
     monitor = Monitor(settings, background=False)
     monitor.start()
     try:
-        while True:
+        while not reader_gone():
             snapshot = monitor.snapshot()
             if out.is_terminal:
                 out.clear()

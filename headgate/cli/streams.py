@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 import uuid
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
@@ -144,7 +145,10 @@ def events(
 
     with supervisor_client(read_settings()) as client:
         streams = [pipeline] if pipeline is not None else [each.stream for each in client.streams()]
-        each = [client.events(stream, after=-1, limit=limit) for stream in streams]
+        each = []
+        for stream in streams:
+            with suppress(NotFoundError) if pipeline is None else nullcontext():  # one may go meanwhile
+                each.append(client.events(stream, after=-1, limit=limit))
     found = sorted(chain.from_iterable(each), key=lambda event: (event.at, event.id))[-limit:]
     if as_json:
         print_json([asdict(event) for event in found])
@@ -187,7 +191,8 @@ def await_running(client: SupervisorClient, status: StreamStatus, seconds: float
             f"{status.stream} is parked: {status.reason}",
             help=f"headgate logs {status.stream}; when the cause is gone, headgate restart {status.stream}",
         )
-    if seconds > 0 and status.generation == ordered and not status.runs(ordered):
+    stands = status.generation == ordered and status.desired is Desired.RUNNING
+    if seconds > 0 and stands and not status.runs(ordered):
         say(f"generation {ordered} does not run yet, after {seconds:g} s: headgate events {status.stream}")
     return status
 

@@ -121,16 +121,21 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
             expected=f"text that matches {error['ctx']['pattern']}",
             on_key="[key]" in error["loc"],
         )
+    return _of_value(document, at, error)
+
+
+def _of_value(document: Document, at: Sequence[str | int], error: ErrorDetails) -> Problem:
+    """A value of the wrong type, or one that its type refuses."""
+    kind, last = error["type"], str(at[-1]) if at else ""
     wanted = next((text for begin, text in _WANTED if kind.startswith(begin)), None)
     if wanted is not None:
-        return document.problem(
-            at, f"`{last}`: found `{_short(_as_written(error['input']))}`", expected=wanted
-        )
+        found = _short(_as_written(error["input"]))
+        return document.problem(tuple(at), f"`{last}`: found `{found}`", expected=wanted)
     message = error["msg"].removeprefix("Value error, ")
     # A number in quotes looks like a number without them.
     value = repr(error["input"]) if kind.endswith("_type") else error["input"]
-    found = f"`{last}`: found `{_short(value)}`" if last else "the contract"
-    return document.problem(at, f"{found}; {message[0].lower()}{message[1:]}")
+    told = f"`{last}`: found `{_short(value)}`" if last else "the contract"
+    return document.problem(tuple(at), f"{told}; {message[0].lower()}{message[1:]}")
 
 
 # pydantic's names of what has another type, and what the person is to write.

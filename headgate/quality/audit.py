@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
@@ -26,20 +27,18 @@ from headgate.checkpoints.layout import (
     table_path,
     transaction_id,
 )
-from headgate.checkpoints.logs import batch_offsets, committed_offsets
+from headgate.checkpoints.logs import committed_offsets
 from headgate.checkpoints.sinks import QUARANTINE
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
 from headgate.delta_rows import delta_rows
 from headgate.errors import NotFoundError
+from headgate.quality.counted import NotComparable, Offsets, Ranges, between, counted_at
 from headgate.replays.traces import swapped_into
 from headgate.settings import Settings
 from headgate.topics.lag import initial_offsets
 
 __all__ = ["Audit", "OutputAudit", "audit"]
-
-
-Offsets = Mapping[str, Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +126,30 @@ def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) 
     reason = _why_not(frozen, name) or _begun_apart(frozen, name, read) or _replayed(frozen, name, read)
     if reason:
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
-    table = _table(settings, frozen, name)
-    offsets = _known_to_the_books(table, frozen, name, read)
-    counted = _sum(table, frozen.outputs[name].count_column)
-    if isinstance(offsets, str):
-        return OutputAudit(name, counted, None, None, exact=False, reason=offsets)
-    ranges = _between(offsets, read.offsets)
+    transaction = transaction_id(frozen.pipeline, name, name, read.lineage)
+    query = read.layout.query(read.lineage, name)
+    known = counted_at(_table(settings, frozen, name), query, transaction, read.offsets)
+    if isinstance(known, NotComparable):
+        reason = _NOT_NOW[known].format(name=name, pipeline=frozen.pipeline)
+        return OutputAudit(name, None, None, None, exact=False, reason=reason)
+    try:
+        counted = _sum(known.table, frozen.outputs[name].count_column)
+    except FileNotFoundError:
+        reason = f"files of version {known.table.version()} of its table were removed meanwhile: audit again"
+        return OutputAudit(name, None, None, None, exact=False, reason=reason)
+    ranges = between(known.offsets, read.offsets)
     pending = sum(last - first for first, last in ranges.values())
     good = pending - _quarantined_between(settings, frozen.pipeline, read.lineage, ranges)
     return OutputAudit(name, counted, pending, read.good - counted - good, exact=True)
+
+
+_NOT_NOW = {
+    NotComparable.NOTHING: "query {name} has committed nothing yet",
+    NotComparable.AHEAD: (
+        "query {name} is too far ahead of the record query, whose books say what was quarantined: "
+        "headgate status {pipeline} shows both; audit again when the records have caught up"
+    ),
+}
 
 
 # Also in contracts that were applied when a count column was found in such queries.
@@ -201,68 +215,9 @@ def _slides(query: exp.Select) -> bool:
     return any(len(call.expressions) > 2 and call.expressions[1] != call.expressions[2] for call in windows)
 
 
-_Ranges = dict[tuple[str, int], tuple[int, int]]
-
-
-def _table(settings: Settings, frozen: FrozenContract, name: str) -> DeltaTable:
+def _table(settings: Settings, frozen: FrozenContract, name: str) -> Path:
     table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
-    return DeltaTable(table_path(settings.tables, frozen.pipeline, table))
-
-
-def _known_to_the_books(table: DeltaTable, frozen: FrozenContract, name: str, read: _Read) -> Offsets | str:
-    """The offsets up to which the table counts, or why they are not known.
-
-    Each query reads in its own time, and the output's may be ahead of the record query, whose books say
-    what was quarantined. The table is then read as it was before: it is left at the newest version that
-    counts nothing the books do not know.
-    """
-    offsets = _counted_up_to(table, frozen, name, read)
-    if offsets is None:
-        return f"query {name} has committed nothing yet"
-    query = read.layout.query(read.lineage, name)
-    ours = transaction_id(frozen.pipeline, name, name, read.lineage)
-    newest = table.version()
-    while _ahead(offsets, read.offsets):
-        version = table.version() - 1
-        if version < max(0, newest - _VERSIONS_BACK):
-            return _AHEAD.format(name=name, pipeline=frozen.pipeline)
-        table.load_as_version(version)
-        batch_id = table.transaction_version(ours)
-        if batch_id is None:
-            return _AHEAD.format(name=name, pipeline=frozen.pipeline)
-        offsets = batch_offsets(query, batch_id).offsets
-    return offsets
-
-
-# Spark keeps the offsets of a hundred batches (spark.sql.streaming.minBatchesToRetain).
-_VERSIONS_BACK = 90
-_AHEAD = (
-    "query {name} is too far ahead of the record query, whose books say what was quarantined: "
-    "headgate status {pipeline} shows both; audit again when the records have caught up"
-)
-
-
-def _ahead(counted: Offsets, read: Offsets) -> bool:
-    return any(first > last for first, last in _between(counted, read).values())
-
-
-def _counted_up_to(table: DeltaTable, frozen: FrozenContract, name: str, read: _Read) -> Offsets | None:
-    """The offsets up to which the table counts: Delta may hold a batch that Spark has not committed yet."""
-    query = read.layout.query(read.lineage, name)
-    mine = committed_offsets(query)
-    written = table.transaction_version(transaction_id(frozen.pipeline, name, name, read.lineage))
-    if written is not None and (mine is None or written > mine.batch_id):
-        return batch_offsets(query, written).offsets
-    return mine.offsets if mine is not None else None
-
-
-def _between(counted: Offsets, read: Offsets) -> _Ranges:
-    """Per partition the offsets that the record query has read and the output's query has not."""
-    return {
-        (topic, number): (counted.get(topic, {}).get(number, 0), offset)
-        for topic, partitions in read.items()
-        for number, offset in partitions.items()
-    }
+    return table_path(settings.tables, frozen.pipeline, table)
 
 
 def _sum(table: DeltaTable, column: str | None) -> int:
@@ -271,7 +226,7 @@ def _sum(table: DeltaTable, column: str | None) -> int:
     return int(pc.sum(delta_rows(table).to_table(columns=[column])[column]).as_py() or 0)
 
 
-def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: _Ranges) -> int:
+def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: Ranges) -> int:
     import pyarrow.compute as pc
 
     rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))

@@ -75,7 +75,7 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
         summary = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}"
         reason = f"{file} changed"
         if before.contract == contract.contract and before.lane != contract.lane:
-            reason = f"the lane of its records, which it leaves open, is {contract.lane} now"
+            reason = f"the lane of its records, which it leaves open, is {contract.lane or 'jvm'} now"
     else:
         summary = f"version {before.contract.version} → {version}"
         told = "; ".join(breaking_changes(before, contract))

@@ -5,23 +5,29 @@ from __future__ import annotations
 from headgate.arrow.doubts import Doubts
 
 
-def test_a_change_is_told_once_each_way():
+def test_a_change_is_told_once_each_way_and_not_around_the_bound():
     doubts = Doubts()
-    assert not doubts.note(100, 40)
-    assert doubts.note(100, 90)
-    assert doubts.most and doubts.share == 0.65
-    assert not doubts.note(100, 100)
-    assert [doubts.note(1000, 0), doubts.note(1000, 0)] == [True, False]
+    assert not doubts.note(1000, 400)
+    assert doubts.note(1000, 900)
+    assert doubts.most
+    assert not doubts.note(1000, 1000)
+    assert not doubts.note(2000, 0)
+    assert doubts.most, "46 of 100"
+    assert doubts.note(10_000, 0)
     assert not doubts.most
+    assert not doubts.note(10_000, 9_000)
+
+
+def test_a_few_records_say_nothing_of_a_topic():
+    doubts = Doubts()
+    assert not doubts.note(1, 1)
+    assert not doubts.note(998, 998)
+    assert doubts.note(1, 1)
 
 
 def test_only_the_newest_batches_count_and_one_without_records_is_none_of_them():
     doubts = Doubts()
-    for _ in range(20):
-        doubts.note(10, 10)
-    assert doubts.most
-    for _ in range(100):
-        assert not doubts.note(0, 0)
-    for _ in range(10):
-        doubts.note(10, 0)
-    assert (doubts.share, doubts.most) == (0.5, False)
+    assert [doubts.note(100, 100) for _ in range(10)] == [*[False] * 9, True]
+    assert not any(doubts.note(0, 0) for _ in range(100))
+    changes = [doubts.note(100, 0) for _ in range(30)]
+    assert (changes.count(True), doubts.most) == (1, False)

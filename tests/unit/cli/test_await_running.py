@@ -53,9 +53,10 @@ def test_a_driver_of_the_generation_before_is_not_the_one_that_was_ordered() -> 
     [replace(OLD, generation=3), replace(OLD, desired=Desired.STOPPED)],
     ids=["another order", "a stop"],
 )
-def test_another_order_ends_the_wait(other: StreamStatus) -> None:
+def test_another_order_ends_the_wait(other: StreamStatus, capsys: pytest.CaptureFixture[str]) -> None:
     client: Any = Client(other)
     assert await_running(client, OLD, 60) is other
+    assert "does not run yet" not in capsys.readouterr().err
 
 
 def test_a_parked_stream_is_an_error_with_its_reason() -> None:

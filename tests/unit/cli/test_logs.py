@@ -47,8 +47,13 @@ def test_no_name_leads_out_of_the_logs(state: Path, name: str) -> None:
 def test_without_a_name_it_says_what_has_a_log(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["logs"]) == 0
     _, *lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["airflow-api-server", "kafka", "orders"]
-    assert str(state / "log" / "streams" / "orders.log") in lines[2]
+    assert [tuple(line.split()[:2]) for line in lines] == [
+        ("kafka", "stream"),
+        ("orders", "stream"),
+        ("airflow-api-server", "service"),
+        ("kafka", "service"),
+    ]
+    assert str(state / "log" / "streams" / "orders.log") in lines[1]
     assert run(["logs", "-f"]) == 64
 
 

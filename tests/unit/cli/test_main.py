@@ -115,17 +115,29 @@ def test_what_is_no_plan_is_not_applied(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["urls", "--json"], ["urls"], ["schema"], ["logs", "kafka", "-n", "9000"]]
+    ("code", "arguments"),
+    [
+        (0, ["urls", "--json"]),
+        (0, ["urls"]),
+        (0, ["schema"]),
+        (0, ["logs", "kafka", "-n", "9000"]),
+        (0, ["logs", "kafka", "-n", "9000", "-f"]),
+        (7, None),
+    ],
 )
-def test_a_reader_that_has_read_enough_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+def test_a_reader_that_has_read_enough_changes_no_exit_code(
+    code: int, arguments: list[str] | None, tmp_path: Path
+) -> None:
     (log := tmp_path / "var" / "log" / "kafka.log").parent.mkdir(parents=True)
     log.write_text("a line of the log\n" * 9000, encoding="utf-8")
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-c", "from headgate.cli.main import main; main()", *arguments]
+    command = [sys.executable, "-c", "from headgate.cli.main import main; main()", *(arguments or ())]
+    if arguments is None:
+        command[-1] = "from headgate.cli.output import *; write('a'); out.print('b'); print_json(3); exit(7)"
     environment = {**os.environ, "HEADGATE_HOME": str(tmp_path)}
     with os.fdopen(writing, "wb") as gone:
         done = subprocess.run(
             command, env=environment, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False
         )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (code, "")

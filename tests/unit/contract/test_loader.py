@@ -245,7 +245,14 @@ def test_sql_that_is_not_one_select_over_the_sources_is_refused(sql, says, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("averag", "avg"), ("concatws", "concat_ws"), ("windw", "window"), ("qqqqqqq", None)]
+    ("wrong", "meant"),
+    [
+        ("averag", "avg"),
+        ("concatws", "concat_ws"),
+        ("windw", "window"),
+        ("dateformat", "date_format"),
+        ("qqq", None),
+    ],
 )
 def test_a_function_that_is_nearly_known_is_suggested(wrong, meant, tmp_path):
     (problem,) = problems(tmp_path, changed(COPY, f"SELECT {wrong}(shop) AS x FROM orders"))

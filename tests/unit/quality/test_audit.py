@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from headgate.checkpoints.books import Totals, write_page
 from headgate.checkpoints.layout import CheckpointLayout, transaction_id
 from headgate.checkpoints.lineage import begin_lineage
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
+from headgate.quality import counted as module
 from headgate.quality.audit import OutputAudit, _taken_out, audit
 from headgate.replays.model import Replay, ReplayLayout, write_note
 from headgate.settings import Settings
@@ -97,8 +99,11 @@ def test_queries_that_began_together_are_compared_exactly(tmp_path):
     assert (found.counted, found.late, found.exact, found.reason) == (15, 5, True, "")
 
 
-def ahead(tmp_path: Path, read: int, counts: list[int]) -> OutputAudit:
-    """The record query has read so far; the output's query has counted up to `counts[n]` in batch n."""
+def ahead(
+    tmp_path: Path, read: int, counts: list[int | None], ends: dict[int, int] | None = None
+) -> OutputAudit:
+    """The record query has read so far; the output's query has counted up to `counts[n]` in batch n, and None
+    for a batch without rows, which is in no version of the table. `ends`: up to where that has read."""
     frozen = frozen_contract(COUNTS)
     settings, layout = applied(tmp_path, frozen)
     lineage = begin_lineage(layout, contract_hash=frozen.hash, spark_version="4.2.0", at=time.time()).id
@@ -106,8 +111,11 @@ def ahead(tmp_path: Path, read: int, counts: list[int]) -> OutputAudit:
     committed(layout.query(lineage, "records"), read, {"0": 0})
     ours = transaction_id(frozen.pipeline, "counts", "counts", lineage)
     at = pa.array([datetime(2025, 10, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
+    query = layout.query(lineage, "counts")
     for batch_id, count in enumerate(counts):
-        committed(layout.query(lineage, "counts"), count, {"0": 0}, batch_id)
+        committed(query, (ends or {}).get(batch_id, count or 0), {"0": 0}, batch_id)
+        if count is None:
+            continue
         rows = pa.table({"minute": at, "level": ["INFO"], "lines": pa.array([count], pa.int64())})
         commit = CommitProperties(app_transactions=[Transaction(ours, batch_id)])
         table = settings.tables / frozen.pipeline / "counts"
@@ -119,6 +127,35 @@ def ahead(tmp_path: Path, read: int, counts: list[int]) -> OutputAudit:
 def test_an_output_that_is_ahead_of_the_books_is_read_as_it_was_before(tmp_path):
     found = ahead(tmp_path, 20, [8, 17, 23, 31])
     assert (found.counted, found.pending, found.late, found.exact) == (17, 3, 0, True)
+
+
+def test_a_batch_without_rows_is_no_reason_to_go_back(tmp_path):
+    found = ahead(tmp_path, 20, [8, 17, None], {2: 25})
+    assert (found.counted, found.pending, found.late, found.exact) == (17, 3, 0, True)
+    found = ahead(tmp_path / "behind", 20, [8, 15, None], {2: 18})
+    assert (found.counted, found.pending, found.late, found.exact) == (15, 2, 3, True)
+
+
+@pytest.mark.parametrize("gone", ["offsets", "log", "file"])
+def test_what_is_not_kept_any_more_is_no_damage(tmp_path, gone, monkeypatch):
+    whole = module._at_version
+
+    def purged(table: Any, version: int, ours: str, query: Path) -> Any:
+        if gone == "offsets":
+            (query / "offsets" / "1").unlink(missing_ok=True)
+        if gone == "log":
+            for file in (Path(urlsplit(table.table_uri).path) / "_delta_log").glob("*2.json"):
+                file.unlink()
+        found = whole(table, version, ours, query)
+        if gone == "file" and table.version() == 2:
+            for file in Path(urlsplit(table.table_uri).path).glob("*.parquet"):
+                file.unlink()
+        return found
+
+    monkeypatch.setattr(module, "_at_version", purged)
+    found = ahead(tmp_path, 20, [8, 17, 23])
+    assert (found.late, found.exact) == (None, False)
+    assert "audit again" in found.reason
 
 
 def test_an_output_that_was_never_behind_the_books_says_what_to_do(tmp_path):

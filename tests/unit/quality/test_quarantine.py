@@ -6,19 +6,25 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.transaction import AddAction
 
 from headgate.arrow.quarantine import QUARANTINE
 from headgate.cli.main import run
 from headgate.cli.quality import _shown
 from headgate.errors import NotFoundError
+from headgate.quality import quarantine as module
 from headgate.quality.quarantine import newest_quarantined
 from headgate.settings import Settings
 
+SOURCE = SimpleNamespace(rules=[SimpleNamespace(name="positive"), SimpleNamespace(name="small")])
+FROZEN = SimpleNamespace(contract=SimpleNamespace(sources={"orders": SOURCE}))
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -87,6 +93,26 @@ def test_a_record_is_given_whole_with_bytes_that_are_no_text(settings: Settings)
     assert (odd["topic"], odd["partition"], odd["offset"], odd["rules"]) == ("orders", 1, 1, ("_malformed",))
 
 
+def test_files_of_spark_and_times_in_no_calendar_are_read_as_well(settings: Settings) -> None:
+    """Spark writes times as INT96, without a zone; a producer may send microseconds as milliseconds."""
+    quarantine(settings, row(1, ["a"]), row(4, ["a"]))
+    path = settings.tables / "shop" / "_quarantine"
+    rows = pa.Table.from_pylist([row(2, ["a"], b"two"), row(3, ["a"]), row(5, ["b"])], schema=QUARANTINE)
+    rows = rows.set_column(
+        3, "timestamp", pa.array([1_700_000_000_000_000_000] * 3).cast(QUARANTINE.field(3).type)
+    )
+    pq.write_table(rows, path / "spark.parquet", use_deprecated_int96_timestamps=True, row_group_size=1)
+    statistics = json.dumps({"numRecords": 3, "maxValues": {"quarantined_at": "2026-01-01T00:00:05.000Z"}})
+    size = (path / "spark.parquet").stat().st_size
+    action = AddAction("spark.parquet", size, {}, 1, True, statistics)
+    DeltaTable(path).create_write_transaction([action], "append", DeltaTable(path).schema(), [])
+    assert offsets(settings, limit=9) == [5, 4, 3, 2, 1]
+    assert offsets(settings, limit=2) == [5, 4]
+    (found, _) = newest_quarantined(settings, "shop", limit=9)[3:]
+    assert (found.value, found.quarantined_at) == (b"two", BEGIN + timedelta(seconds=2))
+    assert found.to_json()["timestamp"] == found.timestamp
+
+
 def test_a_pipeline_without_a_quarantine_is_not_found(settings: Settings) -> None:
     with pytest.raises(NotFoundError, match="pipeline shop has no quarantine"):
         newest_quarantined(settings, "shop", limit=1)
@@ -119,7 +145,11 @@ def test_the_command_shows_them_to_people_and_to_programs(
         assert text in line
     assert run(["quarantine", "shop", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["offset"] == 7
-    assert run(["quarantine", "shop", "--rule", "small"]) == 0
-    told = capsys.readouterr()
-    assert (told.out, "nothing of shop is quarantined for small" in told.err) == ("", True)
+    monkeypatch.setattr(module, "ContractStore", lambda _: SimpleNamespace(current=lambda _: FROZEN))
+    for rule in ("small", "_parse"):
+        assert run(["quarantine", "shop", "--rule", rule]) == 0
+        told = capsys.readouterr()
+        assert (told.out, f"nothing of shop is quarantined for {rule}" in told.err) == ("", True)
+    assert run(["quarantine", "shop", "--rule", "smal"]) == 4
+    assert "did you mean `small`?" in capsys.readouterr().err
     assert run(["quarantine", "other"]) == 4

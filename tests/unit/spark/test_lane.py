@@ -57,11 +57,11 @@ def test_a_topic_that_arrow_does_not_surely_read_is_told_in_the_status_and_its_e
     found, status = started(contract("arrow"), tmp_path)
     assert isinstance(found, ArrowLane)
     doubts = Doubts()
-    doubts.note(100, 80)
+    doubts.note(1000, 800)
     found._doubted(doubts)
-    assert status["lane"].startswith("arrow: the contract asks for it; 80% of the newest records")
+    assert status["lane"].startswith("arrow: the contract asks for it; most of the newest records")
     assert "lane: jvm" in caplog.text
-    doubts.note(1000, 0)
+    doubts.note(10_000, 0)
     found._doubted(doubts)
     assert status["lane"] == "arrow: the contract asks for it"
 

@@ -11,7 +11,7 @@ from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.contract.model import Source
 from headgate.settings import Settings
 from spark import source as module
-from spark.source import _start, read_all
+from spark.source import _start, patience_seconds, read_all
 
 SOURCE = Source.model_validate({"topic": "t", "start": "latest"})
 
@@ -79,5 +79,12 @@ def test_only_a_query_that_nobody_waits_for_waits_for_a_full_batch(
     )
     assert reader.options["maxOffsetsPerTrigger"] == "700"
     waits = {name: reader.options.get(name) for name in ("minOffsetsPerTrigger", "maxTriggerDelay")}
-    expected = ("700", "5s") if patient else (None, None)
+    expected = ("700", "5000ms") if patient else (None, None)
     assert waits == dict(zip(waits, expected, strict=True))
+
+
+@pytest.mark.parametrize(("freshness", "expected"), [("60 seconds", 5.0), ("4 seconds", 2.0)])
+def test_a_stream_that_is_to_be_fresh_is_less_patient(freshness: str, expected: float) -> None:
+    contract = frozen_contract(stateful=True).contract
+    slo = contract.slo.model_copy(update={"freshness": freshness})
+    assert patience_seconds(contract.model_copy(update={"slo": slo})) == expected
