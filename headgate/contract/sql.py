@@ -70,11 +70,12 @@ _ALLOWED = frozenset(
 # What people write most of what sqlglot knows: its own names for functions are of all dialects.
 _USUAL = frozenset(
     """
-    abs add_months array array_contains array_distinct avg base64 ceil coalesce concat concat_ws count date_add
-    date_format date_sub date_trunc datediff day dayofmonth dayofweek dayofyear element_at exp explode first floor
-    from_json from_unixtime greatest hex hour if initcap instr isnan last last_day least length ln log log10 lower
-    lpad map max md5 min minute month months_between nullif pow power quarter regexp_extract regexp_replace
-    repeat replace reverse round rpad second sha1 sha2 sign size sort_array split sqrt substring sum to_date to_json
+    abs add_months array array_contains array_distinct avg base64 ceil coalesce concat concat_ws
+    count date_add date_format date_sub date_trunc datediff day dayofmonth dayofweek dayofyear
+    element_at exp explode first floor from_json from_unixtime greatest hex hour if initcap instr
+    isnan last last_day least length ln log log10 lower lpad map max md5 min minute month
+    months_between nullif pow power quarter regexp_extract regexp_replace repeat replace reverse
+    round rpad second sha1 sha2 sign size sort_array split sqrt substring sum to_date to_json
     to_timestamp translate trim trunc unbase64 unhex upper weekofyear year
     """.split()
 )
