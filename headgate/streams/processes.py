@@ -120,8 +120,9 @@ def runners_of(prefix: str) -> dict[int, str]:
 def kill_all(prefix: str, *, runners: bool = False) -> int:
     """SIGKILL every driver with this prefix and all that it started, stopped ones too.
 
-    Answers how many were still alive: call until it is 0. Runners live on to write the exit status,
-    unless they shall go too because no driver of theirs ever came.
+    Answers how many were still alive and could be told by their mark: call until it is 0. Of a driver
+    itself `is_driver` says whether it is gone. Runners live on to write the exit status, unless they shall
+    go too because no driver of theirs ever came.
     """
     members = proc.marked(prefix)
     for member in members:
