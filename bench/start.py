@@ -13,7 +13,7 @@ from bench.dataset import Dataset
 from bench.loader import load
 from bench.place import CHECKOUT, Place
 from bench.rates import read_commits, spread
-from bench.stream import apply, driver
+from bench.stream import apply, driver, spare_driver
 
 __all__ = ["measure"]
 
@@ -35,7 +35,10 @@ def measure(place: Place, runs: int) -> Iterator[dict[str, Any]]:
             seconds = [_start(place, pipeline, archive) for _ in range(runs)]
             having = "with" if archive else "without"
             job = f"{pipeline}-{having}"
-            yield _result(job, f"start to first batch, {what}, {having} archive", seconds, _TARGET)
+            yield _result(job, f"start to first batch, {what}, {having} archive", seconds, None)
+        seconds = [_start_of_spare(place, pipeline) for _ in range(runs)]
+        title = f"start to first batch, {what}, a spare driver in reserve"
+        yield _result(f"{pipeline}-spare", title, seconds, _TARGET)
 
 
 def _make_archive(place: Place) -> float | None:
@@ -65,6 +68,15 @@ def _start(place: Place, pipeline: str, archive: bool) -> float:
     frozen = apply(place, pipeline, {"sources.readings.topic": _TOPIC, "job.memory": "1g"})
     extra = {} if archive else {"HEADGATE_SPARK_CLASS_DATA_ARCHIVE": "false"}
     with driver(place, frozen, extra=extra) as running:
+        running.wait_committed(_RECORDS, 300)
+        first = [read_commits(query).points[0][0] for query in running.queries()]
+    return max(first) - running.started
+
+
+def _start_of_spare(place: Place, pipeline: str) -> float:
+    place.clear_run()
+    frozen = apply(place, pipeline, {"sources.readings.topic": _TOPIC, "job.memory": "1g"})
+    with spare_driver(place, frozen) as running:
         running.wait_committed(_RECORDS, 300)
         first = [read_commits(query).points[0][0] for query in running.queries()]
     return max(first) - running.started

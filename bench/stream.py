@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,17 @@ from bench.waiting import wait_for
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.logs import committed_offsets
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.streams import processes
+from headgate.streams import orders, processes
+from headgate.streams.journal import Journal
+from headgate.streams.launch import Launcher
+from headgate.streams.model import Owner
+from headgate.streams.record import StreamRecord
+from headgate.streams.spares import Spares
 
-__all__ = ["Driver", "apply", "driver"]
+__all__ = ["Driver", "apply", "driver", "spare_driver"]
 
 _STOP_SECONDS = 120.0
+_SPARE_REST = 2.0  # until what warmed it has settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,56 @@ def driver(
             running.wait()
         while processes.kill_all(nonce):
             time.sleep(0.05)
+
+
+@contextmanager
+def spare_driver(place: Place, frozen: FrozenContract) -> Iterator[Driver]:
+    """Run the driver of a spare that is warm; `started` is the moment at which it is told whose it is."""
+    settings = place.settings()
+    with _environment(place.environ("run")), Path(os.devnull).open("w", encoding="ascii") as nowhere:
+        spares = Spares(settings, Journal(nowhere))
+        launcher = Launcher(settings)
+        memory = frozen.contract.job.memory
+
+        def warm() -> str | None:
+            spares.tend(memory)
+            return spares.offer(memory) if spares.state == "ready" else None
+
+        record = _record(frozen)
+        intent = launcher.plan(record, time.time(), wait_for(warm, 300, "a spare driver"))
+        time.sleep(_SPARE_REST)
+        started = time.time()
+        runner = launcher.launch(record, intent, spares.hand_over)
+    log = launcher.log(frozen.pipeline)
+    running = Driver(place, frozen, runner, started, intent.nonce, log)
+    try:
+        yield running
+        os.kill(running.status()["pid"], signal.SIGTERM)
+        runner.wait(_STOP_SECONDS)
+    finally:
+        while processes.kill_all(intent.nonce, runners=True):
+            time.sleep(0.05)
+        runner.wait(_STOP_SECONDS)
+
+
+def _record(frozen: FrozenContract) -> StreamRecord:
+    """As the supervisor would have it at its first start."""
+    name, owner = frozen.pipeline, Owner("cli", user="bench")
+    ordered, _ = orders.ensure(
+        None, stream=name, pipeline=name, contract_hash=frozen.hash, owner=owner, now=time.time()
+    )
+    return replace(ordered, epoch=1, attempted=1)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _stop(running: subprocess.Popen[bytes]) -> int:

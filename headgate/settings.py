@@ -126,6 +126,7 @@ class SupervisorSettings(HttpSettings):
     port: int = Field(default=8070, ge=1, le=65535)
     token: SecretRef = "file:{state}/secrets/supervisor.token"
     poll_seconds: float = Field(default=1.0, gt=0)
+    spare_driver: bool = True  # keep a warm driver in reserve where there is memory for it
 
 
 class ServingSettings(HttpSettings):

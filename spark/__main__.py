@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 
 from headgate.errors import HeadgateError
 from headgate.settings import load_settings
@@ -12,14 +13,14 @@ from spark.driver import run_driver
 from spark.incarnation import Order
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m spark", description="One driver of one stream.")
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--contract", required=True, help="hash of an applied contract")
     parser.add_argument("--generation", required=True, type=int)
     parser.add_argument("--epoch", required=True, type=int)
     parser.add_argument("--origin", help="a file: where this generation begins, if not at its checkpoint")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout
     )

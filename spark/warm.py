@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,11 @@ from headgate.contract.model import Contract, Job
 from headgate.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["main", "make_archive"]
+__all__ = ["main", "make_archive", "run_small_streams"]
 
 _CONTRACT = {
     "headgate": 1,
@@ -78,8 +79,7 @@ def make_archive(settings: Settings) -> Path:
     os.environ["HEADGATE_DRIVER_ARCHIVE_TO"] = str(draft)
     spark = build_session(settings, Job(cores=2), "headgate warm-up")
     jvm = spark.sparkContext._gateway.proc
-    _run(spark, work)
-    _touch_kafka(spark)
+    run_small_streams(spark, work)
     spark.stop()
     spark.sparkContext._gateway.shutdown()
     jvm.stdin.close()  # the JVM ends with its standard input, and writes the archive as it ends
@@ -90,8 +90,9 @@ def make_archive(settings: Settings) -> Path:
     return archive
 
 
-def _run(spark: SparkSession, work: Path) -> None:
-    """Two batches of the record path and of a window."""
+def run_small_streams(spark: SparkSession, work: Path) -> None:
+    """Two batches of the record path in either lane and of a window, and what reads Kafka; `work` is an
+    empty folder for tables and checkpoints."""
     from spark.screen import screen
     from spark.stateful import output_frame, with_watermark
 
@@ -101,13 +102,19 @@ def _run(spark: SparkSession, work: Path) -> None:
     windows = output_frame(spark, contract, "per_second", {"readings": good})
     records = raw.writeStream.foreachBatch(partial(_records, contract, work / "table"))
     updates = windows.writeStream.foreachBatch(lambda batch, _: batch.toArrow()).outputMode("update")
-    queries = [
-        records.option("checkpointLocation", str(work / "a")).start(),
-        updates.option("checkpointLocation", str(work / "b")).start(),
-    ]
-    _until_two_batches(queries)
-    for query in queries:
+    arrow = raw.mapInArrow(_passed_on, raw.schema).writeStream.foreachBatch(lambda batch, _: batch.toArrow())
+    # One after the other: beside each other they would go round and round while the slowest is compiled.
+    for name, writer in (("a", arrow), ("b", updates), ("c", records)):
+        kept = writer.option("checkpointLocation", str(work / name))
+        query = kept.trigger(processingTime="1 second").start()
+        _until_two_batches(query)
         query.stop()
+    _touch_kafka(spark)
+
+
+def _passed_on(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What stands in for the tasks of the Arrow lane."""
+    yield from batches
 
 
 def _source(spark: SparkSession) -> DataFrame:
@@ -141,12 +148,12 @@ def _records(contract: Contract, table: Path, batch: DataFrame, batch_id: int) -
     writer.option("txnAppId", "warm-up").option("txnVersion", str(batch_id)).save(str(table))
 
 
-def _until_two_batches(queries: Sequence[StreamingQuery]) -> None:
+def _until_two_batches(query: StreamingQuery) -> None:
     deadline = time.monotonic() + 300
-    while any((query.lastProgress or {"batchId": 0})["batchId"] < 2 for query in queries):
-        if time.monotonic() > deadline or not all(query.isActive for query in queries):
-            raise RuntimeError(f"the warm-up stream did not run: {[q.exception() for q in queries]}")
-        time.sleep(0.2)
+    while (query.lastProgress or {"batchId": -1})["batchId"] < 1:
+        if time.monotonic() > deadline or not query.isActive:
+            raise RuntimeError(f"the warm-up stream did not run: {query.exception()}")
+        time.sleep(0.1)
 
 
 def _touch_kafka(spark: SparkSession) -> None:

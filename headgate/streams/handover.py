@@ -25,6 +25,7 @@ from headgate.streams.model import DriverStatus
 
 __all__ = [
     "ExitNote",
+    "RunOrder",
     "RunnerNote",
     "UnreadableNote",
     "claim",
@@ -47,6 +48,20 @@ N = TypeVar("N")
 
 class UnreadableNote(ValueError):
     """A file is there and does not hold what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """What a runner is asked to run, and where that is noted."""
+
+    stream: str
+    epoch: int
+    generation: int
+    contract_hash: str
+    nonce: str
+    folder: str
+    log: str
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

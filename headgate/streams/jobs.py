@@ -27,6 +27,11 @@ class Jobs:
         job = self._job(record)
         return seconds(job.trigger) if job else _DEFAULT_TRIGGER
 
+    def memory(self, record: StreamRecord) -> str | None:
+        """What its driver's JVM gets."""
+        job = self._job(record)
+        return job.memory if job else None
+
     def policy(self, record: StreamRecord, policy: Policy) -> Policy:
         """The figures of supervision, with those that are the contract's."""
         job = self._job(record)

@@ -115,19 +115,30 @@ def _follow(case: Case) -> Step | None:
     if why is not None and upgrade.proves(record):
         proven = upgrade.stable(record)
         return Step(proven, event(proven, "stable", case.now, "supervisor", why))
-    shown, begun = seen.shown or seen.settles, _trial_since(record, seen)
-    unready = upgrade.unready(record, shown=shown, since=begun, now=case.now, policy=policy)
-    if unready is not None:
-        return unhealthy(case, unready)
-    if seen.stalled is not None and policy.stall_restart is not None:
-        since = seen.stalled_since if seen.stalled_since is not None else case.now
-        if case.now - since >= policy.stall_restart:
-            return unhealthy(case, f"stalled: {seen.stalled}")
+    if (ill := _ill(case)) is not None:
+        return unhealthy(case, ill)
     settled = record.phase is Phase.RUNNING and case.now - record.phase_since >= policy.healthy_seconds
     if settled and seen.healthy and record.failures:
         detail = f"healthy for {policy.healthy_seconds:.0f} s after {len(record.failures)} failures"
         calm = replace(record, failures=(), failure_class=None, next_attempt_at=None)
         return Step(calm, event(calm, "healthy", case.now, "supervisor", detail))
+    return None
+
+
+def _ill(case: Case) -> str | None:
+    """Why a driver that lives is to be ended."""
+    record, seen, policy = case.record, case.seen, case.policy
+    mute = record.phase is Phase.STARTING and seen.reported_at is None
+    if mute and case.now - record.phase_since >= policy.report_seconds:
+        return f"its driver lives and has said nothing for {policy.report_seconds:.0f} s"
+    shown, begun = seen.shown or seen.settles, _trial_since(record, seen)
+    unready = upgrade.unready(record, shown=shown, since=begun, now=case.now, policy=policy)
+    if unready is not None:
+        return unready
+    if seen.stalled is not None and policy.stall_restart is not None:
+        since = seen.stalled_since if seen.stalled_since is not None else case.now
+        if case.now - since >= policy.stall_restart:
+            return f"stalled: {seen.stalled}"
     return None
 
 

@@ -149,7 +149,7 @@ class Observer:
     def _leftovers(self, folder: Path) -> bool:
         if self._all_marked is None:
             self._all_marked = proc.nonces()
-        prefix = processes.nonce_prefix(folder)
+        prefix = processes.marks_of(folder)
         return any(nonce.startswith(prefix) for nonce in self._all_marked)
 
     def _waited(self, nonce: str) -> bool:

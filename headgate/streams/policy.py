@@ -46,12 +46,14 @@ class Policy:
     healthy_seconds: float = 30.0
     stop_deadline: float = 60.0
     launch_seconds: float = 30.0
+    report_seconds: float = 120.0  # a driver's first report comes before it starts Spark, so within seconds
     preflight_lead: float = 1.0  # so long before a restart is due, preflight begins to look
     remains_grace: float = 5.0  # a JVM that ends in order deletes its temporary files first
     stall_floor: float = 30.0  # below it nothing is called a stall
     stall_restart: float | None = 600.0  # after so long a stall; the contract's job has the last word
     stable_batches: int = 3  # a new epoch is stable after so many batches of each query,
     ready_seconds: float = 60.0  # or when a query has had nothing to do for so long
+    spare_after: float = 30.0  # all streams quiet for so long: time to warm a driver in reserve
     trial_seconds: float = 300.0  # a changed contract is given up when it has shown no sign for so long
 
 

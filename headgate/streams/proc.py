@@ -19,6 +19,7 @@ from pathlib import Path
 __all__ = [
     "NONCE",
     "RUNNER_MODULE",
+    "Marks",
     "Process",
     "boot_id",
     "is_ending",
@@ -34,6 +35,7 @@ __all__ = [
 
 NONCE = "HEADGATE_NONCE"
 RUNNER_MODULE = "headgate.streams.runner"
+Marks = str | tuple[str, ...]  # what a nonce begins with, one of several
 _PROC = Path("/proc")
 _DEAD_STATES = "ZXx"
 
@@ -121,12 +123,12 @@ def _bytes(path: Path) -> bytes:
         return b""
 
 
-def marked(prefix: str) -> list[Process]:
-    """All living processes whose nonce begins with `prefix`, the oldest first."""
+def marked(marks: Marks) -> list[Process]:
+    """All living processes whose nonce begins with one of `marks`, the oldest first."""
     found = []
     for pid, nonce in _with_nonce():
         process = read(pid)
-        if nonce.startswith(prefix) and process is not None and process.alive:
+        if nonce.startswith(marks) and process is not None and process.alive:
             found.append(process)
     return sorted(found, key=lambda process: (process.ticks, process.pid))
 
@@ -147,8 +149,8 @@ def _with_nonce() -> Iterator[tuple[int, str]]:
             yield pid, nonce
 
 
-def runners(prefix: str) -> dict[int, str]:
-    """Living runners whose `--nonce` begins with `prefix`: process id to nonce."""
+def runners(marks: Marks) -> dict[int, str]:
+    """Living runners whose `--nonce` begins with one of `marks`: process id to nonce."""
     found = {}
     for pid in _pids():
         arguments = _arguments(pid)
@@ -156,7 +158,7 @@ def runners(prefix: str) -> dict[int, str]:
             continue
         nonce = arguments[arguments.index("--nonce") + 1]
         process = read(pid)
-        if nonce.startswith(prefix) and process is not None and process.alive:
+        if nonce.startswith(marks) and process is not None and process.alive:
             found[pid] = nonce
     return found
 

@@ -3,7 +3,8 @@
 A process is ours only if its id, its start (ticks since the boot) and its nonce agree. Signals go
 through a pidfd that was opened before that was checked, so they cannot reach a later process with the
 same id. The nonce's first part names the stream and its state folder, so everything that any
-incarnation left behind can be found.
+incarnation left behind can be found. A driver that was a spare has the spare's nonce, which the stream's
+folder notes before the spare is told whose it is.
 """
 
 from __future__ import annotations
@@ -19,19 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.streams import proc
+from headgate.streams.handover import RunOrder
+from headgate.streams.proc import Marks
 from headgate.streams.record import Incarnation
 
 __all__ = [
     "Launch",
     "is_driver",
     "kill_all",
+    "marks_of",
     "new_nonce",
     "nonce_prefix",
+    "note_mark",
+    "order_of",
     "remains",
     "runners_of",
     "spawn",
     "terminate",
 ]
+
+
+_NOTED = "spares-taken"  # in a stream's folder: the nonces of spares that became its drivers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +64,54 @@ def new_nonce(folder: Path, epoch: int) -> str:
     return f"{nonce_prefix(folder)}{epoch}-{secrets.token_hex(8)}"
 
 
+def marks_of(folder: Path) -> Marks:
+    """What the nonces of everything that ever ran for a stream begin with."""
+    try:
+        noted = (folder / _NOTED).read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        noted = []
+    return (nonce_prefix(folder), *noted)
+
+
+def note_mark(folder: Path, nonce: str) -> None:
+    """Count a spare among a stream's processes from now on; those that are gone are dropped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    living = set(proc.nonces())
+    kept = [mark for mark in marks_of(folder)[1:] if mark in living and mark != nonce]
+    draft = folder / f".{_NOTED}.{os.getpid()}"
+    with draft.open("w", encoding="ascii") as stream:
+        stream.write("".join(f"{mark}\n" for mark in [*kept, nonce]))
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(folder / _NOTED)
+
+
+def order_of(launch: Launch) -> RunOrder:
+    begun = launch.incarnation
+    return RunOrder(
+        stream=begun.stream,
+        epoch=begun.epoch,
+        generation=begun.generation,
+        contract_hash=begun.contract_hash,
+        nonce=begun.nonce,
+        folder=str(launch.folder),
+        log=str(launch.log),
+        command=tuple(launch.command),
+    )
+
+
 def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the runner in a session of its own. The caller reaps it."""
-    begun = launch.incarnation
+    order = order_of(launch)
     launch.folder.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", proc.RUNNER_MODULE]
-    arguments += ["--stream", begun.stream, "--epoch", str(begun.epoch)]
-    arguments += ["--generation", str(begun.generation), "--contract", begun.contract_hash]
-    arguments += ["--nonce", begun.nonce, "--dir", str(launch.folder), "--log", str(launch.log), "--"]
+    arguments += ["--stream", order.stream, "--epoch", str(order.epoch)]
+    arguments += ["--generation", str(order.generation), "--contract", order.contract_hash]
+    arguments += ["--nonce", order.nonce, "--dir", order.folder, "--log", order.log, "--"]
     launch.log.parent.mkdir(parents=True, exist_ok=True)
     with launch.log.open("ab") as log:
         return subprocess.Popen(
-            [*arguments, *launch.command],
+            [*arguments, *order.command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -108,26 +153,26 @@ def terminate(pid: int, ticks: int, nonce: str) -> bool:
     return True
 
 
-def remains(prefix: str) -> list[proc.Process]:
-    """Every living process that any driver with this nonce or prefix of nonces has started, and itself."""
-    return proc.marked(prefix)
+def remains(marks: Marks) -> list[proc.Process]:
+    """Every living process that any driver with this nonce or these marks has started, and itself."""
+    return proc.marked(marks)
 
 
-def runners_of(prefix: str) -> dict[int, str]:
-    return proc.runners(prefix)
+def runners_of(marks: Marks) -> dict[int, str]:
+    return proc.runners(marks)
 
 
-def kill_all(prefix: str, *, runners: bool = False) -> int:
-    """SIGKILL every driver with this prefix and all that it started, stopped ones too.
+def kill_all(marks: Marks, *, runners: bool = False) -> int:
+    """SIGKILL every driver with these marks and all that it started, stopped ones too.
 
     Answers how many were still alive and could be told by their mark: call until it is 0. Of a driver
     itself `is_driver` says whether it is gone. Runners live on to write the exit status, unless they shall
     go too because no driver of theirs ever came.
     """
-    members = proc.marked(prefix)
+    members = proc.marked(marks)
     for member in members:
         proc.kill(member.pid, member.ticks)
-    idle = proc.runners(prefix) if runners else {}
+    idle = proc.runners(marks) if runners else {}
     for pid in idle:
         ticks = proc.start_ticks(pid)
         if ticks is not None:

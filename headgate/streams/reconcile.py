@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from headgate.contract.frozen import Applied, ContractStore
@@ -24,6 +24,7 @@ from headgate.streams.observe import Look, Observer
 from headgate.streams.policy import Policy
 from headgate.streams.record import Incarnation, StreamRecord, event
 from headgate.streams.rotation import rotate
+from headgate.streams.spares import Spares, memory_wanted
 from headgate.streams.steps import Effect, Life, Seen, Step
 from headgate.streams.store import StateStore
 from headgate.streams.trial import way_back_of
@@ -56,9 +57,11 @@ class Reconciler:
         journal: Journal,
         wake: Callable[[], None],
         ask: Ask | None = None,
+        spares: Spares | None = None,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._spares = spares or Spares(settings, journal, command=None)
         self._store = store
         self._launcher = launcher
         self._policy = policy
@@ -103,8 +106,25 @@ class Reconciler:
         self._observer.begin()
         self._applied = self._contracts.applied()
 
+    def tend(self, records: Sequence[StreamRecord], now: Round) -> None:
+        """After a round: keep a driver in reserve for the stream that starts next."""
+        if now.suspended:
+            self._spares.give_up("the platform is suspended")
+        else:
+            quiet = self._policy.spare_after
+            self._spares.tend(memory_wanted(records, self._jobs.memory, quiet=quiet, now=self._wall()))
+
+    def stand_by(self) -> None:
+        """Another supervisor leads: what is in reserve here would only take room."""
+        self._spares.give_up("another supervisor leads")
+
+    @property
+    def spare(self) -> str:
+        return self._spares.state
+
     def close(self) -> None:
         self._exits.close()
+        self._spares.give_up("the supervisor ends")
 
     def reconcile(self, record: StreamRecord, now: Round) -> None:
         """Bring one stream a step nearer. Raises StaleRecord when an order came in between."""
@@ -187,7 +207,8 @@ class Reconciler:
         begun = None
         if step.effect is Effect.SPAWN:
             if step.record.epoch != record.epoch:
-                begun = self._launcher.plan(step.record, self._wall())
+                spare = self._spares.offer(self._jobs.memory(step.record))
+                begun = self._launcher.plan(step.record, self._wall(), spare)
         elif step.effect is Effect.PREFLIGHT:
             self._preflights.begin(record)
         elif step.effect is Effect.WITHDRAW:
@@ -226,16 +247,17 @@ class Reconciler:
         intent = self._store.incarnation(record.stream, record.epoch)
         if intent is None:
             raise HeadgateError(f"stream {record.stream}: no incarnation is written down for {record.epoch}")
-        left = processes.remains(processes.nonce_prefix(self._launcher.folder(record.stream)))
+        left = processes.remains(processes.marks_of(self._launcher.folder(record.stream)))
         if left:
             # Seen dead and yet something lives: nothing starts beside it.
             self._act(record, None, Effect.SWEEP)
             self._wake()
             return
-        self._observer.launched(intent.nonce, self._launcher.launch(record, intent))
+        runner = self._launcher.launch(record, intent, self._spares.hand_over)
+        self._observer.launched(intent.nonce, runner)
 
     def _act(self, record: StreamRecord, look: Look | None, effect: Effect) -> None:
-        prefix = processes.nonce_prefix(self._launcher.folder(record.stream))
+        prefix = processes.marks_of(self._launcher.folder(record.stream))
         known = look.incarnation if look else None
         if effect is Effect.SIGNAL and known is not None and known.driver_pid and known.driver_ticks:
             processes.terminate(known.driver_pid, known.driver_ticks, known.nonce)

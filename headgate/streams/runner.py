@@ -2,12 +2,15 @@
 
     python -m headgate.streams.runner --stream S --epoch E --generation N --contract HASH --nonce X
         --dir <state>/streams/S --log <file> -- python -m spark …
+    python -m headgate.streams.runner --spare --nonce X --log <file> -- python -m spark.spare …
 
 It is the leader of a session of its own and deaf to SIGHUP, SIGINT and SIGTERM: a driver is stopped by
 a signal to the driver. The driver gets a process group of its own and HEADGATE_NONCE. What the driver
 leaves behind (its JVM, Python workers) is killed once the driver is gone, since it could still write.
 Runner and driver hold a lock on the stream's folder: while it is held, no other driver starts there.
 If this process is killed, the driver goes on; only its exit status is lost.
+
+A spare is a driver that has been started and warmed for nobody yet (`headgate.streams.spare_runner`).
 """
 
 from __future__ import annotations
@@ -19,15 +22,23 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 
 from headgate.streams import proc
-from headgate.streams.handover import ExitNote, RunnerNote, claim, hold, write_exit, write_runner
+from headgate.streams.handover import (
+    ExitNote,
+    RunnerNote,
+    RunOrder,
+    claim,
+    hold,
+    write_exit,
+    write_runner,
+)
 
-__all__ = ["main"]
+__all__ = ["clear_remains", "main", "redirect", "run", "say", "start"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 # A JVM whose Python ended in order deletes its temporary files before it goes.
@@ -46,41 +57,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A handler, unlike SIG_IGN, is not inherited by what is executed.
         signal.signal(number, _ignore)
     _adopt_orphans()
-    folder = Path(options.dir)
-    _redirect(Path(options.log))
-    if not claim(folder, options.epoch):
-        _say(f"epoch {options.epoch} of {options.stream} had a runner before")
+    if options.spare:
+        from headgate.streams.spare_runner import run_spare
+
+        return run_spare(options.nonce, Path(options.log), options.command)
+    order = RunOrder(
+        stream=options.stream,
+        epoch=options.epoch,
+        generation=options.generation,
+        contract_hash=options.contract,
+        nonce=options.nonce,
+        folder=options.dir,
+        log=options.log,
+        command=tuple(options.command),
+    )
+    return run(order, lambda _: start(order.nonce, order.command))
+
+
+def run(order: RunOrder, begin: Callable[[int], int | None], last_words: Callable[[], object] = int) -> int:
+    """Bring one driver to its end. `begin` starts it under a lock and answers its process id."""
+    folder = Path(order.folder)
+    redirect(Path(order.log))
+    if not claim(folder, order.epoch):
+        say(f"epoch {order.epoch} of {order.stream} had a runner before")
         return _ALREADY_RUN
     lock = hold(folder, _LOCK_SECONDS)
     if lock is None:
-        _say(f"another driver of {options.stream} lives: its folder is locked")
-        write_exit(folder, options.epoch, ExitNote(_LOCKED, None, time.time()))
+        say(f"another driver of {order.stream} lives: its folder is locked")
+        write_exit(folder, order.epoch, ExitNote(_LOCKED, None, time.time()))
         return _LOCKED
     os.set_inheritable(lock, True)
-    driver = _start(options)
+    say(f"epoch {order.epoch}, generation {order.generation}: {' '.join(order.command)}")
+    driver = begin(lock)
     if driver is None:
-        write_exit(folder, options.epoch, ExitNote(_CANNOT_RUN, None, time.time()))
+        write_exit(folder, order.epoch, ExitNote(_CANNOT_RUN, None, time.time()))
         return _CANNOT_RUN
     try:
-        write_runner(folder, _note(options, driver))
+        write_runner(folder, _note(order, driver))
     except OSError:
         # Nobody could find it by its file: better no driver than one that is unaccounted for.
         os.kill(driver, signal.SIGKILL)
         raise
     ended = _wait(driver)
-    _write_exit_patiently(folder, options.epoch, ended)
-    _clear_remains(options.nonce, 0.0 if ended.signal else _GRACE_SECONDS)
+    last_words()
+    _write_exit_patiently(folder, order.epoch, ended)
+    clear_remains(order.nonce, 0.0 if ended.signal else _GRACE_SECONDS)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="headgate.streams.runner")
-    parser.add_argument("--stream", required=True)
-    parser.add_argument("--epoch", type=int, required=True)
-    parser.add_argument("--generation", type=int, required=True)
-    parser.add_argument("--contract", required=True)
+    parser.add_argument("--spare", action="store_true")
+    needed = not parser.parse_known_args(arguments)[0].spare
+    parser.add_argument("--stream", required=needed)
+    parser.add_argument("--epoch", type=int, required=needed)
+    parser.add_argument("--generation", type=int, required=needed)
+    parser.add_argument("--contract", required=needed)
+    parser.add_argument("--dir", required=needed)
     parser.add_argument("--nonce", required=True)
-    parser.add_argument("--dir", required=True)
     parser.add_argument("--log", required=True)
     parser.add_argument("command", nargs="+")
     return parser.parse_args(arguments)
@@ -95,7 +129,7 @@ def _adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _redirect(log: Path) -> None:
+def redirect(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(target, 1)
@@ -103,29 +137,34 @@ def _redirect(log: Path) -> None:
     os.close(target)
 
 
-def _start(options: argparse.Namespace) -> int | None:
-    environment = {**os.environ, proc.NONCE: options.nonce}
-    program = shutil.which(options.command[0]) or options.command[0]
-    _say(f"epoch {options.epoch}, generation {options.generation}: {' '.join(options.command)}")
+def start(nonce: str, command: Sequence[str]) -> int | None:
+    """The process id of a driver in a group of its own, with nothing to read; None if it cannot be run."""
+    environment = {**os.environ, proc.NONCE: nonce}
+    program = shutil.which(command[0]) or command[0]
     try:
         return os.posix_spawn(
-            program, options.command, environment, setpgroup=0, setsigdef=[*_DEAF_TO, signal.SIGPIPE]
+            program,
+            [*command],
+            environment,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setpgroup=0,
+            setsigdef=[*_DEAF_TO, signal.SIGPIPE],
         )
     except OSError as error:
-        _say(f"{program} cannot be run: {error}")
+        say(f"{program} cannot be run: {error}")
         return None
 
 
-def _note(options: argparse.Namespace, driver: int) -> RunnerNote:
+def _note(order: RunOrder, driver: int) -> RunnerNote:
     own = psutil.Process()
     child = psutil.Process(driver)  # not reaped yet, so the id is its own even if it has ended
     seen = proc.read(driver)
     return RunnerNote(
-        stream=options.stream,
-        epoch=options.epoch,
-        generation=options.generation,
-        contract_hash=options.contract,
-        nonce=options.nonce,
+        stream=order.stream,
+        epoch=order.epoch,
+        generation=order.generation,
+        contract_hash=order.contract_hash,
+        nonce=order.nonce,
         runner_pid=own.pid,
         runner_start=own.create_time(),
         driver_pid=driver,
@@ -151,13 +190,13 @@ def _write_exit_patiently(folder: Path, epoch: int, note: ExitNote) -> None:
         try:
             write_exit(folder, epoch, note)
         except OSError as error:
-            _say(f"the exit status cannot be written: {error}")
+            say(f"the exit status cannot be written: {error}")
             time.sleep(1.0)
         else:
             return
 
 
-def _clear_remains(nonce: str, grace: float) -> None:
+def clear_remains(nonce: str, grace: float) -> None:
     deadline = time.monotonic() + grace
     while remains := proc.marked(nonce):
         if time.monotonic() >= deadline:
@@ -178,7 +217,7 @@ def _reap() -> None:
             return
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """One line into the driver's log."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     sys.stdout.write(f"{stamp} runner: {text}\n")

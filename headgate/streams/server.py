@@ -29,6 +29,7 @@ from headgate.streams.lease import SupervisorLease, holder_name
 from headgate.streams.policy import Policy
 from headgate.streams.schedule import SnapshotSchedule
 from headgate.streams.service import StreamService
+from headgate.streams.spares import SpareCommand, Spares, spare_command
 from headgate.streams.store import StateStore
 from headgate.streams.supervisor import Supervisor
 
@@ -39,6 +40,7 @@ def serve(
     settings: Settings,
     *,
     command: Command = driver_command,
+    reserve: SpareCommand | None = spare_command,
     policy: Policy | None = None,
     lease_ttl: float = 8.0,
     ask: Ask | None = None,
@@ -46,7 +48,8 @@ def serve(
 ) -> None:
     """Supervise until SIGTERM or SIGINT. Drivers are not touched by the end of this process.
 
-    `command`, `ask` and `ends` stand in for the Spark driver, its preflight and Kafka in tests of processes.
+    `command`, `reserve`, `ask` and `ends` stand in for the Spark driver, the one in reserve, the preflight
+    and Kafka in tests of processes.
     """
     journal = Journal()
     token = supervisor_token(settings)
@@ -54,7 +57,14 @@ def serve(
     store = _patient_store(settings, journal)
     lease = SupervisorLease(store, holder_name(os.getpid()), ttl=lease_ttl)
     supervisor = Supervisor(
-        settings, store, lease, Launcher(settings, command), policy=policy, journal=journal, ask=ask
+        settings,
+        store,
+        lease,
+        Launcher(settings, command),
+        policy=policy,
+        journal=journal,
+        ask=ask,
+        spares=Spares(settings, journal, command=reserve),
     )
     SnapshotSchedule(settings, store, lambda: supervisor.lease_epoch is not None, journal).start()
     replays = ReplayKeeper(

@@ -24,6 +24,7 @@ from headgate.streams.observe import Look
 from headgate.streams.policy import Policy
 from headgate.streams.reconcile import Reconciler, Round
 from headgate.streams.record import StreamRecord
+from headgate.streams.spares import Spares
 from headgate.streams.statements import StaleRecord
 from headgate.streams.store import LeaseLost, StateStore
 from headgate.streams.watch import Conditions
@@ -42,6 +43,7 @@ class Health:
     lease_epoch: int | None
     trouble: str | None
     replays_at: float | None = None  # when replays were last looked at; None: nobody here does
+    spare: str = ""  # the driver in reserve: ready, warming, or none and why
 
 
 class Supervisor:
@@ -57,6 +59,7 @@ class Supervisor:
         policy: Policy | None = None,
         journal: Journal | None = None,
         ask: Ask | None = None,
+        spares: Spares | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._poll_seconds = settings.supervisor.poll_seconds
@@ -75,6 +78,7 @@ class Supervisor:
             journal=self._journal,
             wake=self.wake,
             ask=ask,
+            spares=spares,
             wall=wall,
         )
         self._lease: Lease | None = None
@@ -106,7 +110,15 @@ class Supervisor:
 
     def health(self) -> Health:
         role = "leader" if self._lease else "standby"
-        return Health(role, self._last_round, self._rounds, self.suspended, self.lease_epoch, self._trouble)
+        return Health(
+            role,
+            self._last_round,
+            self._rounds,
+            self.suspended,
+            self.lease_epoch,
+            self._trouble,
+            spare=self._reconciler.spare,
+        )
 
     def last_look(self, stream: str) -> tuple[Look, Conditions] | None:
         return self._reconciler.last_look(stream)
@@ -137,6 +149,8 @@ class Supervisor:
             lease = self._take_lease()
             if lease is not None:
                 trouble = self._look_at_all(Round(lease.epoch, self.suspended))
+            else:
+                self._reconciler.stand_by()
         except UnavailableError as error:
             # Drivers go on; nothing is started while no intent can be written down.
             trouble = f"store unavailable: {error.message}"
@@ -165,6 +179,7 @@ class Supervisor:
         """All streams; what went wrong with any of them as one line."""
         self._reconciler.begin()
         troubles = [self._guarded(record, now) for record in self._store.streams()]
+        self._reconciler.tend(self._store.streams(), now)
         return "; ".join(each for each in troubles if each) or None
 
     def _guarded(self, record: StreamRecord, now: Round) -> str | None:

@@ -36,6 +36,7 @@ _SECTIONS = {
     "HEADGATE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
     "HEADGATE_SPARK_MASTER": "local",
     "HEADGATE_SPARK_UI": "false",
+    "HEADGATE_SUPERVISOR_SPARE_DRIVER": "false",  # kills come before one is warm
     "HEADGATE_STORE_URL": "sqlite:///{state}/headgate.db",
     "HEADGATE_ROOTS_CHECKPOINTS": "{state}/checkpoints",
     "HEADGATE_ROOTS_TABLES": "{state}/tables",
@@ -95,10 +96,10 @@ class Place:
 
     def driver_left(self) -> list[int]:
         """The same, in no order, and without asking the supervisor."""
-        return [one.pid for one in processes.remains(processes.nonce_prefix(self.folder))]
+        return [one.pid for one in processes.remains(processes.marks_of(self.folder))]
 
     def wipe_drivers(self) -> None:
-        prefix = processes.nonce_prefix(self.folder)
+        prefix = processes.marks_of(self.folder)
         end = time.monotonic() + 20
         while processes.kill_all(prefix, runners=True) and time.monotonic() < end:
             time.sleep(0.05)

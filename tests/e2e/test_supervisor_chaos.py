@@ -66,7 +66,7 @@ class Chaos:
                 return
 
     def kill_runner(self) -> None:
-        for pid in processes.runners_of(processes.nonce_prefix(self.place.folder("s"))):
+        for pid in processes.runners_of(processes.marks_of(self.place.folder("s"))):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

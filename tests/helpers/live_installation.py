@@ -93,7 +93,7 @@ def _end_drivers(settings: Settings, pipeline: str) -> None:
     """Of the stream and of its replays, which outlive their supervisor on purpose."""
     for folder in (settings.state / "streams" / pipeline, *(settings.state / "replays").glob("*/*")):
         folder.mkdir(parents=True, exist_ok=True)
-        until("all drivers dead", partial(_dead, processes.nonce_prefix(folder)))
+        until("all drivers dead", partial(_dead, processes.marks_of(folder)))
 
 
 def _dead(prefix: str) -> bool:

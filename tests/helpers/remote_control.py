@@ -69,7 +69,7 @@ class RemoteControl:
     def drivers(self) -> list[int]:
         """Process ids of living drivers of this test's stream, whoever started them; not those of another
         run of these tests on the same machine."""
-        own = processes.nonce_prefix(self.settings.state / "streams" / PIPELINE)
+        own = processes.marks_of(self.settings.state / "streams" / PIPELINE)
         found = []
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []

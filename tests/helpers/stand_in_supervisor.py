@@ -44,7 +44,10 @@ def main() -> None:
             time.sleep(0.05)
         return Clearance(FailureClass(told["failure"]), told["text"]) if "failure" in told else Clearance()
 
-    serve(settings, command=command, policy=policy, lease_ttl=2.0, ask=ask)
+    def reserve(memory: str) -> list[str]:
+        return [sys.executable, str(HERE / "stand_in_spare.py"), "--memory", memory]
+
+    serve(settings, command=command, reserve=reserve, policy=policy, lease_ttl=2.0, ask=ask)
 
 
 if __name__ == "__main__":

@@ -132,10 +132,10 @@ class Installation:
         return [(int(a), int(b)) for a, b in (line.split() for line in lines)]
 
     def members(self, stream: str) -> list[proc.Process]:
-        return processes.remains(processes.nonce_prefix(self.folder(stream)))
+        return processes.remains(processes.marks_of(self.folder(stream)))
 
     def runner(self, stream: str) -> int:
-        (pid,) = processes.runners_of(processes.nonce_prefix(self.folder(stream)))
+        (pid,) = processes.runners_of(processes.marks_of(self.folder(stream)))
         return pid
 
     def clear(self) -> None:
@@ -148,12 +148,14 @@ class Installation:
             process.wait(120)
         streams = self.state / "streams"
         for folder in streams.iterdir() if streams.exists() else []:
-            prefix = processes.nonce_prefix(folder)
+            prefix = processes.marks_of(folder)
             until("all drivers dead", lambda p=prefix: processes.kill_all(p, runners=True) == 0)
 
 
-def start(client: SupervisorClient, stream: str, key: str = "k1", owner: Owner = ALICE) -> StreamStatus:
-    return client.ensure(stream, pipeline=stream, contract_hash=HASH, owner=owner, idempotency_key=key)
+def start(
+    client: SupervisorClient, stream: str, key: str = "k1", owner: Owner = ALICE, contract: str = HASH
+) -> StreamStatus:
+    return client.ensure(stream, pipeline=stream, contract_hash=contract, owner=owner, idempotency_key=key)
 
 
 def in_phase(

@@ -214,6 +214,17 @@ def test_a_stall_restarts_only_when_the_policy_says_so() -> None:
     assert ended.record.phase is Phase.BACKOFF
 
 
+def test_a_driver_that_lives_and_never_reports_is_ended_and_started_again() -> None:
+    record = replace(ordered(), phase=Phase.STARTING, epoch=1, attempted=1, phase_since=0.0)
+    mute = Seen(Life.ALIVE, claimed_epoch=0)
+    assert next_step(record, mute, now=POLICY.report_seconds - 1) is None
+    step = next_step(record, mute, now=POLICY.report_seconds)
+    assert step is not None
+    assert step.record.phase is Phase.STOPPING
+    assert "said nothing" in step.record.reason
+    assert next_step(record, replace(mute, reported_at=3.0), now=10_000.0) is None
+
+
 def test_a_healthy_stretch_forgets_the_failures() -> None:
     step = next_step(RUNNING, died(FailureClass.TRANSIENT))
     assert step is not None
