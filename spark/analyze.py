@@ -48,7 +48,7 @@ def main() -> None:
     quiet = settings.model_copy(
         update={"spark": settings.spark.model_copy(update={"ui": False, "master": "local"})}
     )
-    spark = build_session(quiet, Job(cores=1), "headgate analysis")
+    spark = build_session(quiet, Job(cores=1), "headgate analysis", brief=True)
     results = [analyzed(spark, item) for item in request["contracts"]]
     json.dump({"results": results}, sys.stdout)
     sys.stdout.flush()

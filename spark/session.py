@@ -69,8 +69,9 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def session_confs(settings: Settings, job: Job) -> dict[str, str]:
-    """Every conf of a driver's session. No conf of a contract overrides a pinned one."""
+def session_confs(settings: Settings, job: Job, *, brief: bool = False) -> dict[str, str]:
+    """Every conf of a driver's session. No conf of a contract overrides a pinned one. A `brief` session is
+    over before the time that Java's second compiler takes would come back."""
     jars = sorted(settings.jars_dir.glob("*.jar"))
     if not jars:
         raise SettingsError(f"there are no Spark jars in {settings.jars_dir}", help="make setup")
@@ -79,7 +80,7 @@ def session_confs(settings: Settings, job: Job) -> dict[str, str]:
         "spark.jars": ",".join(map(str, jars)),
         "spark.driver.extraClassPath": ":".join(map(str, jars)),
         "spark.driver.memory": job.memory,
-        "spark.driver.extraJavaOptions": " ".join(_java_options(settings, jars)),
+        "spark.driver.extraJavaOptions": " ".join(_java_options(settings, jars, brief=brief)),
         "spark.ui.enabled": str(settings.spark.ui).lower(),
         "spark.sql.warehouse.dir": str(settings.state / "spark" / "warehouse"),
         "spark.local.dir": str(settings.state / "spark" / "scratch"),
@@ -102,7 +103,7 @@ def _place_confs(settings: Settings, job: Job) -> dict[str, str]:
     return {**confs, "spark.master": spark.master, "spark.cores.max": str(job.cores)}
 
 
-def build_session(settings: Settings, job: Job, name: str) -> SparkSession:
+def build_session(settings: Settings, job: Job, name: str, *, brief: bool = False) -> SparkSession:
     """Start the JVM and the session. Takes 3 to 6 seconds."""
     from pyspark.sql import SparkSession
 
@@ -111,7 +112,7 @@ def build_session(settings: Settings, job: Job, name: str) -> SparkSession:
     # Read when the context is made; the workers of a cluster start this interpreter.
     os.environ["PYSPARK_PYTHON"] = settings.spark.python or sys.executable
     builder = SparkSession.builder.appName(name)
-    for conf, value in session_confs(settings, job).items():
+    for conf, value in session_confs(settings, job, brief=brief).items():
         builder = builder.config(conf, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
@@ -127,8 +128,9 @@ def class_archive(settings: Settings, jars: list[Path]) -> Path:
     return settings.jars_dir / f"classes-{digest}.jsa"
 
 
-def _java_options(settings: Settings, jars: list[Path]) -> list[str]:
+def _java_options(settings: Settings, jars: list[Path], *, brief: bool) -> list[str]:
     options = [
+        *(["-XX:TieredStopAtLevel=1"] if brief else []),
         f"-Dderby.system.home={settings.state / 'spark'}",
         # CVE-2025-27817: no OAuth endpoint is allowed unless somebody lists it.
         "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=",

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ def make_archive(settings: Settings) -> Path:
     work.mkdir(parents=True)
     draft = archive.with_suffix(".draft")
     os.environ["HEADGATE_DRIVER_ARCHIVE_TO"] = str(draft)
-    spark = build_session(settings, Job(cores=2), "headgate warm-up")
+    spark = build_session(settings, Job(cores=2), "headgate warm-up", brief=True)
     jvm = spark.sparkContext._gateway.proc
     run_small_streams(spark, work)
     spark.stop()
@@ -103,11 +103,13 @@ def run_small_streams(spark: SparkSession, work: Path) -> None:
     records = raw.writeStream.foreachBatch(partial(_records, contract, work / "table"))
     updates = windows.writeStream.foreachBatch(lambda batch, _: batch.toArrow()).outputMode("update")
     arrow = raw.mapInArrow(_passed_on, raw.schema).writeStream.foreachBatch(lambda batch, _: batch.toArrow())
-    # One after the other: beside each other they would go round and round while the slowest is compiled.
-    for name, writer in (("a", arrow), ("b", updates), ("c", records)):
-        kept = writer.option("checkpointLocation", str(work / name))
-        query = kept.trigger(processingTime="1 second").start()
-        _until_two_batches(query)
+    # With a trigger, so that the others leave the processors to the one that takes longest.
+    queries = [
+        writer.option("checkpointLocation", str(work / name)).trigger(processingTime="2 seconds").start()
+        for name, writer in (("a", records), ("b", updates), ("c", arrow))
+    ]
+    _until_two_batches(queries)
+    for query in queries:
         query.stop()
     _touch_kafka(spark)
 
@@ -148,11 +150,11 @@ def _records(contract: Contract, table: Path, batch: DataFrame, batch_id: int) -
     writer.option("txnAppId", "warm-up").option("txnVersion", str(batch_id)).save(str(table))
 
 
-def _until_two_batches(query: StreamingQuery) -> None:
+def _until_two_batches(queries: Sequence[StreamingQuery]) -> None:
     deadline = time.monotonic() + 300
-    while (query.lastProgress or {"batchId": -1})["batchId"] < 1:
-        if time.monotonic() > deadline or not query.isActive:
-            raise RuntimeError(f"the warm-up stream did not run: {query.exception()}")
+    while any((query.lastProgress or {"batchId": -1})["batchId"] < 1 for query in queries):
+        if time.monotonic() > deadline or not all(query.isActive for query in queries):
+            raise RuntimeError(f"the warm-up stream did not run: {[q.exception() for q in queries]}")
         time.sleep(0.1)
 
 
