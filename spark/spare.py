@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import shutil
 import socket
 import sys
@@ -19,10 +20,10 @@ from typing import Any
 
 from headgate.contract.model import Job
 from headgate.settings import Settings, load_settings
+from headgate.streams.spare_runner import READY
 
 __all__ = ["main"]
 
-_READY = b"ready\n"
 _MOST = 1024 * 1024
 
 
@@ -30,24 +31,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m spark.spare", description=__doc__)
     parser.add_argument("--channel", type=int, required=True, help="socket to the runner")
     parser.add_argument("--memory", required=True, help="of the JVM")
+    parser.add_argument("--work", required=True, help="a folder for what it runs to get warm")
     arguments = parser.parse_args()
     settings, _ = load_settings()
     with socket.socket(fileno=arguments.channel) as channel:
-        jvm = _warm(settings, arguments.memory)
-        channel.sendall(_READY)
+        gateway = _warm(settings, arguments.memory, Path(arguments.work))
+        channel.sendall(READY)
+        if not _heard(channel, gateway.proc.pid):
+            sys.stderr.write("the JVM of the spare driver has ended\n")
+            return 1
         told, handles, _, _ = socket.recv_fds(channel, _MOST, 2)
     if not told:
         return 0
     _lock, log = handles  # the lock is held as long as this process lives
-    _speak_to(log, jvm)
+    _speak_to(log, gateway.jvm)
     from spark.__main__ import main as drive
 
     # The order is the command of a driver that would have been started: `python -m spark …`.
     return drive(json.loads(told)[3:])
 
 
-def _warm(settings: Settings, memory: str) -> Any:
-    """The view of a JVM that has run what a driver runs; nothing of it is left on the disk."""
+def _heard(channel: socket.socket, jvm: int) -> bool:
+    """Wait for the order. False when the JVM ended first: a driver without one would be one that failed."""
+    handle = os.pidfd_open(jvm)
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.register(handle, select.POLLIN)
+    ready = {each for each, _ in poll.poll()}
+    os.close(handle)
+    return handle not in ready
+
+
+def _warm(settings: Settings, memory: str, work: Path) -> Any:
+    """The gateway of a JVM that has run what a driver runs. `work` is where, and is gone afterwards."""
     import spark.arrow_lane
     import spark.driver
     import spark.record
@@ -55,17 +71,16 @@ def _warm(settings: Settings, memory: str) -> Any:
     from spark.session import build_session
     from spark.warm import run_small_streams
 
-    work = settings.state / "spark" / f"spare-{os.getpid()}"
     work.mkdir(parents=True)
     try:
         session = build_session(settings, Job(cores=2, memory=memory), "headgate spare")
         run_small_streams(session, work)
-        jvm = session._jvm
+        gateway = session.sparkContext._gateway
         session.stop()
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    jvm.java.lang.System.gc()
-    return jvm
+    gateway.jvm.java.lang.System.gc()
+    return gateway
 
 
 def _speak_to(log: int, jvm: Any) -> None:

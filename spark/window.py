@@ -9,13 +9,14 @@ in some 20 ms; a larger one, such as that of a long window that closes, is writt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
+from spark.collected import few_rows, text_bytes
 from spark.context import DriverContext
 from spark.quarantine import COLLECT_BYTES
 from spark.rows import newest_rows, result_rows
@@ -80,14 +81,21 @@ class StatefulQuery:
         hit("stateful.gate")
         batch.persist()
         try:
-            rows, size = _size(batch)
-            if rows <= COLLECT_ROWS and size <= COLLECT_BYTES:
-                self._write_collected(batch.toArrow(), batch_id)
+            found = few_rows(batch, rows=COLLECT_ROWS, size=COLLECT_BYTES)
+            if found is not None:
+                self._write_collected(found, batch_id)
             else:
-                self._write_frame(batch, rows, batch_id)
+                self._write_many(batch, batch_id)
         finally:
             batch.unpersist()
         hit("stateful.before_commit")
+
+    def _write_many(self, batch: DataFrame, batch_id: int) -> None:
+        rows, size = _size(batch)
+        if rows <= COLLECT_ROWS and size <= COLLECT_BYTES:
+            self._write_collected(batch.toArrow(), batch_id)
+        else:
+            self._write_frame(batch, rows, batch_id)
 
     def _write_collected(self, rows: pa.Table, batch_id: int) -> None:
         sink, key = self._sink, list(self._spec.key)
@@ -145,9 +153,6 @@ class StatefulQuery:
 
 
 def _size(frame: DataFrame) -> tuple[int, int]:
-    """Rows, and bytes of their texts, which are what makes a row large."""
-    texts = [name for name, kind in frame.dtypes if kind in {"string", "binary"}]
-    lengths = [F.coalesce(F.octet_length(name), F.lit(0)) for name in texts]
-    total = reduce(lambda left, right: left + right, lengths, F.lit(0))
-    row = frame.agg(F.count(F.lit(1)), F.sum(total.cast("bigint"))).collect()[0]
+    """Rows, and bytes of their texts."""
+    row = frame.agg(F.count(F.lit(1)), F.sum(text_bytes(frame))).collect()[0]
     return int(row[0]), int(row[1] or 0)

@@ -100,7 +100,8 @@ def _living(case: Case) -> Step | None:
         return stop_unwanted(case)
     if life is Life.PENDING:
         late = case.seen.pending_seconds > case.policy.launch_seconds
-        return unhealthy(case, "its runner did not start a driver in time") if late else None
+        told = "its runner did not start a driver in time"
+        return unhealthy(case, told, StopCause.MUTE) if late else None
     return _follow(case)
 
 
@@ -115,6 +116,10 @@ def _follow(case: Case) -> Step | None:
     if why is not None and upgrade.proves(record):
         proven = upgrade.stable(record)
         return Step(proven, event(proven, "stable", case.now, "supervisor", why))
+    mute = record.phase is Phase.STARTING and seen.reported_at is None
+    if mute and seen.alive_seconds >= policy.report_seconds:
+        silent = f"its driver lives and has said nothing for {policy.report_seconds:.0f} s"
+        return unhealthy(case, silent, StopCause.MUTE)
     if (ill := _ill(case)) is not None:
         return unhealthy(case, ill)
     settled = record.phase is Phase.RUNNING and case.now - record.phase_since >= policy.healthy_seconds
@@ -128,9 +133,6 @@ def _follow(case: Case) -> Step | None:
 def _ill(case: Case) -> str | None:
     """Why a driver that lives is to be ended."""
     record, seen, policy = case.record, case.seen, case.policy
-    mute = record.phase is Phase.STARTING and seen.reported_at is None
-    if mute and case.now - record.phase_since >= policy.report_seconds:
-        return f"its driver lives and has said nothing for {policy.report_seconds:.0f} s"
     shown, begun = seen.shown or seen.settles, _trial_since(record, seen)
     unready = upgrade.unready(record, shown=shown, since=begun, now=case.now, policy=policy)
     if unready is not None:
@@ -196,10 +198,12 @@ def _ended(case: Case, stop: StopOrder) -> Step:
     """A stop has done its work."""
     record = case.record
     how, result = outcome(case, stop)
-    if record.desired is Desired.RUNNING and stop.cause is StopCause.UNHEALTHY and not record.superseded:
+    ill = stop.cause in (StopCause.UNHEALTHY, StopCause.MUTE)
+    if record.desired is Desired.RUNNING and ill and not record.superseded:
         # It was one query that stalled: the batches of the others are no progress of it.
         death = Failure(case.now, FailureClass.TRANSIENT, stop.reason, case.seen.each_progressed)
-        return failed(case, death, Cause.UNHEALTHY, "supervisor", how)
+        given_up = stop.cause is StopCause.UNHEALTHY
+        return failed(case, death, Cause.UNHEALTHY, "supervisor", how, given_up=given_up)
     close = ending(case, how, result)
     if not case.wanted:
         actor = stop.by if record.desired is Desired.RUNNING else who(record.stopped_by)

@@ -61,6 +61,7 @@ class Observer:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._waiting: dict[str, float] = {}
         self._pending: dict[str, float] = {}
+        self._alive: dict[str, float] = {}
         self._all_marked: list[str] | None = None
 
     def begin(self) -> None:
@@ -107,7 +108,9 @@ class Observer:
         if processes.is_driver(known.driver_pid, known.driver_ticks, known.nonce):
             self._waiting.pop(known.nonce, None)
             self._pending.pop(known.nonce, None)
-            return Seen(Life.ALIVE)
+            since = self._alive.setdefault(known.nonce, self._monotonic())
+            return Seen(Life.ALIVE, alive_seconds=self._monotonic() - since)
+        self._alive.pop(known.nonce, None)
         if known.driver_pid is None:
             return self._not_known(folder, known)
         return self._after_death(folder, known)

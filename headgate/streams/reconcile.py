@@ -57,11 +57,11 @@ class Reconciler:
         journal: Journal,
         wake: Callable[[], None],
         ask: Ask | None = None,
-        spares: Spares | None = None,
+        spares: Spares,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._spares = spares or Spares(settings, journal, command=None)
+        self._spares = spares
         self._store = store
         self._launcher = launcher
         self._policy = policy
@@ -106,25 +106,13 @@ class Reconciler:
         self._observer.begin()
         self._applied = self._contracts.applied()
 
-    def tend(self, records: Sequence[StreamRecord], now: Round) -> None:
-        """After a round: keep a driver in reserve for the stream that starts next."""
-        if now.suspended:
-            self._spares.give_up("the platform is suspended")
-        else:
-            quiet = self._policy.spare_after
-            self._spares.tend(memory_wanted(records, self._jobs.memory, quiet=quiet, now=self._wall()))
-
-    def stand_by(self) -> None:
-        """Another supervisor leads: what is in reserve here would only take room."""
-        self._spares.give_up("another supervisor leads")
-
-    @property
-    def spare(self) -> str:
-        return self._spares.state
+    def spare_memory(self, records: Sequence[StreamRecord]) -> str | None:
+        """The memory that a driver in reserve should have now, if one should be there."""
+        quiet = self._policy.spare_after
+        return memory_wanted(records, self._jobs.memory, quiet=quiet, now=self._wall())
 
     def close(self) -> None:
         self._exits.close()
-        self._spares.give_up("the supervisor ends")
 
     def reconcile(self, record: StreamRecord, now: Round) -> None:
         """Bring one stream a step nearer. Raises StaleRecord when an order came in between."""
@@ -203,6 +191,12 @@ class Reconciler:
             self._tell(event(record, "adopted", self._wall(), "supervisor", detail))
 
     def _carry_out(self, record: StreamRecord, look: Look, step: Step, now: Round) -> StreamRecord:
+        try:
+            return self._carried_out(record, look, step, now)
+        finally:
+            self._spares.settle()
+
+    def _carried_out(self, record: StreamRecord, look: Look, step: Step, now: Round) -> StreamRecord:
         """A start is written down first; a signal is sent first."""
         begun = None
         if step.effect is Effect.SPAWN:

@@ -30,6 +30,7 @@ class StopCause(StrEnum):
     REPLACED = "replaced"  # a newer generation starts
     SUSPENDED = "platform suspended"  # starts again on resume
     UNHEALTHY = "unhealthy"  # counts as a failure
+    MUTE = "mute"  # counts as a failure, and is no verdict on its contract: nothing of it has run
     STRAY = "not wanted"  # alive though the record says that it is not
 
 

@@ -99,8 +99,8 @@ def run(order: RunOrder, begin: Callable[[int], int | None], last_words: Callabl
         os.kill(driver, signal.SIGKILL)
         raise
     ended = _wait(driver)
-    last_words()
     _write_exit_patiently(folder, order.epoch, ended)
+    last_words()
     clear_remains(order.nonce, 0.0 if ended.signal else _GRACE_SECONDS)
     return 0
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 from collections.abc import Sequence
@@ -24,54 +25,68 @@ from pydantic import TypeAdapter
 from headgate.streams.handover import RunOrder
 from headgate.streams.runner import clear_remains, redirect, run, say, start
 
-__all__ = ["READY", "run_spare"]
+__all__ = ["FAILED_LOG", "READY", "WORK", "clear_files", "run_spare"]
 
 READY = b"ready\n"
+FAILED_LOG = "failed.log"  # the newest of those that could not be warmed, or died
+WORK = ".work"  # beside the log, for what it runs to get warm
 _LAST_WORDS = 65_536
 
 
 def run_spare(nonce: str, log: Path, command: Sequence[str]) -> int:
-    """Warm a driver and wait for the order; 0 also when none came."""
+    """Warm a driver and wait for the order; 0 also when none came, and 1 when the driver ended before."""
     told = os.dup(1)
     redirect(log)
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
-    driver = start(nonce, [*command, "--channel", str(theirs.fileno())])
+    folder = ["--work", str(log.with_suffix(WORK))]
+    driver = start(nonce, [*command, *folder, "--channel", str(theirs.fileno())])
     theirs.close()
-    order = _order(driver, ours, told) if driver is not None else None
+    if driver is None:
+        return 1
+    order, died = _order(ours, told)
+    # From here on nobody may think that an order was heard which was not.
     os.close(told)
+    os.close(0)
     try:
-        if order is not None and driver is not None:
+        if order is not None:
             return _become(order, driver, ours, log)
-        return 0
+        if died:
+            say(f"the spare driver {driver} ended before it was needed")
+            shutil.copyfile(log, log.with_name(FAILED_LOG))
+        return 1 if died else 0
     finally:
         # Also where the order could not be carried out: nothing of a spare stays without one.
         ours.close()
         clear_remains(nonce, 0.0)
-        log.unlink(missing_ok=True)
+        clear_files(log)
 
 
-def _order(driver: int, channel: socket.socket, told: int) -> RunOrder | None:
-    """Wait for the order; None when the supervisor has gone, or the driver."""
-    line = b""
+def clear_files(log: Path) -> None:
+    """What a spare leaves on the disk: its log, and the tables of the streams that warmed it."""
+    log.unlink(missing_ok=True)
+    shutil.rmtree(log.with_suffix(WORK), ignore_errors=True)
+
+
+def _order(channel: socket.socket, told: int) -> tuple[RunOrder | None, bool]:
+    """Wait for the order, or until the supervisor has gone, or the driver, which is the second answer."""
+    line, died = b"", False
     poll = select.poll()
     poll.register(0, select.POLLIN)
     poll.register(channel, select.POLLIN)
     while True:
-        for handle, _ in poll.poll():
-            if handle == channel.fileno():
-                said = channel.recv(len(READY))
-                if not said:
-                    say(f"the spare driver {driver} ended before it was needed")
-                    return None
-                os.write(told, said)
-                continue
+        ready = [handle for handle, _ in poll.poll(0 if died else None)]
+        if 0 in ready:
             part = os.read(0, 65_536)
-            if not part:
-                return None
             line += part
-            if line.endswith(b"\n"):
-                return TypeAdapter(RunOrder).validate_json(line)
+            if not part or line.endswith(b"\n"):
+                return TypeAdapter(RunOrder).validate_json(line) if part else None, died
+        elif channel.fileno() in ready and not died:
+            said = channel.recv(len(READY))
+            died = not said
+            os.write(told, said)
+        elif died:
+            return None, True  # and no order was on its way
 
 
 def _become(order: RunOrder, driver: int, channel: socket.socket, log: Path) -> int:
@@ -93,6 +108,9 @@ def _become(order: RunOrder, driver: int, channel: socket.socket, log: Path) -> 
 
 
 def _add_last_words(log: Path, since: int) -> None:
-    with log.open("rb") as stream:
-        stream.seek(max(since, log.stat().st_size - _LAST_WORDS))
-        os.write(1, stream.read())
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(since, log.stat().st_size - _LAST_WORDS))
+            os.write(1, stream.read())
+    except OSError as error:
+        say(f"what the JVM said below Java cannot be added: {error}")

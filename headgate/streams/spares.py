@@ -12,34 +12,32 @@ has the driver's memory that most streams ask for: a JVM cannot change that late
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from headgate.settings import Settings
-from headgate.streams import proc, processes
+from headgate.streams import processes
 from headgate.streams.journal import Journal
-from headgate.streams.launch import driver_environment
 from headgate.streams.model import Desired, Phase
 from headgate.streams.record import StreamRecord
-from headgate.streams.spare_runner import READY
+from headgate.streams.spare_process import SpareProcess, loaded_from, start_spare, sweep
+from headgate.streams.spare_runner import FAILED_LOG
 
 __all__ = ["SpareCommand", "Spares", "memory_wanted", "room_left", "spare_command"]
 
 SpareCommand = Callable[[str], Sequence[str]]  # from the memory of the JVM
 # Beside the heap: what a JVM and a Python process take at rest, and something left for everybody else.
 _BESIDE_HEAP = 1536 * 1024**2
-_RETRY_SECONDS, _RETRY_MOST = 10.0, 3600.0
-_END_SECONDS = 5.0
+_SHORT = 512 * 1024**2  # with less than this free, a driver that does nothing is one too many
+_RETRY_SECONDS, _DOUBLINGS = 10.0, 9  # 10 s, 20 s, … up to an hour and a half
+_ROOM_SECONDS = 60.0
+_CODE_SECONDS = 30.0  # between two looks at whether the code has changed
 _UNITS = {"m": 1024**2, "g": 1024**3}
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -74,23 +72,17 @@ def room_left() -> int:
     """Bytes of memory that a new process may take: of the machine, or of the container if that is less."""
     free: int = psutil.virtual_memory().available
     try:
-        most = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
+        most, used, detail = (
+            (_CGROUP / name).read_text(encoding="ascii")
+            for name in ("memory.max", "memory.current", "memory.stat")
+        )
     except OSError:
         return free
-    return min(free, int(most) - int(used)) if most.isdigit() else free
-
-
-@dataclass(slots=True)
-class _Spare:
-    nonce: str
-    memory: str
-    runner: subprocess.Popen[bytes]
-    ready: bool = False
-
-    @property
-    def alive(self) -> bool:
-        return self.runner.poll() is None
+    if not most.strip().isdigit():
+        return free
+    # Files that nobody looks at go when somebody needs the room.
+    counted = dict(line.split() for line in detail.splitlines())
+    return min(free, int(most) - int(used) + int(counted.get("inactive_file", 0)))
 
 
 class Spares:
@@ -112,110 +104,107 @@ class Spares:
         self._command = command if here else None
         self._room = room
         self._monotonic = monotonic
-        self._folder = settings.state / "spares"
-        self._spare: _Spare | None = None
+        self._spare: SpareProcess | None = None
+        self._offered = False
         self._failures = 0
         self._not_before = 0.0
+        self._code_seen = 0.0
         self.state = "none: no stream has run for long enough" if self._command else "none: switched off"
 
     def tend(self, memory: str | None) -> None:
-        """Make one if there is none and it is the time; `memory` is what `memory_wanted` says."""
+        """Make one if there is none and it is the time; `memory` is what `memory_wanted` says. Raises OSError
+        where none can be started."""
         if self._command is None:
             return
         self._look()
-        spare = self._spare
-        if memory is None or (spare is not None and spare.memory == memory):
-            return
-        if spare is not None:
-            self.give_up(f"streams ask for {memory} of memory, it has {spare.memory}")
-        if self._monotonic() < self._not_before:
+        if self._spare is not None:
+            self._doubt(memory)
+        if self._spare is not None or memory is None or self._monotonic() < self._not_before:
             return
         needed, free = _bytes(memory) + _BESIDE_HEAP, self._room()
         if free < needed:
-            self._not_before = self._monotonic() + 6 * _RETRY_SECONDS
-            self._say(f"none: {free // 1024**2} MiB of memory are free, {needed // 1024**2} are needed")
+            self._not_before = self._monotonic() + _ROOM_SECONDS
+            self._say(f"none: {_mib(free)} of memory are free, {_mib(needed)} are needed")
             return
-        self._make(memory, self._command)
+        try:
+            self._spare = start_spare(self._settings, self._command(memory), memory)
+        except OSError:
+            self._not_before = self._monotonic() + _ROOM_SECONDS
+            raise
+        self._say("warming")
 
     def offer(self, memory: str | None) -> str | None:
         """The nonce of a ready spare for a driver with this memory. One that is still being warmed ends: the
-        driver that starts now needs the processors more."""
+        driver that starts now needs the processors more; `settle` is to follow."""
         self._look()
         spare = self._spare
-        if spare is None:
+        if spare is None or memory is None:
             return None
         if not spare.ready:
             self.give_up("a stream starts before it is ready")
-            return None
-        return spare.nonce if spare.memory == memory else None
+        elif spare.loaded != loaded_from(self._settings):
+            self.give_up("the code has changed since it was started")
+        elif _bytes(spare.memory) == _bytes(memory):
+            self._offered = True
+            return spare.nonce
+        elif self._room() < _bytes(memory) + _BESIDE_HEAP:
+            self.give_up(f"a stream with {memory} of memory needs the room")
+        return None
 
     def hand_over(self, launch: processes.Launch) -> subprocess.Popen[bytes] | None:
         """Tell the spare that was planned with whose driver it is: its runner, or None where it is gone."""
         spare = self._spare
         if spare is None or spare.nonce != launch.incarnation.nonce:
             return None
-        self._spare = None
-        pipe, told = spare.runner.stdin, spare.runner.stdout
-        assert pipe is not None and told is not None, "its runner was started with pipes"
-        try:
-            with pipe, told:
-                pipe.write(json.dumps(asdict(processes.order_of(launch))).encode() + b"\n")
-                pipe.flush()
-        except BrokenPipeError:
+        self._spare, self._offered = None, False
+        if not spare.give(launch):
             self._say("none: it ended before it was needed")
             return None
+        self._failures = 0
         self._say(f"none: it became the driver of {launch.incarnation.stream}")
         return spare.runner
 
+    def settle(self) -> None:
+        """After what followed an offer: a spare whose nonce may be written down for a stream, and that was
+        not told so, is nobody's any more."""
+        if self._offered:
+            self.give_up("its stream did not start")
+
     def give_up(self, why: str) -> None:
         """End it, if there is one, and see it gone."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return
-        assert spare.runner.stdin is not None and spare.runner.stdout is not None
-        spare.runner.stdin.close()
-        spare.runner.stdout.close()
-        deadline = self._monotonic() + _END_SECONDS
-        while processes.kill_all(spare.nonce, runners=True) and self._monotonic() < deadline:
-            spare.runner.poll()
-            time.sleep(0.02)
-        spare.runner.poll()
-        self._log(spare.nonce).unlink(missing_ok=True)
-        self._say(f"none: {why}")
+        spare, self._spare, self._offered = self._spare, None, False
+        if spare is not None:
+            self._say(f"none: {why}")
+            spare.end()
 
-    def _log(self, nonce: str) -> Path:
-        return self._folder / f"{nonce}.log"
+    def sweep(self) -> None:
+        """End what another supervisor left."""
+        self.give_up("the lease is new")
+        sweep(self._settings)
 
-    def _make(self, memory: str, command: SpareCommand) -> None:
-        nonce = f"{processes.nonce_prefix(self._folder)}{secrets.token_hex(8)}"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        arguments = ["--spare", "--nonce", nonce, "--log", str(self._log(nonce)), "--", *command(memory)]
-        runner = subprocess.Popen(
-            [sys.executable, "-m", proc.RUNNER_MODULE, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=self._settings.home,
-            env=driver_environment(self._settings),
-            start_new_session=True,
-        )
-        assert runner.stdout is not None
-        os.set_blocking(runner.stdout.fileno(), False)
-        self._spare = _Spare(nonce, memory, runner)
-        self._say("warming")
+    def _doubt(self, memory: str | None) -> None:
+        """Whether the spare that is there is still one to keep."""
+        spare, now = self._spare, self._monotonic()
+        assert spare is not None
+        if memory is not None and _bytes(memory) != _bytes(spare.memory):
+            self.give_up(f"streams ask for {memory} of memory, it has {spare.memory}")
+        elif (free := self._room()) < _SHORT:
+            self._not_before = now + _ROOM_SECONDS
+            self.give_up(f"{_mib(free)} of memory are free")
+        elif now - self._code_seen >= _CODE_SECONDS:
+            self._code_seen = now
+            if spare.loaded != loaded_from(self._settings):
+                self.give_up("the code has changed since it was started")
 
     def _look(self) -> None:
         spare = self._spare
         if spare is None:
             return
         if not spare.alive:
+            self._not_before = self._monotonic() + _RETRY_SECONDS * 2 ** min(self._failures, _DOUBLINGS)
             self._failures += 1
-            pause = min(_RETRY_SECONDS * 2 ** (self._failures - 1), _RETRY_MOST)
-            self._not_before = self._monotonic() + pause
-            self.give_up(f"it ended by itself with exit code {spare.runner.returncode}")
-        elif not spare.ready and spare.runner.stdout is not None and spare.runner.stdout.read() == READY:
-            spare.ready = True
-            self._failures = 0
+            self.give_up(f"it ended by itself, see {spare.log.with_name(FAILED_LOG)}")
+        elif not spare.ready and spare.look():
             self._say("ready")
 
     def _say(self, state: str) -> None:
@@ -226,3 +215,7 @@ class Spares:
 
 def _bytes(memory: str) -> int:
     return int(memory[:-1]) * _UNITS[memory[-1]] if memory else 0
+
+
+def _mib(size: int) -> str:
+    return f"{size // 1024**2} MiB"

@@ -91,6 +91,7 @@ class Seen:
     healthy: bool = False  # a commit or an idle report of each query since it came up
     shown: bool = False  # the same, or a task of a batch under way that finished
     settled: str | None = None  # why each of its queries has proved itself
+    alive_seconds: float = 0.0  # how long this supervisor has seen the driver alive
     pending_seconds: float = 0.0  # how long this supervisor has seen a runner without a driver
     claimed_epoch: int = 0  # the newest epoch that any driver has claimed beside the checkpoints
     stalled: str | None = None
@@ -160,8 +161,8 @@ def stop_unwanted(case: Case) -> Step:
     return begin_stop(case, Cause.REPLACED, StopCause.REPLACED, by, order)
 
 
-def unhealthy(case: Case, reason: str) -> Step:
-    step = begin_stop(case, Cause.UNHEALTHY, StopCause.UNHEALTHY, "supervisor", reason)
+def unhealthy(case: Case, reason: str, kind: StopCause = StopCause.UNHEALTHY) -> Step:
+    step = begin_stop(case, Cause.UNHEALTHY, kind, "supervisor", reason)
     assert step.record.stop is not None
     return replace(step, record=replace(step.record, stop=replace(step.record.stop, kill=True)))
 
@@ -199,12 +200,12 @@ def to_stopped(case: Case, actor: str, reason: str, how: str, close: Ending) -> 
     return Step(moved, told, ending=close)
 
 
-def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str) -> Step:
+def failed(case: Case, death: Failure, cause: Cause, actor: str, how: str, *, given_up: bool = False) -> Step:
+    """`given_up`: a contract on trial has had its chance."""
     record, now = case.record, case.now
     newest = case.seen.claimed_epoch <= record.epoch
     verdict = judge(record.failures, death, newest_claim=newest, policy=case.policy, jitter=case.jitter)
     close = replace(ending(case, how, death.text), failure=death.failure)
-    given_up = cause is Cause.UNHEALTHY
     record, verdict = upgrade.judged(record, death, verdict, given_up=given_up, back=case.seen.back)
     retry = verdict.delay is not None
     moved, told = move(

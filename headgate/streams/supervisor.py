@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from traceback import format_exc
 
 from headgate.errors import HeadgateError, UnavailableError
@@ -70,6 +71,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._over = threading.Event()
         self._suspended = threading.Event()
+        self._spares = spares or Spares(settings, self._journal, command=None)
         self._reconciler = Reconciler(
             settings,
             store,
@@ -78,7 +80,7 @@ class Supervisor:
             journal=self._journal,
             wake=self.wake,
             ask=ask,
-            spares=spares,
+            spares=self._spares,
             wall=wall,
         )
         self._lease: Lease | None = None
@@ -117,7 +119,7 @@ class Supervisor:
             self.suspended,
             self.lease_epoch,
             self._trouble,
-            spare=self._reconciler.spare,
+            spare=self._spares.state,
         )
 
     def last_look(self, stream: str) -> tuple[Look, Conditions] | None:
@@ -137,6 +139,7 @@ class Supervisor:
             self.round()
             self._wake.wait(self._poll_seconds)
         self._reconciler.close()
+        self._reserve(lambda: self._spares.give_up("the supervisor ends"))
         try:
             self._leasing.release()
         except UnavailableError as error:
@@ -150,7 +153,7 @@ class Supervisor:
             if lease is not None:
                 trouble = self._look_at_all(Round(lease.epoch, self.suspended))
             else:
-                self._reconciler.stand_by()
+                self._reserve(lambda: self._spares.give_up("another supervisor leads"))
         except UnavailableError as error:
             # Drivers go on; nothing is started while no intent can be written down.
             trouble = f"store unavailable: {error.message}"
@@ -169,6 +172,7 @@ class Supervisor:
         if self._lease == before:
             return self._lease
         self._reconciler.forget()
+        self._reserve(self._spares.sweep)
         if self._lease is None:
             self._journal.write("lease lost", level="warning")
         else:
@@ -179,8 +183,24 @@ class Supervisor:
         """All streams; what went wrong with any of them as one line."""
         self._reconciler.begin()
         troubles = [self._guarded(record, now) for record in self._store.streams()]
-        self._reconciler.tend(self._store.streams(), now)
+        self._reserve(partial(self._tend, now))
         return "; ".join(each for each in troubles if each) or None
+
+    def _tend(self, now: Round) -> None:
+        """Keep a driver in reserve for the stream that starts next."""
+        if now.suspended:
+            self._spares.give_up("the platform is suspended")
+        else:
+            self._spares.tend(self._reconciler.spare_memory(self._store.streams()))
+
+    def _reserve(self, act: Callable[[], None]) -> None:
+        """A driver in reserve is a convenience: whatever goes wrong with it is no stream's trouble."""
+        try:
+            act()
+        except (UnavailableError, LeaseLost):
+            raise
+        except Exception:  # noqa: BLE001 - the supervisor goes on without one
+            self._journal.write("spare driver", level="error", traceback=format_exc())
 
     def _guarded(self, record: StreamRecord, now: Round) -> str | None:
         try:

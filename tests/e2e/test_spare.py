@@ -4,7 +4,9 @@ Spark but in the last test; real processes, kills and sockets."""
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,14 +167,46 @@ def test_a_stream_that_starts_does_not_wait_for_a_spare_that_is_not_warm(place: 
     assert place.taken() == []
 
 
-def test_a_supervisor_on_standby_keeps_no_spare(place: Reserve) -> None:
+def test_a_supervisor_on_standby_keeps_no_spare_until_it_leads(place: Reserve) -> None:
     client = place.supervise()
     place.run(client, "s")
-    place.ready(client)
+    first = place.ready(client)
     second = place.supervise()
     assert second.health()["role"] == "standby"
-    assert second.health()["spare"].startswith("none")
     assert len(place.waiting()) == 1
+
+    # A frozen leader is killed before its lease is taken; its spare goes with it.
+    place.supervisors[0].send_signal(signal.SIGSTOP)
+    until("the second one leads", lambda: second.health()["role"] == "leader")
+    assert place.ready(second) != first
+    assert not psutil.pid_exists(first)
+
+
+def test_whenever_the_supervisor_is_killed_there_is_one_driver_and_the_stream_goes_on(
+    place: Reserve,
+) -> None:
+    seeded = random.Random(20261122)
+    client = place.supervise()
+    place.run(client, "s")
+    for _ in range(5):
+        place.ready(client)
+        before = client.status("s")
+        assert before.driver is not None
+        os.kill(before.driver.pid, signal.SIGKILL)
+        # Somewhere in: seen, written down, planned with the spare, noted, handed over, reported.
+        time.sleep(seeded.uniform(0.0, 0.6))
+        place.kill_supervisor()
+        client = place.supervise()
+        place.driver(client, "s")
+        until("the next epoch", lambda c=client, epoch=before.epoch: c.status("s").epoch > epoch)
+        place.driver(client, "s")
+        drivers = [one for one in place.members("s") if proc.nonce_of(one.pid) is not None]
+        assert len(drivers) == 1
+    batches = [batch for batch, _ in place.commits("s")]
+    epochs = [epoch for _, epoch in place.commits("s")]
+    assert batches == sorted(set(batches)), "each batch is committed once and in order"
+    assert epochs == sorted(epochs)
+    assert len(list(place.spares.glob("*.log"))) <= 2, "those of the driver and of the next spare"
 
 
 def test_a_real_spare_goes_on_where_the_killed_driver_was(
@@ -183,9 +217,19 @@ def test_a_real_spare_goes_on_where_the_killed_driver_was(
     environ = {**service_environ, "HEADGATE_SUPERVISOR_SPARE_DRIVER": "true"}
     with live_installation(tmp_path, environ, frozen) as live:
         stream, name, topic = live.stream, frozen.pipeline, frozen.topics["events"]
+        spares = stream.settings.state / "spares"
         send(stream.settings, topic, [record(n) for n in range(2_000)], partitions=2)
         headgate(stream, "start", name, "--wait", "240")
         until("a spare", lambda: live.client.health()["spare"] == "ready", seconds=SECONDS)
+        (jvm,) = [
+            each
+            for each in processes.remains(processes.nonce_prefix(spares))
+            if "java" in psutil.Process(each.pid).name()
+        ]
+        os.kill(jvm.pid, signal.SIGKILL)
+        until("it is not ready any more", lambda: live.client.health()["spare"] != "ready")
+        assert "the JVM of the spare driver has ended" in (spares / "failed.log").read_text()
+        until("another spare", lambda: live.client.health()["spare"] == "ready", seconds=SECONDS)
         before = live.client.status(name).driver
         assert before is not None
         send(stream.settings, topic, [record(n) for n in range(2_000, 4_000)], partitions=2)

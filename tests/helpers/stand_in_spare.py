@@ -10,18 +10,20 @@ import sys
 import time
 
 from headgate.settings import load_settings
+from headgate.streams.spare_runner import READY
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--memory", required=True)
+    parser.add_argument("--work", required=True)
     options = parser.parse_args()
     folder = load_settings()[0].state / "spares"
     with socket.socket(fileno=options.channel) as channel:
         while (folder / "cold").exists():
             time.sleep(0.05)
-        channel.sendall(b"ready\n")
+        channel.sendall(READY)
         told, handles, _, _ = socket.recv_fds(channel, 65_536, 2)
     if not told:
         return 0

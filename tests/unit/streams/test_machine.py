@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_world import ALICE, COMMANDS, FAULTS, HASH, POLICY, World, happen
 
+from headgate.checkpoints.wayback import WayBack
 from headgate.errors import RefusedError
 from headgate.streams import orders
 from headgate.streams.failures import Diagnosis
 from headgate.streams.machine import decide
 from headgate.streams.model import Desired, FailureClass, Phase
-from headgate.streams.record import Drain, StopCause, StreamRecord
+from headgate.streams.record import Drain, StopCause, StreamRecord, Upgrade
 from headgate.streams.steps import Clearance, Effect, Life, Seen, Step
 from headgate.streams.transitions import TRANSITIONS, Cause, IllegalTransition, move
 
@@ -216,13 +217,30 @@ def test_a_stall_restarts_only_when_the_policy_says_so() -> None:
 
 def test_a_driver_that_lives_and_never_reports_is_ended_and_started_again() -> None:
     record = replace(ordered(), phase=Phase.STARTING, epoch=1, attempted=1, phase_since=0.0)
-    mute = Seen(Life.ALIVE, claimed_epoch=0)
-    assert next_step(record, mute, now=POLICY.report_seconds - 1) is None
-    step = next_step(record, mute, now=POLICY.report_seconds)
+    mute = Seen(Life.ALIVE, alive_seconds=POLICY.report_seconds)
+    late = replace(mute, alive_seconds=1.0)
+    assert next_step(record, late, now=10_000.0) is None, "what was seen a moment ago has its time"
+    step = next_step(record, mute)
     assert step is not None
     assert step.record.phase is Phase.STOPPING
     assert "said nothing" in step.record.reason
-    assert next_step(record, replace(mute, reported_at=3.0), now=10_000.0) is None
+    assert next_step(record, replace(mute, reported_at=3.0)) is None
+
+
+def test_a_driver_that_never_reported_is_no_verdict_on_a_contract_that_is_on_trial() -> None:
+    trial = Upgrade(HASH, "cd" * 32, "before", begun_at=0.0)
+    starting = replace(ordered(), phase=Phase.STARTING, epoch=2, attempted=1, upgrade=trial)
+    way_back = WayBack()
+    for seen in (
+        Seen(Life.ALIVE, alive_seconds=POLICY.report_seconds, back=way_back),
+        Seen(Life.PENDING, pending_seconds=POLICY.launch_seconds + 1, back=way_back),
+    ):
+        stopping = next_step(starting, seen)
+        assert stopping is not None
+        dead = died(FailureClass.TRANSIENT)
+        after = next_step(stopping.record, replace(dead, back=way_back))
+        assert after is not None
+        assert (after.record.phase, after.record.upgrade) == (Phase.BACKOFF, trial)
 
 
 def test_a_healthy_stretch_forgets_the_failures() -> None:

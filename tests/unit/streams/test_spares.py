@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from stream_world import ALICE, HASH
 
 from headgate.settings import load_settings
-from headgate.streams import orders
+from headgate.streams import orders, processes
 from headgate.streams.journal import Journal
 from headgate.streams.model import Desired, Phase
 from headgate.streams.record import StreamRecord
+from headgate.streams.spare_process import start_spare
 from headgate.streams.spares import Spares, memory_wanted, room_left
 
 PLENTY = 64 * 1024**3
@@ -81,10 +83,13 @@ class Reserve:
         self.spares = Spares(
             self.settings,
             Journal(self.written),
-            command=lambda memory: [sys.executable, "-c", self.code, memory],
+            command=self.command,
             room=lambda: self.room,
             monotonic=lambda: self.now,
         )
+
+    def command(self, memory: str) -> list[str]:
+        return [sys.executable, "-c", self.code, memory]
 
     def until(self, look: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
@@ -123,10 +128,59 @@ def test_a_spare_gives_way_when_streams_ask_for_another_memory(reserve: Reserve)
     assert reserve.spares.offer("1g") != first
 
 
+def test_a_spare_that_was_planned_with_and_not_told_is_nobodys_any_more(reserve: Reserve) -> None:
+    reserve.until(lambda: reserve.spares.state == "ready")
+    reserve.spares.settle()
+    assert reserve.spares.state == "ready", "nobody has planned with it"
+    assert reserve.spares.offer("1024m") is not None, "as much as 1g"
+    reserve.spares.settle()
+    assert (reserve.spares.state, reserve.spares.offer("1g")) == ("none: its stream did not start", None)
+
+
+def test_a_spare_of_older_code_is_not_used(reserve: Reserve) -> None:
+    reserve.until(lambda: reserve.spares.state == "ready")
+    jars = reserve.settings.jars_dir
+    jars.mkdir(parents=True, exist_ok=True)
+    (jars / "new.jar").touch()
+    assert reserve.spares.offer("1g") is None
+    assert reserve.spares.state == "none: the code has changed since it was started"
+
+
+def test_a_spare_goes_when_memory_is_short_or_a_larger_stream_needs_it(reserve: Reserve) -> None:
+    reserve.until(lambda: reserve.spares.state == "ready")
+    reserve.room = 2 * 1024**3
+    reserve.spares.tend("1g")
+    assert reserve.spares.state == "ready"
+    assert reserve.spares.offer("4g") is None
+    assert reserve.spares.state == "none: a stream with 4g of memory needs the room"
+    reserve.now, reserve.room = 61.0, PLENTY
+    reserve.until(lambda: reserve.spares.state == "ready")
+    reserve.room = 100 * 1024**2
+    reserve.spares.tend("1g")
+    assert reserve.spares.state == "none: 100 MiB of memory are free"
+    assert list((reserve.settings.state / "spares").iterdir()) == []
+
+
+def test_what_another_supervisor_left_is_ended_and_what_became_a_driver_is_not(reserve: Reserve) -> None:
+    folder = reserve.settings.state / "spares"
+    left, taken = (start_spare(reserve.settings, [*reserve.command("1g")], "1g") for _ in range(2))
+    reserve.until(lambda: left.look() and taken.look())
+    processes.note_mark(reserve.settings.state / "streams" / "s", taken.nonce)
+    left.runner.send_signal(signal.SIGSTOP)
+    (folder / f"{left.nonce}.work").mkdir()
+    reserve.spares.sweep()
+    assert processes.remains(left.nonce) == []
+    assert left.runner.wait(10) == -signal.SIGKILL
+    assert len(processes.remains(taken.nonce)) == 1
+    assert [path.name for path in folder.iterdir()] == [taken.log.name]
+    left.end()
+    taken.end()
+
+
 def test_a_machine_without_room_keeps_none_and_is_looked_at_again(reserve: Reserve) -> None:
     reserve.room = 1024**3
     reserve.spares.tend("1g")
-    assert reserve.spares.state == "none: 1024 MiB of memory are free, 2560 are needed"
+    assert reserve.spares.state == "none: 1024 MiB of memory are free, 2560 MiB are needed"
     reserve.room = PLENTY
     reserve.spares.tend("1g")
     assert reserve.spares.state.startswith("none")
@@ -135,12 +189,13 @@ def test_a_machine_without_room_keeps_none_and_is_looked_at_again(reserve: Reser
 
 
 def test_one_that_cannot_be_warmed_is_tried_ever_later(reserve: Reserve) -> None:
-    reserve.code = "raise SystemExit(3)"
+    reserve.code = "raise SystemExit('told why')"
     for pause in (10.0, 20.0, 40.0):
         reserve.until(lambda: reserve.spares.state.startswith("none: it ended by itself"))
         reserve.now += pause - 1
         reserve.spares.tend("1g")
         assert reserve.spares.state.startswith("none"), f"not before {pause} s"
+        assert "told why" in (reserve.settings.state / "spares" / "failed.log").read_text()
         reserve.now += 1
         reserve.spares.tend("1g")
         assert reserve.spares.state == "warming"
