@@ -1,7 +1,7 @@
 """A batch's rows in the driver's memory, by one job where they are few and short: a window's usual batch.
 
 To count them first would be a job more in every batch, with an exchange, for the sake of a batch that may
-come once: a tenth of a second of each of them, at a trigger of half a second.
+come once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["few_rows", "text_bytes"]
 
 _ROWS = 4096  # of each partition, at most
-_NUMBER, _FITS = "__number", "__fits"
 _PLACE = (1 << 33) - 1  # the lower bits of `monotonically_increasing_id` count within the partition
 
 
@@ -27,14 +26,15 @@ def few_rows(frame: DataFrame, *, rows: int, size: int) -> pa.Table | None:
     bytes together. Every partition is computed to its end either way."""
     partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     most = max(1, min(_ROWS, rows // partitions))
-    fits = (F.col(_NUMBER) < most) & (text_bytes(frame) <= size // (most * partitions))
+    number, fitting = _unused(frame, "__number"), _unused(frame, "__fits")
+    fits = (F.col(number) < most) & (text_bytes(frame) <= size // (most * partitions))
     # One row more than fits says that there are more; what does not fit comes without its content.
-    numbered = frame.withColumn(_NUMBER, F.monotonically_increasing_id().bitwiseAND(F.lit(_PLACE)))
+    numbered = frame.withColumn(number, F.monotonically_increasing_id().bitwiseAND(F.lit(_PLACE)))
     cells = [F.when(fits, F.col(_quoted(name))).alias(name) for name in frame.columns]
-    found = numbered.where(F.col(_NUMBER) <= most).select(*cells, fits.alias(_FITS)).toArrow()
-    if False in found[_FITS].unique().to_pylist():
+    found = numbered.where(F.col(number) <= most).select(*cells, fits.alias(fitting)).toArrow()
+    if False in found[fitting].unique().to_pylist():
         return None
-    return found.drop_columns([_FITS])
+    return found.drop_columns([fitting])
 
 
 def text_bytes(frame: DataFrame) -> Column:
@@ -42,6 +42,14 @@ def text_bytes(frame: DataFrame) -> Column:
     texts = [name for name, kind in frame.dtypes if kind in {"string", "binary"}]
     lengths = [F.coalesce(F.octet_length(_quoted(name)), F.lit(0)) for name in texts]
     return reduce(lambda left, right: left + right, lengths, F.lit(0)).cast("bigint")
+
+
+def _unused(frame: DataFrame, name: str) -> str:
+    """A column's name that no output has; Spark does not tell capitals apart."""
+    taken = {each.lower() for each in frame.columns}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _quoted(name: str) -> str:

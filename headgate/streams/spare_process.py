@@ -97,7 +97,10 @@ def loaded_from(settings: Settings) -> str:
     """Names the code and the jars as they are on the disk now: a driver must not be of two versions."""
     seen = hashlib.sha256()
     for path in sorted([*_sources(), *settings.jars_dir.glob("*.jar")]):
-        found = path.stat()
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue  # taken away this moment, which the next look tells from before
         seen.update(f"{path} {found.st_mtime_ns} {found.st_size}\n".encode())
     return seen.hexdigest()
 

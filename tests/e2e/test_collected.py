@@ -18,6 +18,7 @@ ALL_KINDS = """
     concat('text ', id) AS words, cast(concat('bytes ', id) AS binary) AS raw, id % 2 = 0 AS even,
     timestamp_micros(id * 1000003) AS at, date_add(DATE '2026-01-01', cast(id AS int)) AS day,
     array(id, id + 1) AS both, map('k', id) AS named, named_struct('x', id, 'y', 'z') AS inner,
+    id AS __number, 'a' AS __FITS,
     CASE WHEN id % 3 = 0 THEN 'here' END AS sometimes, cast(NULL AS string) AS never
 """
 
