@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
 import pytest
 from remote_control import (
     OPERATE_DAG,
@@ -26,6 +25,7 @@ from remote_control import (
 
 from headgate.airflow.dags import RECONCILE_DAG
 from headgate.contract.frozen import ContractStore
+from headgate.streams import proc
 from headgate.streams.model import Phase
 from monitoring.monitor import Monitor
 
@@ -84,7 +84,7 @@ def test_the_first_commit_schedules_the_quality_check(platform: RemoteControl) -
 def test_clear_starts_a_new_generation_with_exactly_one_driver(platform: RemoteControl) -> None:
     (before,) = platform.drivers()
     status = platform.clear()
-    assert not psutil.pid_exists(before)
+    assert proc.start_ticks(before) is None
     assert platform.task()["try_number"] == 2
     assert status.owner is not None
     assert (status.owner.try_number, status.owner.clear_number) == (2, 1)

@@ -18,6 +18,7 @@ from live_airflow import Part, RestError, wait_healthy
 from postgres_server import Postgres, needs_postgres, postgres_server
 from remote_control import PIPELINE, SOON, STREAM_DAG, SWEPT, TASK, RemoteControl, remote_control
 
+from headgate.streams import proc
 from headgate.streams.model import StreamStatus
 
 OUTAGE = 60  # batches: longer than the 50 s after which a running task of Airflow kills its own work
@@ -171,7 +172,7 @@ def test_a_restart_by_the_command_line_is_followed_and_clear_then_replaces_the_d
     (pid,) = platform.drivers()
     cleared = platform.clear()
     assert cleared.generation == generation + 2
-    assert not psutil.pid_exists(pid)
+    assert proc.start_ticks(pid) is None
     assert len(platform.drivers()) == 1
 
 
@@ -191,7 +192,7 @@ def test_a_task_that_is_cleared_while_no_triggerer_runs_has_one_new_driver(platf
         part.kill()
     cleared = platform.clear()
     assert cleared.generation == generation + 1
-    assert not psutil.pid_exists(pid)
+    assert proc.start_ticks(pid) is None
     assert len(platform.drivers()) == 1
 
 
