@@ -34,7 +34,7 @@ types: ## mypy --strict
 	@$(BIN)/mypy
 
 unit: ## the tests that need no service
-	@$(BIN)/pytest -q -n 2 tests/unit
+	@$(BIN)/pytest -q -n 3 tests/unit
 
 e2e: ## the tests that run real services
 	@$(BIN)/pytest -q -n 2 --dist loadfile --durations=40 --durations-min=10 tests/e2e

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -86,7 +87,7 @@ def _parse(text: str, name: str) -> Document | Problem:
     try:
         data = builder.read(text)
     except _Refused as refused:
-        return refused.problem
+        return builder.problem(refused.place, refused.message, refused.expected)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -106,8 +107,23 @@ def _parse(text: str, name: str) -> Document | Problem:
 
 
 class _Refused(Exception):
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, place: Place, message: str, expected: str | None = None) -> None:
+        self.place = place
+        self.message = message
+        self.expected = expected
+
+
+class _PlainComposer(Composer):
+    """Refuses anchors, aliases and tags before anything is made of them: `!!bool maybe` is read by nobody."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.loader.parser.peek_event()
+        place = (event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise _Refused(place, "YAML anchors and aliases are not accepted", "the value written out")
+        if getattr(event, "tag", None) is not None:
+            raise _Refused(place, f"YAML tag `{event.tag}` is not accepted", "a plain value")
+        return super().compose_node(parent, index)
 
 
 class _Builder:
@@ -121,20 +137,12 @@ class _Builder:
         self._constructor = YAML(typ="safe", pure=True).constructor
 
     def read(self, text: str) -> Any:
-        self._only_plain(text)
-        node = YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = _PlainComposer
+        node = yaml.compose(text)
         if node is None:
-            self._refuse((1, 1), "the file is empty", "a contract, which starts with `headgate: 1`")
+            raise _Refused((1, 1), "the file is empty", "a contract, which starts with `headgate: 1`")
         return self.build(node, (), 0)
-
-    def _only_plain(self, text: str) -> None:
-        """Refuse anchors, aliases and tags: `!!bool maybe` is read by nobody."""
-        for event in YAML(typ="safe", pure=True).parse(text):
-            place = (event.start_mark.line + 1, event.start_mark.column + 1)
-            if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
-                self._refuse(place, "YAML anchors and aliases are not accepted", "the value written out")
-            if getattr(event, "tag", None) is not None:
-                self._refuse(place, f"YAML tag `{event.tag}` is not accepted", "a plain value")
 
     def problem(self, place: Place, message: str, expected: str | None = None) -> Problem:
         line = self.lines[place[0] - 1] if place[0] <= len(self.lines) else None
@@ -145,7 +153,7 @@ class _Builder:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.places[at] = place
         if depth > MAX_DEPTH:
-            self._refuse(place, f"nested more than {MAX_DEPTH} levels deep")
+            raise _Refused(place, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, MappingNode):
             return self._mapping(node, at, depth)
         if isinstance(node, SequenceNode):
@@ -161,11 +169,11 @@ class _Builder:
         for key_node, value_node in node.value:
             key_place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if not isinstance(key_node, ScalarNode) or str(key_node.tag).endswith(":merge"):
-                self._refuse(key_place, "a key is not a plain word", "a name followed by a colon")
+                raise _Refused(key_place, "a key is not a plain word", "a name followed by a colon")
             key = str(key_node.value)
             if key in result:
                 first = self.key_places[(*at, key)][0]
-                self._refuse(key_place, f"duplicate key `{key}`, first on line {first}", "each key once")
+                raise _Refused(key_place, f"duplicate key `{key}`, first on line {first}", "each key once")
             self.key_places[(*at, key)] = key_place
             result[key] = self.build(value_node, (*at, key), depth + 1)
             if value_node.start_mark.index == value_node.end_mark.index:
@@ -177,15 +185,12 @@ class _Builder:
         if kind in {"timestamp"}:
             return node.value  # dates stay text: the model says what they must be
         if kind not in {"str", "int", "float", "bool", "null"}:
-            self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
+            raise _Refused(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
         try:
             return self._constructor.construct_object(node)
         except (ValueError, LookupError, OverflowError):
-            self._refuse(place, f"not a number that can be read ({len(node.value)} characters)")
+            raise _Refused(place, f"not a number that can be read ({len(node.value)} characters)") from None
 
     def _plain_tag(self, node: Node, tag: str, place: Place) -> None:
         if node.tag != tag:
-            self._refuse(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")
-
-    def _refuse(self, place: Place, message: str, expected: str | None = None) -> NoReturn:
-        raise _Refused(self.problem(place, message, expected))
+            raise _Refused(place, f"YAML tag `{node.tag}` is not accepted", "a plain value")

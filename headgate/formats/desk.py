@@ -15,6 +15,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -104,7 +105,9 @@ class SchemaDesk:
         self._missing: dict[str, str] = {}  # what is waited for, by source
         everywhere = host not in {"127.0.0.1", "localhost"}
         self._server = _Server(("0.0.0.0" if everywhere else "127.0.0.1", 0), self._answer)
-        threading.Thread(target=self._server.serve_forever, name="schemas", daemon=True).start()
+        # Looks that often whether it shall end, which a driver that stops waits for.
+        serve = partial(self._server.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, name="schemas", daemon=True).start()
 
     @property
     def askers(self) -> dict[str, Asker]:

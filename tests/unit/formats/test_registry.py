@@ -64,7 +64,7 @@ def answers() -> Iterator[tuple[Answers, str]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield told, f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
