@@ -136,6 +136,22 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _fencing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| job | records | share of the time, median | spread | at most |", "|---|---:|---:|---:|---:|"]
+    for each in rows:
+        one = each["share"]
+        lines.append(
+            f"| {each['title']} | {each['records']:,} | {one['median']:.3%} "
+            f"| {one['least']:.3%}–{one['most']:.3%} | {each['target']:.0%} |"
+        )
+    return [
+        *lines,
+        "",
+        "What all threads of a driver spend on looking at its claim and on its reports, from the first "
+        "committed batch to the last.",
+    ]
+
+
 def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| stream | driver (Python) | JVM | Python workers | together |", "|---|---:|---:|---:|---:|"]
     for each in rows:
@@ -150,6 +166,7 @@ _SECTIONS = (
     ("Lanes", ("lanes", "lanes-windows"), _lanes),
     ("Start and recovery", ("start", "recovery"), _seconds),
     ("Latency", ("latency",), _latency),
+    ("Fencing", ("fencing",), _fencing),
     ("Memory", ("memory",), _memory),
 )
 

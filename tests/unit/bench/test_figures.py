@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bench import lanes
+from bench.fencing import share
 from bench.latency import Sight, percentiles, readable, waits
-from bench.rates import Commits, read_commits, spread, steady_rate
+from bench.rates import Commits, read_commits, spread, steady_rate, steady_window
 from bench.report import results_text
 from bench.throughput import batch_size, show
 
@@ -122,6 +123,16 @@ def test_the_lanes_of_a_job_stand_side_by_side() -> None:
     assert row in text
     told = lanes.show(result)
     assert told.startswith("ratio lanes-records-bad arrow 2.27 · jvm 0.82 · plain 110/s · jvm 90/s")
+
+
+def test_the_cost_of_fencing_is_a_share_of_the_steady_time() -> None:
+    window = steady_window([Commits(((100.0, 1000), (110.0, 4000), (120.0, 4000)))], 4000)
+    assert window == (100.0, 110.0)
+    before, inside, after = [[99.0, 5.0]], [[101.0, 0.02], [110.0, 0.03]], [[110.5, 5.0]]
+    assert share([*before, *inside, *after], window) == pytest.approx(0.005)
+    result = {**_throughput(1.0, 0.5), "part": "fencing", "job": "fencing-jvm", "title": "records, JVM lane"}
+    text = results_text([{**result, "share": spread([0.0012]).to_json(), "target": 0.03}])
+    assert "| records, JVM lane | 16,000,000 | 0.120% | 0.120%–0.120% | 3% |" in text
 
 
 def test_each_job_has_something_to_reach_in_the_arrow_lane() -> None:
