@@ -10,10 +10,20 @@ from bench.dataset import Dataset, Expected
 from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
 from bench.loader import load
 from bench.place import Place
-from bench.rates import read_commits, spread, steady_rate
+from bench.rates import Steady, read_commits, spread, steady_part, steady_rate
 from bench.stream import apply, driver
 
-__all__ = ["JOBS", "Job", "batch_size", "compare", "headgate_rate", "plain_rate", "show"]
+__all__ = [
+    "JOBS",
+    "MEMORY",
+    "Job",
+    "batch_size",
+    "compare",
+    "headgate_part",
+    "headgate_rate",
+    "plain_rate",
+    "show",
+]
 
 MEMORY = "3g"
 MAX_BATCH = 1_000_000
@@ -85,6 +95,13 @@ def headgate_rate(
     place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
 ) -> float:
     """One run by headgate, exact; `job_keys` are written to the `job` of its contract."""
+    return headgate_part(place, job, expected, records, batch, **job_keys).rate
+
+
+def headgate_part(
+    place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
+) -> Steady:
+    """The same, with the times between which its rate is taken."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
@@ -102,7 +119,7 @@ def headgate_rate(
         check_windows(tables["windows"], expected)
     else:
         check_records(tables["kept"], expected)
-    return steady_rate([read_commits(query) for query in queries], records)
+    return steady_part([read_commits(query) for query in queries], records)
 
 
 def show(result: dict[str, Any]) -> str:
