@@ -28,11 +28,11 @@ the count that a recount of the input gives.
 _PEERS = """\
 PyFlink runs its SQL in one JVM with two slots, the same heap, object reuse and exactly-once checkpoints;
 like the hand-written Spark jobs it has no rules, no quarantine and no metrics, which headgate has. It writes
-Parquet files, which a checkpoint commits: less work than to commit them to a Delta table. Its rate is taken
-from the offsets that completed checkpoints commit to Kafka, from the first checkpoint that has as many
-records as the others' first batch to the last one before the end of the topic, so that neither the start nor
-the wait for the last checkpoint counts. Its files are read back like the others' tables; the end of the topic
-closes every window.
+Parquet files, which a checkpoint commits: no jar of Delta's connector for this Flink is published, and to
+commit files is less work than to commit them to a Delta table. Its rate is taken from the offsets that
+completed checkpoints commit to Kafka, from the first checkpoint that has as many records as the others' first
+batch to the last one before the end of the topic, so that neither the start nor the wait for the last
+checkpoint counts. Its files are read back like the others' tables; the end of the topic closes every window.
 """
 
 
