@@ -128,7 +128,7 @@ def _peers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     lines += ["", "Median of the runs, and their spread in brackets.", "", *_PEERS.splitlines(), ""]
     told = ", ".join(f"{name} {value}" for name, value in rows[-1]["peer"].items())
-    return [*lines, *_processor(rows), "", f"Versions of the other side: {told}."]
+    return [*lines, *_processor(rows), "", *_hotspots(rows), f"Versions of the other side: {told}."]
 
 
 def _processor(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -142,6 +142,23 @@ def _processor(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             job = each["job"].removeprefix("peers-")
             lines.append(f"| {job} | {name} | {sum(spent.values()):.2f} | {told} |")
     return lines
+
+
+def _hotspots(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each job that has not reached what it is to reach, where both sides' JVMs are meanwhile."""
+    lines = []
+    for each in rows:
+        for side, name in (("flink", "PyFlink"), ("headgate", "headgate")):
+            found = each["hotspots"].get(side, {})
+            told = " · ".join(f"{area} {share:.0%}" for area, share in found.items() if share >= 0.01)
+            if told:
+                lines.append(f"| {each['job'].removeprefix('peers-')} | {name} | {told} |")
+    if not lines:
+        return []
+    head = [
+        "| not reached | side | samples of the JVM's threads, by the innermost frame that has a place here |"
+    ]
+    return [*head, "|---|---|---|", *lines, ""]
 
 
 def _seconds(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from bench.gate import check_records, check_windows, read_parquet
 from bench.loader import load
 from bench.peers.environment import find_flink, locked_versions
 from bench.peers.flink_process import run_flink
+from bench.peers.hotspots import read_recording, recording
 from bench.peers.processor import between, watching
 from bench.peers.progress import checkpoints, steady_between
 from bench.place import Place
@@ -48,14 +49,17 @@ def _compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, An
             spent[side].append(_per_million(between(watch.samples, part.begun, part.ended), part))
             print(f"{job.name} run {number}: {side:<8} {part.rate:>12,.0f} records/s", flush=True)
     sides = {side: spread(found) for side, found in rates.items()}
+    ratio = sides["headgate"].median / sides["flink"].median
+    missed = ratio < TARGETS[job.name]
     result = {
         "job": f"peers-{job.name}",
         "records": records,
         "interval": interval_ms(batch) / 1000,
         **{side: found.to_json() for side, found in sides.items()},
-        "ratio": sides["headgate"].median / sides["flink"].median,
+        "ratio": ratio,
         "target": TARGETS[job.name],
         "processor": {side: _mean(found) for side, found in spent.items()},
+        "hotspots": {side: _hotspots(side, place, job, expected, batch=batch) for side in SIDES if missed},
         "peer": locked_versions(),
     }
     print(show(result), flush=True)
@@ -72,6 +76,15 @@ def _run(side: str, place: Place, job: Job, expected: Expected, *, batch: int) -
     else:
         check_records(done.table, expected, read_parquet)
     return steady_between(checkpoints(done.sights), first=batch, total=records)
+
+
+def _hotspots(side: str, place: Place, job: Job, expected: Expected, *, batch: int) -> dict[str, float]:
+    """Of one more run."""
+    place.clear_run()
+    file = place.root / "profile" / f"{job.name}-{side}.jfr"
+    with recording(file):
+        _run(side, place, job, expected, batch=batch)
+    return read_recording(file)
 
 
 def interval_ms(batch: int) -> int:

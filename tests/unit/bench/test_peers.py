@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.parts import BY_NAME_ONLY, PARTS, chosen
 from bench.peers import compare, flink_records, flink_windows
 from bench.peers.environment import flink_jars, locked_versions, versions
 from bench.peers.flink import settings, sink, source
+from bench.peers.hotspots import area_of, read_recording, recording, shares, stacks
 from bench.peers.processor import Sample, between, kind_of, parse_stat
 from bench.peers.progress import checkpoints, steady_between
 from bench.rates import spread
@@ -236,6 +238,7 @@ def _result(**more: Any) -> dict[str, Any]:
             "flink": {"JVM compilers": 0.5, "Flink's windows": 2.0},
             "headgate": {"Python": 4.0, "Spark's tasks": 6.25, "JVM collector": 0.001},
         },
+        "hotspots": {},
         "peer": {"PyFlink": "2.2.1"},
         "machine": {**machine, "filesystem": "ext4", "loop_seconds": 1.0},
         "versions": {"headgate": "0.1.0"},
@@ -250,6 +253,79 @@ def test_the_sides_stand_beside_each_other_and_where_their_time_goes() -> None:
     assert "| windows | headgate | 10.25 | Spark's tasks 6.25 · Python 4.00 |" in text
     assert "Versions of the other side: PyFlink 2.2.1." in text
     assert "Parquet files" in text
+
+
+def test_what_is_not_reached_says_where_the_threads_were() -> None:
+    text = results_text(
+        [_result(hotspots={"headgate": {"state": 0.614, "parsing JSON": 0.38, "files": 0.006}})]
+    )
+    assert "| windows | headgate | state 61% · parsing JSON 38% |" in text
+    assert "not reached" not in results_text([_result()])
+
+
+_PRINTED = """
+jdk.ExecutionSample {
+  startTime = 18:16:33.876
+  sampledThread = "Executor task launch worker for task 0.0 in stage 1.0 (TID 1)" (javaThreadId = 77)
+  stackTrace = [
+    org.apache.spark.unsafe.types.UTF8String.fromBytes(byte[]) line: 1
+    org.apache.spark.sql.catalyst.json.JacksonParser.parse(Object, Function2, Function1) line: 2
+    org.apache.spark.sql.execution.aggregate.HashAggregateExec.x() line: 3
+  ]
+}
+
+jdk.NativeMethodSample {
+  sampledThread = "Source Data Fetcher for Source: readings" (javaThreadId = 78)
+  stackTrace = [
+    sun.nio.ch.EPoll.wait(int, long, int, int)
+    org.apache.kafka.common.network.Selector.select(long) line: 9
+  ]
+}
+
+jdk.NativeMethodSample {
+  sampledThread = "Executor task launch worker for task 1.0 in stage 1.0 (TID 2)" (javaThreadId = 77)
+  stackTrace = [
+    org.rocksdb.RocksDB.get(long, byte[], int, int)
+  ]
+}
+
+jdk.ExecutionSample {
+  sampledThread = "main" (javaThreadId = 1)
+  stackTrace = [
+    org.apache.kafka.clients.consumer.ConsumerConfig.<clinit>() line: 1
+  ]
+}
+"""
+
+
+def test_samples_of_working_threads_count_for_the_innermost_frame_that_has_a_place() -> None:
+    found = list(stacks(_PRINTED))
+    assert [area_of(frames) for frames in found] == ["parsing JSON", "state"]
+    assert area_of(["java.lang.Thread.run() line: 1"]) == "elsewhere"
+
+
+def test_shares_are_told_from_the_greatest_on() -> None:
+    assert list(shares({"a": 1, "b": 3}).items()) == [("b", 0.75), ("a", 0.25)]
+    assert shares({}) == {}
+
+
+def test_a_recording_leaves_javas_options_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "profile" / "x.jfr"
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dmine=1")
+    with recording(file):
+        assert os.environ["JAVA_TOOL_OPTIONS"].startswith("-Dmine=1 -Xlog:jfr")
+        assert f"filename={file}" in os.environ["JAVA_TOOL_OPTIONS"]
+    assert os.environ["JAVA_TOOL_OPTIONS"] == "-Dmine=1"
+    monkeypatch.delenv("JAVA_TOOL_OPTIONS")
+    with recording(file):
+        pass
+    assert "JAVA_TOOL_OPTIONS" not in os.environ
+
+
+def test_a_run_that_was_too_short_to_record_has_no_hotspots(tmp_path: Path) -> None:
+    assert read_recording(tmp_path / "none.jfr") == {}
 
 
 def test_a_comparison_is_told_in_one_line_that_begins_with_its_ratio() -> None:
