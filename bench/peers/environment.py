@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.place import CHECKOUT
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, UnavailableError
 from headgate.local.jars import Jar, JarSet, fetch, missing, parse_lock
 
 __all__ = ["FlinkHome", "find_flink", "flink_jars", "locked_versions", "versions"]
@@ -70,6 +70,8 @@ def main() -> int:
     try:
         done = fetch(flink_jars())
     except HeadgateError as error:
+        if isinstance(error, UnavailableError):
+            error.help = "check the network and run `make bench-peers` again"
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     sys.stdout.write(f"flink jars: {f'fetched {len(done)}' if done else 'nothing to do'}\n")

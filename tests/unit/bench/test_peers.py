@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kafka import TopicPartition
+from kafka.errors import GroupAuthorizationFailedError, KafkaError, NotCoordinatorError
 
 from bench.dataset import Dataset, Expected
 from bench.gate import NotExactError, check_records, check_windows, read_parquet
@@ -15,6 +19,7 @@ from bench.parts import BY_NAME_ONLY, PARTS, chosen
 from bench.peers import compare, flink_records, flink_windows
 from bench.peers.environment import flink_jars, locked_versions, versions
 from bench.peers.flink import settings, sink, source
+from bench.peers.flink_process import _committed
 from bench.peers.hotspots import area_of, read_recording, recording, shares, stacks
 from bench.peers.processor import Sample, between, kind_of, parse_stat
 from bench.peers.progress import checkpoints, steady_between
@@ -81,6 +86,33 @@ def test_files_are_written_to_the_table_that_is_asked_for() -> None:
     text = sink(_options(table="/x/table"), "kept", "seq BIGINT")
     assert text.startswith("CREATE TEMPORARY TABLE kept (seq BIGINT) WITH ('connector' = 'filesystem'")
     assert "'path' = 'file:///x/table'" in text
+
+
+class _Admin:
+    """Answers with the offsets of a group, or with an error."""
+
+    def __init__(self, answer: Mapping[TopicPartition, int] | KafkaError) -> None:
+        self.answer = answer
+
+    def list_group_offsets(self, groups: Mapping[str, Sequence[TopicPartition]]) -> dict[str, Any]:
+        if isinstance(self.answer, KafkaError):
+            raise self.answer
+        [group] = groups
+        return {group: {at: SimpleNamespace(offset=offset) for at, offset in self.answer.items()}}
+
+
+def test_progress_is_the_sum_of_what_is_committed_and_a_partition_without_an_offset_has_none() -> None:
+    partitions = [TopicPartition("t", number) for number in range(3)]
+    admin: Any = _Admin(dict(zip(partitions, (10, -1, 7), strict=True)))
+    assert _committed(admin, "g", partitions) == 17
+
+
+def test_while_the_broker_makes_the_topic_of_offsets_nothing_is_committed() -> None:
+    coming: Any = _Admin(NotCoordinatorError("not yet"))
+    assert _committed(coming, "g", []) == 0
+    refused: Any = _Admin(GroupAuthorizationFailedError("no"))
+    with pytest.raises(GroupAuthorizationFailedError):
+        _committed(refused, "g", [])
 
 
 class _Tables:
