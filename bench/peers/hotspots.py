@@ -17,7 +17,7 @@ from headgate.local.java import find_java
 
 __all__ = ["area_of", "read_recording", "recording", "shares", "stacks"]
 
-_DELAY, _SECONDS = 20, 20  # past the start; before the end of a run of 16 million
+_SECONDS = 20
 # Without the log: some of these JVMs say on their standard output what somebody reads.
 _STATEMENT = (
     "-Xlog:jfr+startup=off -XX:StartFlightRecording=settings=profile,delay={}s,duration={}s,filename={}"
@@ -74,13 +74,13 @@ _AREAS: Mapping[str, tuple[str, ...]] = {
 
 
 @contextmanager
-def recording(file: Path) -> Iterator[None]:
-    """A JVM that starts within the block records, and writes the file if it still runs after delay and time:
-    a driver does, and what looks at a contract before it does not."""
+def recording(file: Path, delay: int) -> Iterator[None]:
+    """A JVM that starts within the block records after `delay` seconds, and writes the file if it runs until
+    that is over: a driver does, and what looks at a contract before it does not."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     before = os.environ.get(_OPTIONS)
-    told = _STATEMENT.format(_DELAY, _SECONDS, file)
+    told = _STATEMENT.format(delay, _SECONDS, file)
     os.environ[_OPTIONS] = f"{before} {told}" if before else told
     try:
         yield

@@ -346,12 +346,12 @@ def test_a_recording_leaves_javas_options_as_they_were(
 ) -> None:
     file = tmp_path / "profile" / "x.jfr"
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dmine=1")
-    with recording(file):
+    with recording(file, 20):
         assert os.environ["JAVA_TOOL_OPTIONS"].startswith("-Dmine=1 -Xlog:jfr")
-        assert f"filename={file}" in os.environ["JAVA_TOOL_OPTIONS"]
+        assert f"delay=20s,duration=20s,filename={file}" in os.environ["JAVA_TOOL_OPTIONS"]
     assert os.environ["JAVA_TOOL_OPTIONS"] == "-Dmine=1"
     monkeypatch.delenv("JAVA_TOOL_OPTIONS")
-    with recording(file):
+    with recording(file, 20):
         pass
     assert "JAVA_TOOL_OPTIONS" not in os.environ
 
