@@ -40,7 +40,7 @@ _AREAS: Mapping[str, tuple[str, ...]] = {
         "org.apache.flink.connector.kafka.",
         "org.apache.spark.sql.kafka010.",
     ),
-    "state": ("org.rocksdb.", "org.apache.spark.sql.execution.streaming.", "org.apache.flink.runtime.state."),
+    "state": ("org.rocksdb.", ".streaming.state.", ".operators.stateful.", "org.apache.flink.runtime.state."),
     "files": ("org.apache.parquet.", "org.apache.flink.formats.parquet.", "org.apache.hadoop.", "io.delta."),
     "shuffle": (
         "org.apache.spark.shuffle.",
@@ -61,12 +61,18 @@ _AREAS: Mapping[str, tuple[str, ...]] = {
         "org.apache.spark.sql.execution.aggregate.",
         "StreamExecCalc",
     ),
-    "planning": (
+    "planning and compiling queries": (
         ".catalyst.trees.",
         ".catalyst.plans.",
         ".catalyst.analysis.",
         ".catalyst.optimizer.",
         ".catalyst.rules.",
+        ".codegen.Block",
+        ".codegen.Code",
+        ".codegen.Generate",
+        ".execution.CodegenSupport",
+        ".execution.QueryExecution",
+        ".execution.adaptive.",
         "org.codehaus.janino.",
         "scala.tools.",
     ),
