@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headgate.arrow.doubts import Doubts
-from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, remove, require
+from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, require
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
 from headgate.checkpoints.books import Page, Totals
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
+from headgate.tables.files import files_in, make_folder, open_input, remove
 from spark.arrow_task import ROWS_DDL, TaskOrder, task
 from spark.context import DriverContext
 from spark.doubtful import settle
@@ -90,9 +91,9 @@ class ArrowLane:
         order = TaskOrder(
             contract=json.dumps(self._context.frozen.to_json()),
             topic=self._topic,
-            folders={name: str(sink.path) for name, sink in self._tables.items()},
-            quarantine=str(self._quarantine.path),
-            aside=str(self._aside),
+            folders={name: sink.path for name, sink in self._tables.items()},
+            quarantine=self._quarantine.path,
+            aside=self._aside,
             mark=self._mark,
             shared=batch_values(self._context, -1),
         )
@@ -104,9 +105,9 @@ class ArrowLane:
                 self._context.before_write()
                 sink.note_writer(WRITER)
         self._context.before_write()
-        self._aside.mkdir(exist_ok=True)
+        make_folder(self._aside)
         # Of drivers that were killed. This one may have been replaced since: what is a newer one's stays.
-        found = [path.name for path in self._aside.glob("*.parquet")]
+        found = files_in(self._aside, "*.parquet")
         remove(self._aside, [name for name in found if epoch_of(name) < self._context.epoch])
 
     def commit(self, batch: DataFrame, batch_id: int) -> None:
@@ -177,7 +178,7 @@ class ArrowLane:
         """What is to be judged here, in pieces that fit in memory: few, as each costs jobs of Spark."""
         waiting = found.doubtful
         for each in found.aside:
-            with pq.ParquetFile(self._aside / each.path) as file:
+            with open_input(self._aside / each.path) as content, pq.ParquetFile(content) as file:
                 for group in range(file.num_row_groups):
                     piece = file.read_row_group(group).cast(RAW)
                     if waiting.num_rows and waiting.nbytes + piece.nbytes > PIECE_BYTES:
@@ -230,7 +231,7 @@ class ArrowLane:
         mark = batch_mark(self._mark, batch_id)
         for folder, files in written.items():
             remove(folder, [file.path for file in files])
-            remove(folder, [path.name for path in folder.glob(f"{mark}-*.parquet")])
+            remove(folder, files_in(folder, f"{mark}-*.parquet"))
 
     def _totals(self, counts: Mapping[str, int]) -> Totals:
         own = {READ, GOOD, BAD, WARNED}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +14,10 @@ import pyarrow.parquet as pq
 
 from headgate.arrow.statistics import Statistics
 from headgate.errors import HeadgateError
+from headgate.tables.files import open_output, remove, size_of
+from headgate.tables.place import Place
 
-__all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "remove", "require"]
+__all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "require"]
 
 # A row group is written when so much is there: what a task holds of an output at most.
 GROUP_ROWS, GROUP_BYTES = 200_000, 32 * 1024 * 1024
@@ -59,7 +59,7 @@ def epoch_of(name: str) -> int:
 class TableFiles:
     """Files of one table. What no commit names is no part of the table, and vacuum's."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, prefix: str = "part") -> None:
+    def __init__(self, folder: Place, schema: pa.Schema, prefix: str = "part") -> None:
         self._folder = folder
         self._schema = schema
         self._prefix = prefix
@@ -108,15 +108,16 @@ class TableFiles:
 
 
 class _File:
-    def __init__(self, folder: Path, schema: pa.Schema, prefix: str) -> None:
+    def __init__(self, folder: Place, schema: pa.Schema, prefix: str) -> None:
         self.name = f"{prefix}-{uuid.uuid4()}.snappy.parquet"
         self.bytes = 0
         self._path = folder / self.name
+        self._file = open_output(self._path)
         self._rows = 0
         self._statistics = Statistics(schema)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         self._writer = pq.ParquetWriter(
-            self._path,
+            self._file,
             schema,
             compression="snappy",
             # Numbers are seldom alike enough for a dictionary to be worth the time.
@@ -134,18 +135,18 @@ class _File:
 
     def end(self) -> Written:
         self._writer.close()
-        size = self._path.stat().st_size
+        self._file.close()
+        size = size_of(self._path)
+        if size is None:
+            raise HeadgateError(f"{self._path} was written, and is not there", help="headgate doctor")
         return Written(self.name, size, self._rows, int(time.time() * 1000), self._statistics.to_json())
 
 
-def require(folder: Path, files: Iterable[Written]) -> None:
+def require(folder: Place, files: Iterable[Written]) -> None:
     """Raise where a file is not here as it was written: what is committed must be readable."""
     for each in files:
         path = folder / each.path
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            size = None
+        size = size_of(path)
         if size != each.size:
             raise HeadgateError(
                 f"a task has written {path} with {each.size} bytes, and the driver finds "
@@ -154,10 +155,3 @@ def require(folder: Path, files: Iterable[Written]) -> None:
                 help="put the tables there, or write `lane: jvm` on the outputs, then `headgate plan` and "
                 "`headgate apply`",
             )
-
-
-def remove(folder: Path, paths: Iterable[str]) -> None:
-    """Remove files that no commit names, as far as they are there."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / path).unlink()

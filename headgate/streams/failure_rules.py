@@ -205,6 +205,7 @@ RULES = (
         connection (?:refused|reset|timed out)
         name or service not known|temporary failure in name resolution
         \b503 (?:Slow Down|Service Unavailable)|\bSlowDown\b
+        Generic S3 error|error sending request
         (?:read|connect) timed out""",
     ),
     _rule(

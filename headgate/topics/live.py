@@ -19,6 +19,9 @@ from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import ServiceError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.delta import open_table
+from headgate.tables.files import is_there, unavailable
+from headgate.tables.place import Place, S3Folder
 from headgate.topics.state import Live
 from headgate.topics.tables import LiveTable, desired_tables
 from headgate.topics.topics import LiveConfig, LiveTopic
@@ -95,10 +98,13 @@ def _topic(described: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]
     )
 
 
-def read_table(path: Path) -> LiveTable | None:
-    """A Delta table, None where there is none, or one with a `problem` where it cannot be read."""
+def read_table(path: Place) -> LiveTable | None:
+    """A Delta table, None where there is none, or one with a `problem` where it cannot be read.
+
+    Raises TablesUnavailable where a store does not answer.
+    """
     try:
-        table = DeltaTable(path)
+        table = open_table(path)
         metadata, protocol = table.metadata(), table.protocol()
         return LiveTable(
             table_id=str(metadata.id),
@@ -108,10 +114,12 @@ def read_table(path: Path) -> LiveTable | None:
             reader_version=protocol.min_reader_version,
         )
     except TableNotFoundError:
-        if path.is_dir() and any(path.iterdir()):
+        if is_there(path):
             return LiveTable(problem=f"{path} holds files and is no Delta table")
         return None
     except (DeltaError, OSError, ValueError) as error:
+        if isinstance(path, S3Folder) and isinstance(error, OSError):
+            raise unavailable(path, error) from error
         return LiveTable(problem=f"{path} cannot be read: {str(error).splitlines()[0]}")
 
 

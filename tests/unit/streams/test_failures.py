@@ -221,6 +221,11 @@ CORPUS: list[tuple[FailureClass, list[str], str]] = [
     (DEPENDENCY, ["redis.exceptions.TimeoutError"], "Timeout reading from socket"),
     (DEPENDENCY, [], "redis.exceptions.BusyLoadingError: Redis is loading the dataset in memory"),
     (DEPENDENCY, [], "java.net.UnknownHostException: minio.internal"),
+    (
+        DEPENDENCY,
+        ["OSError"],
+        "Generic S3 error: Error performing PUT https://store/lake/t after 10 retries - HTTP error",
+    ),
     (TRANSIENT, ["CANNOT_LOAD_STATE_STORE.ROCKSDB_STORE_PROVIDER_OUT_OF_MEMORY"], "Could not load RocksDB."),
     (
         TRANSIENT,
