@@ -54,7 +54,10 @@ lock: ## regenerate requirements.lock from pyproject.toml (UPGRADE=1: newest all
 	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
-	@! grep -nE '://|^-' requirements.lock || { echo "error: the lock names an address" >&2; exit 1; }
+	@uv pip compile tests/s3.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	  $(if $(UPGRADE),--upgrade) --output-file tests/s3.lock
+	@! grep -nE '://|^-' requirements.lock tests/s3.lock || { echo "error: the lock names an address" >&2; exit 1; }
 
 schema: setup ## regenerate the contracts' JSON Schema
 	@$(BIN)/headgate schema > headgate/contract/.schema.json && mv headgate/contract/.schema.json headgate/contract/schema.json
