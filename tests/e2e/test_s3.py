@@ -6,14 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from driver_process import Stream, send
 from s3_service import ACCESS_KEY, SECRET_KEY, keys_below, s3_environ, s3_server
@@ -35,7 +39,7 @@ from headgate.local.ports import free_port
 from headgate.quality.audit import audit
 from headgate.settings import Settings, load_settings
 from headgate.tables.conditional import StoreRefused, require_conditional_put
-from headgate.tables.delta import is_table, open_table
+from headgate.tables.delta import is_table, open_table, storage_options
 from headgate.tables.files import TablesUnavailable, files_in, folders_in, remove, size_of
 from headgate.tables.place import S3Folder
 from headgate.topics.apply import apply_plan
@@ -101,8 +105,13 @@ def contract(name: str, lane: str = "arrow") -> FrozenContract:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "server.log") as url:
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s3") / "server.log"
+
+
+@pytest.fixture(scope="module")
+def server(server_log: Path) -> Iterator[str]:
+    with s3_server(server_log) as url:
         yield url
 
 
@@ -131,13 +140,14 @@ def written(folder: S3Folder, *numbers: int) -> list[Written]:
     return files.close()
 
 
+def made(table: S3Folder) -> S3Folder:
+    DeltaTable.create(str(table), schema=SCHEMA, storage_options=storage_options(table))
+    return table
+
+
 @pytest.fixture
 def table(place: S3Folder) -> S3Folder:
-    from deltalake import DeltaTable
-
-    path = place / "p" / "t"
-    DeltaTable.create(str(path), schema=SCHEMA, storage_options=path.access.for_deltalake())
-    return path
+    return made(place / "p" / "t")
 
 
 def numbers(table: S3Folder) -> list[int]:
@@ -215,6 +225,53 @@ def test_two_writers_of_one_batch_do_not_double_it(table):
         two.append_files(written(table, 1), 0)
     assert numbers(table) == [1]
     assert two.has(0)
+
+
+def test_of_writers_of_one_batch_at_once_one_commits_it(table):
+    sinks = [DeltaSink(table, "app") for _ in range(4)]
+    for batch_id in range(5):
+        ready = [not sink.has(batch_id) for sink in sinks]
+        assert all(ready)
+        start = threading.Barrier(len(sinks))
+        with ThreadPoolExecutor(len(sinks)) as pool:
+            done = list(pool.map(partial(_commits, table, batch_id, start), sinks))
+        assert sum(done) == 1
+        assert numbers(table) == list(range(batch_id + 1))
+
+
+def _commits(table: S3Folder, batch_id: int, start: threading.Barrier, sink: DeltaSink) -> bool:
+    files = written(table, batch_id)
+    start.wait()
+    try:
+        sink.append_files(files, batch_id)
+    except CommitFailedError:
+        return False
+    return True
+
+
+def test_each_file_of_a_log_is_put_under_the_condition_that_there_is_none(table, server_log):
+    sink = DeltaSink(table, "app")
+    assert not sink.has(0)
+    sink.append_files(written(table, 1), 0)
+    assert sink.noted_writer is None
+    sink.note_writer("deltalake")
+    puts = [line.split()[1:] for line in server_log.read_text().splitlines() if line.startswith("put ")]
+    log = [(path, condition) for path, condition in puts if f"/{table.key}/_delta_log/" in path]
+    assert [path.rpartition("/")[2] for path, _ in log] == [f"{version:020}.json" for version in range(3)]
+    assert {condition for _, condition in log} == {"*"}
+
+
+def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(tmp_path):
+    with s3_server(tmp_path / "server.log", "--loses-answers") as url:
+        tables = settings_at(url, tmp_path, "lost").tables
+        assert isinstance(tables, S3Folder)
+        table = made(tables / "p" / "t")
+        sink = DeltaSink(table, "app")
+        assert not sink.has(0)
+        with pytest.raises((CommitFailedError, OSError)):
+            sink.append_files(written(table, 1), 0)
+        assert DeltaSink(table, "app").has(0)
+        assert numbers(table) == [1]
 
 
 def test_what_no_commit_names_is_found_and_removed(table):

@@ -1,11 +1,12 @@
 """A server of S3 for tests: moto's, from PyPI, with an environment of its own (tests/s3.lock).
 
-    var/s3-server/bin/python tests/helpers/s3_server.py PORT ACCESS_KEY [--takes-both | --looks-first]
+    var/s3-server/bin/python tests/helpers/s3_server.py PORT ACCESS_KEY [KIND]
 
 moto looks whether a key is there and writes it in two steps, so requests are taken one at a time: then its
 conditional put is one step, as that of S3 is. It checks no signatures; that the access key comes along is
 checked here. Its objects are gone with the process. `--takes-both` is a store that does not know
-If-None-Match, `--looks-first` one that knows it and is not atomic.
+If-None-Match, `--looks-first` one that knows it and is not atomic, and `--loses-answers` one that writes each
+commit and says 500 to it. Each put is told with its condition, as `put PATH CONDITION`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,33 @@ def looks_first(application: Application) -> Application:
     return serve
 
 
+def loses_answers(application: Application) -> Application:
+    """What is put under a condition into a log is there, and who has put it is told that it failed."""
+
+    def serve(environ: dict[str, Any], answer: Answer) -> Iterable[bytes]:
+        if _CONDITION not in environ or not environ["PATH_INFO"].endswith("1.json"):
+            return application(environ, answer)
+        told: list[str] = []
+        body = application(environ, lambda status, headers, *_: told.extend([status, str(headers)]))
+        if not told[0].startswith("200"):
+            answer(told[0], [("Content-Type", "application/xml")])
+            return body
+        answer("500 Internal Server Error", [("Content-Type", "application/xml")])
+        return [b"<Error><Code>InternalError</Code></Error>"]
+
+    return serve
+
+
+def tells_puts(application: Application) -> Application:
+    def serve(environ: dict[str, Any], answer: Answer) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "PUT":
+            # One write: what other threads log must not come in between.
+            print(f"put {environ['PATH_INFO']} {environ.get(_CONDITION, '-')}\n", end="", flush=True)
+        return application(environ, answer)
+
+    return serve
+
+
 def _is_there(application: Application, environ: dict[str, Any]) -> bool:
     told: list[str] = []
     look = {**environ, "REQUEST_METHOD": "HEAD", "CONTENT_LENGTH": "0", "wsgi.input": io.BytesIO()}
@@ -81,10 +109,10 @@ def main(port: int, key: str, kind: str) -> None:
     from werkzeug.serving import run_simple
 
     application = one_at_a_time(DomainDispatcherApplication(create_backend_app))
-    application = {"--takes-both": takes_both, "--looks-first": looks_first}.get(kind, lambda app: app)(
-        application
-    )
-    run_simple("127.0.0.1", port, for_key(application, key), threaded=True)
+    if kind:
+        kinds = {"--takes-both": takes_both, "--looks-first": looks_first, "--loses-answers": loses_answers}
+        application = kinds[kind](application)
+    run_simple("127.0.0.1", port, tells_puts(for_key(application, key)), threaded=True)
 
 
 if __name__ == "__main__":
