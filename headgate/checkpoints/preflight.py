@@ -1,4 +1,5 @@
-"""Looks before a start: does what the checkpoint remembers still fit what is there? Changes nothing.
+"""Looks before a start: does what the checkpoint remembers still fit what is there? Changes nothing, but for
+the objects with which a store of S3 is tried, and which are gone afterwards.
 
 A stream that does not fit does not start; each refusal says which choices there are and what each costs.
 Fault-matrix rows 9, 11, 17, 18 and 19 end here instead of in a failed driver.

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import UnavailableError
+from headgate.errors import TablesUnavailable
 from headgate.tables.access import s3_store
 from headgate.tables.place import Place, S3Folder
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from obstore import ReadableFile, WritableFile
 
 __all__ = [
-    "TablesUnavailable",
     "files_in",
+    "first_line",
     "folders_in",
     "is_there",
     "make_folder",
@@ -29,10 +29,6 @@ __all__ = [
     "size_of",
     "unavailable",
 ]
-
-
-class TablesUnavailable(UnavailableError):
-    """The store of the tables does not answer."""
 
 
 def files_in(folder: Place, pattern: str) -> list[str]:

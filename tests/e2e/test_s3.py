@@ -33,21 +33,22 @@ from headgate.checkpoints.restore import Following, following
 from headgate.checkpoints.sinks import sinks_of
 from headgate.contract.frozen import FrozenContract, freeze
 from headgate.delta_rows import delta_rows
-from headgate.errors import RefusedError
+from headgate.errors import RefusedError, TablesUnavailable
 from headgate.failpoints import Order
 from headgate.local.ports import free_port
 from headgate.quality.audit import audit
+from headgate.quality.quarantine import newest_quarantined
 from headgate.settings import Settings, load_settings
 from headgate.tables.conditional import StoreRefused, require_conditional_put
 from headgate.tables.delta import is_table, open_table, storage_options
-from headgate.tables.files import TablesUnavailable, files_in, folders_in, remove, size_of
+from headgate.tables.files import files_in, folders_in, remove, size_of
 from headgate.tables.place import S3Folder
 from headgate.topics.apply import apply_plan
 from headgate.topics.lake import carry_out_table
 from headgate.topics.live import read_table
 from headgate.topics.plan import make_plan
 from headgate.topics.tables import compare_table, desired_tables
-from serving.tail import new_rows
+from serving.tail import new_rows, tail, tailed_output
 from spark.delta import DeltaSink
 
 PARTITIONS = 2
@@ -446,6 +447,10 @@ def _looked_at_from_outside(stream: Stream, feed: Feed) -> None:
     large = [number for number in feed.good if number % 1000 >= 500]
     rows = {each["output"]: each["rows_checked"] for each in json.loads(checked.stdout)}
     assert rows == {"rows": len(feed.good), "large": len(large)}
+    newest = newest_quarantined(settings, stream.pipeline, limit=5)
+    assert [each.value in feed.bad and each.rules == ("in_range",) for each in newest] == [True] * 5
+    shown = tail(settings, tailed_output(settings, frozen, "large"), last=3, say=print)
+    assert all(next(shown).row["id"] in large for _ in range(3))
     sinks = sinks_of(frozen)
     assert {each.written >= 0 for each in _followed(stream, sinks)} == {True}
     named = {

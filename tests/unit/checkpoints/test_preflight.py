@@ -25,13 +25,12 @@ from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.preflight import planned_preflight, preflight
 from headgate.checkpoints.query_checks import KafkaView
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import KafkaUnavailable
+from headgate.errors import KafkaUnavailable, TablesUnavailable
 from headgate.settings import Settings, load_settings
 from headgate.streams.drain import left_of
 from headgate.streams.model import FailureClass
 from headgate.streams.store import StateStore
 from headgate.tables.conditional import StoreRefused
-from headgate.tables.files import TablesUnavailable
 
 TOPIC = "p-in"
 FROZEN = small_contract("p", job={}, partitions=2)
