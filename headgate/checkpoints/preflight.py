@@ -54,8 +54,8 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
     if origin is not None:
         # Offsets of its own were made from the topics as they are, also where one was made anew.
         kept = [each for each in findings if not (origin.offsets and each.code == "topic_recreated")]
-        unfit = _of_snapshot(settings, frozen, origin.snapshot) if origin.kind == "snapshot" else []
-        return [*kept, *unfit, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
+        foreign = _of_snapshot(settings, frozen, origin.snapshot) if origin.kind == "snapshot" else []
+        return [*kept, *foreign, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
     lineage = _lineage(settings, layout)
     findings += lineage
     name = layout.current_lineage()
