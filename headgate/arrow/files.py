@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +17,12 @@ import pyarrow.parquet as pq
 
 from headgate.arrow.statistics import Statistics
 from headgate.errors import HeadgateError
-from headgate.tables.files import open_output, remove, size_of
+from headgate.tables.files import drop_output, open_output, remove, size_of
 from headgate.tables.place import Place
 
 __all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "require"]
+
+_log = logging.getLogger("headgate.driver")
 
 # A row group is written when so much is there: what a task holds of an output at most.
 GROUP_ROWS, GROUP_BYTES = 200_000, 32 * 1024 * 1024
@@ -84,11 +89,16 @@ class TableFiles:
         return self._done
 
     def abandon(self) -> None:
-        """Remove what was written: nobody will name it."""
-        if self._file is not None:
-            self._file.end()
-            remove(self._folder, [self._file.name])
-        remove(self._folder, [each.path for each in self._done])
+        """Remove what was written: nobody will name it. It raises nothing: something has failed before."""
+        try:
+            if self._file is not None:
+                self._file.drop()
+        except Exception as error:  # noqa: BLE001 - what failed before matters, and vacuum finds the file
+            _log.warning("a file in %s could not be removed: %s", self._folder, error)
+        try:
+            remove(self._folder, [each.path for each in self._done])
+        except Exception as error:  # noqa: BLE001 - as above
+            _log.warning("files in %s could not be removed: %s", self._folder, error)
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -132,6 +142,15 @@ class _File:
         self._statistics.add(table)
         self._rows += table.num_rows
         self.bytes += table.nbytes
+
+    def drop(self) -> None:
+        """Let nothing come of it, whatever has failed already."""
+        with ExitStack() as steps:
+            if isinstance(self._path, Path):
+                steps.callback(self._path.unlink, missing_ok=True)
+            steps.callback(self._file.close)
+            steps.callback(self._writer.close)
+            drop_output(self._file)
 
     def end(self) -> Written:
         self._writer.close()

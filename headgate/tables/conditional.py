@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from headgate.errors import RefusedError
-from headgate.tables.files import first_line, unavailable
+from headgate.tables.answers import first_line, unavailable
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:

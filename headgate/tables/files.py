@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import TablesUnavailable
 from headgate.tables.access import s3_store
+from headgate.tables.answers import answered
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:
     from obstore import ReadableFile, WritableFile
 
 __all__ = [
+    "drop_output",
     "files_in",
-    "first_line",
     "folders_in",
     "is_there",
     "make_folder",
@@ -27,7 +26,6 @@ __all__ = [
     "read_text",
     "remove",
     "size_of",
-    "unavailable",
 ]
 
 
@@ -61,7 +59,7 @@ def size_of(file: Place) -> int | None:
             return None
     import obstore
 
-    with _told(file):
+    with answered(file):
         try:
             return int(obstore.head(s3_store(file.access, file.bucket), file.key)["size"])
         except FileNotFoundError:
@@ -74,7 +72,7 @@ def read_text(file: Place) -> str:
         return file.read_text(encoding="utf-8", errors="replace")
     import obstore
 
-    with _told(file):
+    with answered(file):
         found = obstore.get(s3_store(file.access, file.bucket), file.key).bytes()
     return bytes(found).decode("utf-8", errors="replace")
 
@@ -96,7 +94,7 @@ def remove(folder: Place, names: Iterable[str]) -> None:
 
     keys = [(folder / name).key for name in names]
     if keys:
-        with _told(folder), contextlib.suppress(FileNotFoundError):
+        with answered(folder), contextlib.suppress(FileNotFoundError):
             obstore.delete(s3_store(folder.access, folder.bucket), keys)
 
 
@@ -108,8 +106,14 @@ def open_output(file: Place) -> Any:
         return pa.OSFile(str(file), "wb")
     import obstore
 
-    with _told(file):
-        return _Upload(obstore.open_writer(s3_store(file.access, file.bucket), file.key))
+    with answered(file):
+        return _Upload(file, obstore.open_writer(s3_store(file.access, file.bucket), file.key))
+
+
+def drop_output(output: Any) -> None:
+    """Nothing more goes to a store, and no object comes of it; a file of a disk stays as it is."""
+    if isinstance(output, _Upload):
+        output.drop()
 
 
 def open_input(file: Place) -> Any:
@@ -120,39 +124,51 @@ def open_input(file: Place) -> Any:
         return pa.OSFile(str(file), "rb")
     import obstore
 
-    with _told(file):
+    with answered(file):
         found = obstore.open_reader(s3_store(file.access, file.bucket), file.key)
-    return pa.PythonFile(_Download(found), mode="r")
+    return pa.PythonFile(_Download(file, found), mode="r")
 
 
 class _Upload:
     """A file of Python's as Arrow wants it. One that is let go is not completed: no object comes of it."""
 
-    def __init__(self, writer: WritableFile) -> None:
-        self._writer = writer
+    def __init__(self, file: S3Folder, writer: WritableFile) -> None:
+        self._file = file
+        self._writer: WritableFile | None = writer
         self.closed = False
 
     def write(self, data: bytes) -> int:
-        return self._writer.write(data)
+        # Arrow writes the end of a file also where nothing is to come of it.
+        if self._writer is None:
+            return len(data)
+        with answered(self._file):
+            return self._writer.write(data)
 
     def flush(self) -> None:
         """Parts go when they are full."""
 
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._writer.close()
+        self.closed = True
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with answered(self._file):
+                writer.close()
+
+    def drop(self) -> None:
+        self._writer = None
 
 
 class _Download:
     """The same for reading."""
 
-    def __init__(self, reader: ReadableFile) -> None:
+    def __init__(self, file: S3Folder, reader: ReadableFile) -> None:
+        self._file = file
         self._reader = reader
         self.closed = False
 
     def read(self, size: int | None = None) -> bytes:
-        return bytes(self._reader.read(size))
+        with answered(self._file):
+            return bytes(self._reader.read(size))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._reader.seek(offset, whence)
@@ -167,32 +183,8 @@ class _Download:
 def _listed(folder: S3Folder) -> dict[str, list[str]]:
     import obstore
 
-    with _told(folder):
+    with answered(folder):
         found = obstore.list_with_delimiter(
             s3_store(folder.access, folder.bucket), f"{folder.key}/" if folder.key else None
         )
     return {"files": [str(each["path"]) for each in found["objects"]], "folders": [*found["common_prefixes"]]}
-
-
-@contextmanager
-def _told(place: S3Folder) -> Iterator[None]:
-    """What the store says, as an error that tells where. Its own text holds no credentials."""
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except BaseError as error:
-        raise unavailable(place, error) from error
-
-
-def unavailable(place: S3Folder, error: Exception) -> TablesUnavailable:
-    return TablesUnavailable(
-        f"{place} cannot be reached: {first_line(error)}",
-        expected=f"a store that answers at {place.access.endpoint or 'the address of AWS'}, "
-        "with the credentials of [s3]",
-        help="headgate doctor",
-    )
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,8 +19,9 @@ from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import ServiceError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.answers import unavailable
 from headgate.tables.delta import open_table
-from headgate.tables.files import is_there, unavailable
+from headgate.tables.files import is_there
 from headgate.tables.place import Place, S3Folder
 from headgate.topics.state import Live
 from headgate.topics.tables import LiveTable, desired_tables
