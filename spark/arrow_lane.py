@@ -8,8 +8,9 @@ counts. Files of a batch that its table already has are removed again.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
 from headgate.checkpoints.books import Page, Totals
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.failpoints import hit
+from headgate.tables.answers import StoreDenied
 from headgate.tables.files import files_in, make_folder, open_input, remove
 from spark.arrow_task import ROWS_DDL, TaskOrder, task
 from spark.context import DriverContext
@@ -35,9 +37,12 @@ from spark.record import keep_books, refuse
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from headgate.tables.place import Place
     from spark.delta import DeltaSink
 
 __all__ = ["ArrowLane"]
+
+_log = logging.getLogger("headgate.driver")
 
 WRITER = "deltalake"
 # An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
@@ -130,7 +135,7 @@ class ArrowLane:
             offset, partition = max(found.examples)
             self.example = f"topic {self._topic}, partition {partition}, offset {offset}"
             self._commit_quarantine(found, batch_id)
-        remove(self._aside, [file.path for file in found.aside])
+        _sweep(self._aside, found.aside)
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
         if self._doubts.note(found.counts[READ], found.doubted):
             self._doubted(self._doubts)
@@ -202,7 +207,7 @@ class ArrowLane:
     def _commit_output(self, sink: DeltaSink, files: list[Written], batch_id: int) -> None:
         self._context.before_write()
         if sink.has(batch_id):
-            remove(sink.path, [file.path for file in files])
+            _sweep(sink.path, files)
         elif files:
             hit("records.before_delta")
             self._context.before_write()
@@ -214,7 +219,7 @@ class ArrowLane:
     def _commit_quarantine(self, found: _Batch, batch_id: int) -> None:
         sink = self._quarantine
         if sink.has(batch_id):
-            remove(sink.path, [file.path for file in found.quarantine])
+            _sweep(sink.path, found.quarantine)
             return
         self._context.before_write()
         hit("records.before_quarantine")
@@ -260,6 +265,15 @@ def _reported(rows: pa.Table) -> _Batch:
     found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]
     found.doubtful = carried.filter(pc.invert(judged)).select(RAW.names).cast(RAW)
     return found
+
+
+def _sweep(folder: Place, files: Iterable[Written]) -> None:
+    """Remove what no commit names, once the tables are committed. What a store keeps of it is vacuum's,
+    or the next driver's: a batch that is in its tables must come to an end."""
+    try:
+        remove(folder, [file.path for file in files])
+    except (StoreDenied, TablesUnavailable) as error:
+        _log.warning("files that no commit names stay in %s for now: %s", folder, error.message)
 
 
 def _check_rows(batch_id: int, place: str, written: int, counted: int) -> None:

@@ -16,19 +16,22 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from headgate.tables.access import S3Access
 from headgate.tables.place import S3Folder
 
-__all__ = ["Answers", "s3_answers"]
+__all__ = ["Answers", "Store", "s3_answers"]
 
 _LONG_AGO = "Wed, 01 Jan 2025 00:00:00 GMT"
 
 
 class Answers:
     """What lies in the store and was asked of it. `refuses`: by method and key, the status instead of an
-    answer; of a delete of several keys it is told within the answer, as AWS does it."""
+    answer; of a delete of several keys it is told within the answer, as AWS does it. `loses`: whether a
+    request is carried out and answered with 500. `hides`: lists are those of an empty store."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
         self.refuses: Callable[[str, str], int | None] = lambda *_: None
+        self.loses: Callable[[str, str], bool] = lambda *_: False
+        self.hides = False
         self.lock = threading.Lock()
 
     def answer(self, method: str, url: str, body: bytes, condition: str | None) -> tuple[int, bytes]:
@@ -44,24 +47,24 @@ class Answers:
             if condition == "*" and key in self.objects:
                 return 412, b""
             self.objects[key] = body
-            return 200, b""
+            return (500 if self.loses(method, key) else 200), b""
         if method == "GET" and "list-type" in query:
             return 200, self._list(query.get("prefix", [""])[0])
         found = self.objects.get(key)
         return (404, b"") if found is None else (200, found)
 
     def _deleted(self, keys: list[str]) -> bytes:
-        denied = [key for key in keys if self.refuses("DELETE", key)]
-        for key in set(keys) - set(denied):
-            self.objects.pop(key, None)
-        return b"<DeleteResult>%s</DeleteResult>" % b"".join(
-            b"<Error><Key>%s</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-            % key.encode()
-            for key in denied
-        )
+        told = []
+        for key in keys:
+            if self.refuses("DELETE", key):
+                told.append(f"<Error><Key>{key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>")
+            else:
+                self.objects.pop(key, None)
+                told.append(f"<Deleted><Key>{key}</Key></Deleted>")
+        return f"<DeleteResult>{''.join(told)}</DeleteResult>".encode()
 
     def _list(self, prefix: str) -> bytes:
-        keys = sorted(key for key in self.objects if key.startswith(prefix))
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and not self.hides)
         return b"<ListBucketResult>%s</ListBucketResult>" % b"".join(
             b"<Contents><Key>%s</Key><Size>%d</Size><LastModified>2025-01-01T00:00:00Z</LastModified>"
             b"</Contents>" % (key.encode(), len(self.objects[key]))
@@ -69,12 +72,15 @@ class Answers:
         )
 
 
+Store = tuple[Answers, S3Folder]
+
+
 @contextmanager
-def s3_answers(home: Path) -> Iterator[tuple[Answers, S3Folder]]:
+def s3_answers(home: Path) -> Iterator[Store]:
     """The store, and a folder in its bucket. The credentials are LAKE_KEY and LAKE_SECRET."""
     answers = Answers()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         url = f"http://127.0.0.1:{server.server_port}"

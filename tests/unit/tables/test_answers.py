@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from s3_answers import Answers, s3_answers
 
 from headgate.arrow.files import TableFiles
 from headgate.errors import TablesUnavailable
 from headgate.streams.model import FailureClass
 from headgate.tables.answers import StoreDenied
 from headgate.tables.files import files_in, open_input, remove, size_of
-from headgate.tables.place import S3Folder
 from spark.failure import failure_of
 
 SCHEMA = pa.schema([("n", pa.int64())])
 ROWS = pa.table({"n": pa.array([1, 2], pa.int64())})
 # Not one that the client tries again by itself, which takes minutes.
 AWAY = 400
-Store = tuple[Answers, S3Folder]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("LAKE_KEY", "AKIAOFATEST")
-    monkeypatch.setenv("LAKE_SECRET", "a-secret")
-    with s3_answers(tmp_path) as found:
-        yield found
 
 
 def puts_of_parquet(status: int) -> Callable[[str, str], int | None]:
