@@ -23,6 +23,7 @@ __all__ = ["S3Access", "s3_store"]
 
 # It would send commits through a table of DynamoDB that nobody else looks at.
 _OTHER_LOCKING = "AWS_S3_LOCKING_PROVIDER"
+_KEY, _TOKEN, _PROFILE = "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_PROFILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class S3Access:
     session_token: str | None = None
 
     def credentials(self) -> dict[str, str]:
-        """By the names of AWS. Raises SettingsError where one is not there."""
+        """By the names of AWS. Raises SettingsError where one is not there, or where the environment says
+        something that not all of the libraries heed: they would come as different people."""
+        self._check_environment()
         references = {
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
@@ -47,12 +50,6 @@ class S3Access:
 
     def for_deltalake(self) -> dict[str, str]:
         """Storage options. A version of the log is written where there is none, or not at all."""
-        if os.environ.get(_OTHER_LOCKING):
-            raise SettingsError(
-                f"{_OTHER_LOCKING} is set: commits would be kept apart by that table, and not by the store",
-                expected="conditional put alone, as every other writer of these tables has it",
-                help=f"unset {_OTHER_LOCKING}",
-            )
         return {**self.credentials(), **self._common(), "aws_conditional_put": "etag"}
 
     def for_arrow(self) -> Any:
@@ -66,6 +63,29 @@ class S3Access:
             region=self.region,
             endpoint_override=self.endpoint,
         )
+
+    def _check_environment(self) -> None:
+        own = self.access_key is not None
+        if os.environ.get(_OTHER_LOCKING):
+            raise SettingsError(
+                f"{_OTHER_LOCKING} is set: commits would be kept apart by that table, and not by the store",
+                expected="conditional put alone, as every other writer of these tables has it",
+                help=f"unset {_OTHER_LOCKING}",
+            )
+        if own and self.session_token is None and os.environ.get(_TOKEN):
+            raise SettingsError(
+                f"{_TOKEN} is set, and [s3] names keys without a session_token: some of the libraries that "
+                "read and write tables would send the token with these keys, and others not",
+                expected="a session_token beside the keys, or no token in the environment",
+                help=f'set s3.session_token = "env:{_TOKEN}", or unset {_TOKEN}',
+            )
+        if not own and os.environ.get(_PROFILE) and not os.environ.get(_KEY):
+            raise SettingsError(
+                f"{_PROFILE} is set, and not all of the libraries that read and write tables know profiles",
+                expected=f"keys by reference in [s3], {_KEY} and its secret in the environment, or the "
+                "role of the machine alone",
+                help=f"name the keys in [s3], or unset {_PROFILE}",
+            )
 
     def _common(self) -> dict[str, str]:
         found = {"aws_region": self.region}

@@ -125,3 +125,35 @@ def test_what_needs_a_disk_is_refused_on_s3(tmp_path):
         RefusedError, match="a replay cannot be had of tables on S3, and these are at s3://lake"
     ):
         on_disk(settings(tmp_path, ROOTS_TABLES="s3://lake").tables, "a replay")
+
+
+@pytest.mark.parametrize(
+    ("keys", "variables", "why"),
+    [
+        (True, {"AWS_SESSION_TOKEN": "other"}, "without a session_token"),
+        (False, {"AWS_PROFILE": "lake"}, "know profiles"),
+        (True, {"AWS_S3_LOCKING_PROVIDER": "dynamodb"}, "conditional put alone"),
+    ],
+)
+def test_what_not_all_libraries_heed_is_refused_at_each_of_their_doors(
+    tmp_path, monkeypatch, keys, variables, why
+):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LAKE", "a")
+    references = {"access_key": "env:LAKE", "secret_key": "env:LAKE"} if keys else {}
+    access = S3Access("us-east-1", tmp_path, **references)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for door in (access.for_deltalake, access.for_objects, access.for_arrow):
+        with pytest.raises(SettingsError, match=why):
+            door()
+
+
+def test_a_profile_beside_keys_and_a_token_beside_its_reference_do_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "lake")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    S3Access("us-east-1", tmp_path).for_deltalake()
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "t")
+    own = "env:AWS_SESSION_TOKEN"
+    assert S3Access("us-east-1", tmp_path, None, own, own, own).for_deltalake()["aws_session_token"] == "t"
