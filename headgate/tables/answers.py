@@ -17,6 +17,7 @@ _DENIAL = re.compile(
     r"\b40[13] (?:Unauthorized|Forbidden)|\bAccessDenied\b|lacked the necessary privileges"
     r"|lacked valid authentication"
 )
+_ARROWS = re.compile(r"\x1b\[\d+m|↳")
 
 
 class StoreDenied(HeadgateError):
@@ -62,4 +63,7 @@ def unavailable(place: S3Folder, error: Exception) -> TablesUnavailable:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What comes before the first empty line: deltalake sets each cause in a line of its own."""
+    first = _ARROWS.sub("", str(error).strip()).partition("\n\n")[0]
+    lines = [line.strip() for line in first.splitlines()]
+    return ": ".join(line for line in lines if line) or type(error).__name__

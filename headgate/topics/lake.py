@@ -8,7 +8,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from headgate.checkpoints.layout import table_path
-from headgate.errors import PlanChangedError, ServiceError
+from headgate.errors import PlanChangedError, ServiceError, UnavailableError
 from headgate.tables.delta import is_table, open_table, storage_options
 from headgate.tables.files import make_folder
 from headgate.tables.place import Place
@@ -20,7 +20,8 @@ TABLE_ACTIONS = ("create_table", "add_columns")
 
 
 def carry_out_table(tables: Place, action: Action) -> None:
-    """Create the table or add its columns. Raises PlanChangedError, ServiceError."""
+    """Create the table or add its columns. Raises PlanChangedError, ServiceError, and what `open_table` does
+    where a store is away."""
     path = table_path(tables, action.pipeline, action.arguments["table"])
     try:
         if action.kind == "create_table":
@@ -33,6 +34,8 @@ def carry_out_table(tables: Place, action: Action) -> None:
             f"{action.address}: {action.summary}: another writer was faster: {_first_line(error)}",
             help="run headgate apply again",
         ) from error
+    except UnavailableError:
+        raise
     except (DeltaError, OSError) as error:
         raise ServiceError(
             f"{action.address}: {action.summary}: {_first_line(error)}", help=f"look at {path}"

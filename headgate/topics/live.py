@@ -16,13 +16,12 @@ from kafka.errors import for_code
 
 from headgate.checkpoints.layout import CheckpointLayout, table_path
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import ServiceError
+from headgate.errors import HeadgateError, ServiceError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
-from headgate.tables.answers import unavailable
 from headgate.tables.delta import open_table
 from headgate.tables.files import is_there
-from headgate.tables.place import Place, S3Folder
+from headgate.tables.place import Place
 from headgate.topics.state import Live
 from headgate.topics.tables import LiveTable, desired_tables
 from headgate.topics.topics import LiveConfig, LiveTopic
@@ -102,7 +101,8 @@ def _topic(described: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]
 def read_table(path: Place) -> LiveTable | None:
     """A Delta table, None where there is none, or one with a `problem` where it cannot be read.
 
-    Raises TablesUnavailable where a store does not answer.
+    Raises TablesUnavailable where a store does not answer, StoreDenied where it does not let us, and
+    SettingsError where there is no way to it: nothing of the table is wrong then.
     """
     try:
         table = open_table(path)
@@ -118,9 +118,9 @@ def read_table(path: Place) -> LiveTable | None:
         if is_there(path):
             return LiveTable(problem=f"{path} holds files and is no Delta table")
         return None
+    except HeadgateError:
+        raise
     except (DeltaError, OSError, ValueError) as error:
-        if isinstance(path, S3Folder) and isinstance(error, OSError):
-            raise unavailable(path, error) from error
         return LiveTable(problem=f"{path} cannot be read: {str(error).splitlines()[0]}")
 
 

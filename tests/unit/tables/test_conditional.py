@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from s3_answers import Store
 
-from headgate.errors import TablesUnavailable
+from headgate.errors import SettingsError, TablesUnavailable
 from headgate.tables.conditional import StoreRefused, require_conditional_put
 
 
@@ -67,3 +67,11 @@ def test_an_option_that_no_store_can_be_had_with_is_one_of_headgates_errors(stor
     monkeypatch.setenv("AWS_S3_EXPRESS", "perhaps")
     with pytest.raises(TablesUnavailable, match="perhaps"):
         require_conditional_put(folder)
+
+
+def test_locks_that_only_some_writers_look_at_are_refused_with_the_store(store, monkeypatch):
+    answers, folder = store
+    monkeypatch.setenv("AWS_S3_LOCKING_PROVIDER", "dynamodb")
+    with pytest.raises(SettingsError, match="conditional put alone"):
+        require_conditional_put(folder)
+    assert answers.asked == []
