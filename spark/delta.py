@@ -17,11 +17,11 @@ from deltalake import (
     Transaction,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from headgate.tables.delta import open_table
-from headgate.tables.place import Place, on_disk
+from headgate.tables.place import Place, S3Folder, on_disk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,21 +158,23 @@ class DeltaSink:
     def upkeep(self, batch_id: int) -> None:
         """Keep log and files small. Call it after each commit: between batches, in the process that writes.
 
-        Merging, vacuum and the log's clean-up follow the table's own properties. A commit from elsewhere
-        in between is no reason to stop: the next time does it.
+        Merging, vacuum and the log's clean-up follow the table's own properties. The batch is committed: a
+        commit from elsewhere in between is no reason to stop, nor is what a store does not do or does not
+        let us do; the next time does it. A disk that fails is one.
         """
         self._commits += 1
         tidy = self._commits % TIDY_EVERY == TIDY_FIRST
         if not tidy and self._commits % CHECKPOINT_EVERY:
             return
-        self._table.update_incremental()
+        later = (DeltaError, OSError) if isinstance(self.path, S3Folder) else (CommitFailedError,)
         try:
+            self._table.update_incremental()
             if tidy:
                 self._tidy()
             self._table.create_checkpoint()
             if tidy:
                 self._table.cleanup_metadata()
-        except CommitFailedError as error:
+        except later as error:
             _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, error)
 
     def _tidy(self) -> None:
