@@ -230,13 +230,17 @@ class ArrowLane:
 
     def _forget(self, found: _Batch, batch_id: int) -> None:
         """Remove what nobody will name: also files of tasks that ended before another one failed, of which
-        nothing was told. A batch that failed ends this driver, and its files are no other one's."""
+        nothing was told. A batch that failed ends this driver, and its files are no other one's. It raises
+        nothing, since what failed before matters, and ends where it fails: a store is away for all."""
         written = {sink.path: found.outputs[name] for name, sink in self._tables.items()}
         written |= {self._quarantine.path: found.quarantine, self._aside: found.aside}
         mark = batch_mark(self._mark, batch_id)
-        for folder, files in written.items():
-            remove(folder, [file.path for file in files])
-            remove(folder, files_in(folder, f"{mark}-*.parquet"))
+        try:
+            for folder, files in written.items():
+                remove(folder, [file.path for file in files])
+                remove(folder, files_in(folder, f"{mark}-*.parquet"))
+        except Exception as error:  # noqa: BLE001 - vacuum finds them, or the next driver
+            _log.warning("files of batch %d, which has failed, could not be removed: %s", batch_id, error)
 
     def _totals(self, counts: Mapping[str, int]) -> Totals:
         own = {READ, GOOD, BAD, WARNED}

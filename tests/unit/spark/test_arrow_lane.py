@@ -299,6 +299,18 @@ def test_files_of_tasks_that_ended_before_another_one_failed_are_removed_and_no_
     assert place.rows("all_of", "n") == list(range(1, 11))
 
 
+@pytest.mark.parametrize("step", ["remove", "files_in"])
+def test_a_clean_up_that_fails_does_not_hide_what_the_batch_failed_of(place, monkeypatch, caplog, step):
+    lane = ArrowLane(place.context, place.pages.append)
+    whole: Any = lane.frame(Raw([*GOOD, b'{"n": 666}']))
+    failing = Mock(side_effect=StoreDenied("no right to delete"))
+    monkeypatch.setattr(arrow_lane, step, failing)
+    with pytest.raises(RuleFailedError, match="never"):
+        lane.commit(whole, 7)
+    assert failing.call_count == 1, "a store that is away is waited for once"
+    assert "files of batch 7, which has failed, could not be removed: no right to delete" in caplog.text
+
+
 def test_what_older_drivers_set_aside_is_removed_and_what_a_newer_one_did_is_not(place):
     place.context.epoch = 12
     aside = place.tables / "_quarantine" / "_doubtful"
