@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from headgate.arrow.statistics import Statistics
 from headgate.errors import HeadgateError
-from headgate.tables.files import drop_output, open_output, remove, size_of
+from headgate.tables.files import drop_output, open_output, remove, sizes_of
 from headgate.tables.place import Place
 
 __all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "require"]
@@ -154,21 +154,17 @@ class _File:
 
     def end(self) -> Written:
         self._writer.close()
+        size = self._file.tell()
         self._file.close()
-        size = size_of(self._path)
-        if size is None:
-            raise HeadgateError(f"{self._path} was written, and is not there", help="headgate doctor")
         return Written(self.name, size, self._rows, int(time.time() * 1000), self._statistics.to_json())
 
 
-def require(folder: Place, files: Iterable[Written]) -> None:
+def require(folder: Place, files: Sequence[Written]) -> None:
     """Raise where a file is not here as it was written: what is committed must be readable."""
-    for each in files:
-        path = folder / each.path
-        size = size_of(path)
+    for each, size in zip(files, sizes_of(folder, [each.path for each in files]), strict=True):
         if size != each.size:
             raise HeadgateError(
-                f"a task has written {path} with {each.size} bytes, and the driver finds "
+                f"a task has written {folder / each.path} with {each.size} bytes, and the driver finds "
                 f"{'no such file' if size is None else f'{size} bytes'}: nothing was committed",
                 expected="a folder of tables that the driver and all workers share, under the same path",
                 help="put the tables there, or write `lane: jvm` on the outputs, then `headgate plan` and "

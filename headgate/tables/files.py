@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,10 @@ __all__ = [
     "read_text",
     "remove",
     "size_of",
+    "sizes_of",
 ]
+
+_AT_ONCE = 8  # requests to a store, each of which mostly waits
 
 
 def files_in(folder: Place, pattern: str) -> list[str]:
@@ -64,6 +68,15 @@ def size_of(file: Place) -> int | None:
             return int(obstore.head(s3_store(file.access, file.bucket), file.key)["size"])
         except FileNotFoundError:
             return None
+
+
+def sizes_of(folder: Place, names: Sequence[str]) -> list[int | None]:
+    """The same of several files, for which a store is asked at once."""
+    files = [folder / name for name in names]
+    if isinstance(folder, Path) or len(files) < 2:
+        return [size_of(file) for file in files]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(files))) as pool:
+        return list(pool.map(size_of, files))
 
 
 def read_text(file: Place) -> str:
@@ -135,6 +148,7 @@ class _Upload:
     def __init__(self, file: S3Folder, writer: WritableFile) -> None:
         self._file = file
         self._writer: WritableFile | None = writer
+        self._bytes = 0
         self.closed = False
 
     def write(self, data: bytes) -> int:
@@ -142,7 +156,13 @@ class _Upload:
         if self._writer is None:
             return len(data)
         with answered(self._file):
-            return self._writer.write(data)
+            taken = self._writer.write(data)
+        self._bytes += taken
+        return taken
+
+    def tell(self) -> int:
+        """What the object holds once it is there: the store need not be asked."""
+        return self._bytes
 
     def flush(self) -> None:
         """Parts go when they are full."""
