@@ -61,7 +61,8 @@ lock: ## regenerate the locks of the packages (UPGRADE=1: newest allowed version
 	  --output-file requirements.lock
 	@$(COMPILE) bench/peers/requirements.in --python-version 3.11 $(if $(UPGRADE),--upgrade) \
 	  --output-file bench/peers/requirements.lock
-	@! grep -nE '://|^-' requirements.lock bench/peers/requirements.lock || \
+	@$(COMPILE) tests/s3.in --python-version 3.11 $(if $(UPGRADE),--upgrade) --output-file tests/s3.lock
+	@! grep -nE '://|^-' requirements.lock bench/peers/requirements.lock tests/s3.lock || \
 	  { echo "error: a lock names an address" >&2; exit 1; }
 
 schema: setup ## regenerate the contracts' JSON Schema

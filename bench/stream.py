@@ -30,6 +30,7 @@ from headgate.streams.launch import Launcher
 from headgate.streams.model import Owner
 from headgate.streams.record import StreamRecord
 from headgate.streams.spares import Spares
+from headgate.tables.place import on_disk
 
 __all__ = ["Driver", "apply", "driver", "spare_driver"]
 
@@ -58,7 +59,7 @@ class Driver:
         return [layout.query(lineage, name) for name in names]
 
     def table(self, name: str) -> Path:
-        return self.place.settings().tables / self.frozen.pipeline / name
+        return on_disk(self.place.settings().tables, "the benchmark") / self.frozen.pipeline / name
 
     def status(self) -> dict[str, Any]:
         file = self.place.settings().state / "streams" / self.frozen.pipeline / "status.json"

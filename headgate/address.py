@@ -11,6 +11,7 @@ __all__ = [
     "checked_brokers",
     "checked_host",
     "checked_registry_url",
+    "checked_store_url",
     "checked_url",
     "http_url",
     "masked",
@@ -98,12 +99,20 @@ def checked_url(value: str) -> str:
 def checked_registry_url(value: str) -> str:
     """An http or https URL that holds no credentials: it stands in messages and logs. Raises ValueError
     without the text, as `checked_url` does."""
+    return _plain_http(
+        value, "a registry", "registry.username and registry.password, or registry.token, as references"
+    )
+
+
+def checked_store_url(value: str) -> str:
+    """The same of a store of S3."""
+    return _plain_http(value, "a store of S3", "s3.access_key and s3.secret_key, as references")
+
+
+def _plain_http(value: str, whose: str, credentials: str) -> str:
     parts = urlsplit(checked_url(value))
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("is not the address of a registry: expected http://HOST or https://HOST")
+        raise ValueError(f"is not the address of {whose}: expected http://HOST or https://HOST")
     if "@" in value or parts.query or parts.fragment:
-        raise ValueError(
-            "holds more than an address: credentials go to registry.username and registry.password, or "
-            "registry.token, as references"
-        )
+        raise ValueError(f"holds more than an address: credentials go to {credentials}")
     return value

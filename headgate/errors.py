@@ -9,7 +9,8 @@ HeadgateError                     exit 1
 ├── UnavailableError              exit 69   a service does not answer (transient)
 │   ├── SupervisorUnavailable
 │   ├── KafkaUnavailable
-│   └── StoreUnavailable
+│   ├── StoreUnavailable
+│   └── TablesUnavailable
 ├── NotFoundError                 exit 4    no such stream, pipeline, output, contract
 └── ServiceError                  exit 70   a service answered, and the answer was an error
 
@@ -34,6 +35,7 @@ __all__ = [
     "SettingsError",
     "StoreUnavailable",
     "SupervisorUnavailable",
+    "TablesUnavailable",
     "UnavailableError",
     "UsageError",
 ]
@@ -92,6 +94,10 @@ class KafkaUnavailable(UnavailableError):
 
 
 class StoreUnavailable(UnavailableError):
+    pass
+
+
+class TablesUnavailable(UnavailableError):
     pass
 
 

@@ -8,13 +8,12 @@ values: they are references, `env:NAME` or `file:PATH`, read at the moment of us
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from headgate.address import (
     checked_brokers,
@@ -26,32 +25,22 @@ from headgate.address import (
 )
 from headgate.errors import SettingsError
 from headgate.secret import read_secret
+from headgate.settings_base import SecretRef, Section
 from headgate.settings_reading import FILE_NAME, Reading, Sections, find_home, read
+from headgate.settings_s3 import S3Settings
+from headgate.tables.place import Place, checked_folder, checked_tables, s3_folder
 
 __all__ = ["Settings", "SettingsOrigin", "load_settings"]
 
-_REFERENCE = "a reference, env:NAME or file:PATH"
-
-
-def _checked_reference(value: str) -> str:
-    # The message goes without the value: it may well be the secret itself.
-    if not re.fullmatch(r"(env|file):.+", value):
-        raise ValueError(f"a value in a secret's place; expected {_REFERENCE}")
-    return value
-
-
-SecretRef = Annotated[str, AfterValidator(_checked_reference)]
 Brokers = Annotated[str, AfterValidator(checked_brokers)]
 Host = Annotated[str, AfterValidator(checked_host)]
 Url = Annotated[str, AfterValidator(checked_url)]
 RegistryUrl = Annotated[str, AfterValidator(checked_registry_url)]
+Folder = Annotated[str, AfterValidator(checked_folder)]
+Tables = Annotated[str, AfterValidator(checked_tables)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     brokers: Brokers = "127.0.0.1:9092"
     replication: int = Field(default=1, ge=1)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -62,7 +51,7 @@ class KafkaSettings(_Section):
     timeout_seconds: float = Field(default=10.0, gt=0)
 
 
-class SparkSettings(_Section):
+class SparkSettings(Section):
     master: str = "local"  # "local" becomes local[job.cores]; or spark://HOST:PORT and the like
     driver_host: str = "127.0.0.1"  # under which a cluster's workers reach the drivers
     python: str = ""  # the workers' interpreter, with this package's dependencies; empty: the driver's own
@@ -71,30 +60,30 @@ class SparkSettings(_Section):
     ui: bool = True
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     url: Url = "sqlite:///{state}/headgate.db"  # {state} is roots.state
 
 
-class RootsSettings(_Section):
-    state: str = "var"
-    checkpoints: str = "{state}/checkpoints"
-    tables: str = "{state}/tables"
-    snapshots: str = "{state}/snapshots"
+class RootsSettings(Section):
+    state: Folder = "var"
+    checkpoints: Folder = "{state}/checkpoints"
+    tables: Tables = "{state}/tables"
+    snapshots: Folder = "{state}/snapshots"
 
 
-class SnapshotSettings(_Section):
+class SnapshotSettings(Section):
     """Copies of the checkpoints. `every` is in seconds; 0 takes none by itself."""
 
     every: float = Field(default=3600.0, ge=0)
     keep: int = Field(default=5, ge=1, le=1000)
 
 
-class RedisSettings(_Section):
+class RedisSettings(Section):
     url: Url = "redis://127.0.0.1:6379/0"
     password: SecretRef | None = None
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     host: Host = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
 
@@ -103,7 +92,7 @@ class HttpSettings(_Section):
         return http_url(self.host, self.port)
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """The schema registry of sources that say `registry: true`."""
 
     url: RegistryUrl | None = None
@@ -145,7 +134,7 @@ class AirflowSettings(HttpSettings):
     password: SecretRef = "file:{state}/secrets/airflow.password"
 
 
-class LocalSettings(_Section):
+class LocalSettings(Section):
     """Only for the embedded services of `headgate up`."""
 
     kafka_controller_port: int = 9093
@@ -158,7 +147,7 @@ class LocalSettings(_Section):
     producers: tuple[str, ...] = ("realtime-data", "logs")
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole of it; `home` is the folder of headgate.toml and all relative paths start there."""
 
     home: Path
@@ -169,6 +158,7 @@ class Settings(_Section):
     spark: SparkSettings = SparkSettings()
     store: StoreSettings = StoreSettings()
     roots: RootsSettings = RootsSettings()
+    s3: S3Settings = S3Settings()
     snapshots: SnapshotSettings = SnapshotSettings()
     redis: RedisSettings = RedisSettings()
     registry: RegistrySettings = RegistrySettings()
@@ -191,8 +181,9 @@ class Settings(_Section):
         return self.path(self.roots.checkpoints)
 
     @property
-    def tables(self) -> Path:
-        return self.path(self.roots.tables)
+    def tables(self) -> Place:
+        access = self.s3.access(self.home, str(self.state))
+        return s3_folder(self.roots.tables, access) or self.path(self.roots.tables)
 
     @property
     def snapshots_root(self) -> Path:

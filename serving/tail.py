@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from headgate.checkpoints.layout import table_path
 from headgate.contract.frozen import FrozenContract
+from headgate.delta_rows import table_files
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
+from headgate.tables.delta import is_table, open_table
+from headgate.tables.place import Place
 from serving.results import ResultStore
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Line:
 class TailedOutput:
     pipeline: str
     output: str
-    table: Path | None  # None: in Redis
+    table: Place | None  # None: in Redis
 
 
 def tailed_output(settings: Settings, frozen: FrozenContract, output: str | None) -> TailedOutput:
@@ -84,22 +86,20 @@ def tail(
         store.close()
 
 
-def _from_delta(path: Path, last: int, say: Callable[[str], None]) -> Iterator[Line]:
-    from deltalake import DeltaTable
-
+def _from_delta(path: Place, last: int, say: Callable[[str], None]) -> Iterator[Line]:
     # The folder of the log comes before its first file.
-    if not DeltaTable.is_deltatable(str(path)):
+    if not is_table(path):
         say(f"waiting for the first rows in {path}")
-    while not DeltaTable.is_deltatable(str(path)):
+    while not is_table(path):
         time.sleep(POLL_SECONDS)
-    table = DeltaTable(path)
+    table = open_table(path)
     version = table.version()
     if last:
-        yield from _lines(new_rows(table, None)[-last:], version, last)
+        yield from _lines(new_rows(table, None, path)[-last:], version, last)
     while True:
-        newest = DeltaTable(path).version()
+        newest = open_table(path).version()
         for number in range(version + 1, newest + 1):
-            rows = new_rows(DeltaTable(path, version=number), DeltaTable(path, version=number - 1))
+            rows = new_rows(open_table(path, number), open_table(path, number - 1), path)
             yield from _lines(rows, number, ROWS_OF_A_VERSION)
         if newest <= version:
             time.sleep(POLL_SECONDS)
@@ -112,7 +112,7 @@ def _lines(rows: list[dict[str, Any]], version: int, most: int) -> Iterator[Line
         yield Line(row, {"version": version}, omitted if index == 0 else 0)
 
 
-def new_rows(table: DeltaTable, before: DeltaTable | None) -> list[dict[str, Any]]:
+def new_rows(table: DeltaTable, before: DeltaTable | None, at: Place | None = None) -> list[dict[str, Any]]:
     """Rows that a version has and the one before has not: appended, or changed by an upsert.
 
     Only files that one of both versions has alone are read, so a rewritten file shows its changes. With
@@ -120,10 +120,10 @@ def new_rows(table: DeltaTable, before: DeltaTable | None) -> list[dict[str, Any
     """
     files = _files(table)
     if before is None:
-        return _rows(table, dict(list(files.items())[:1]))  # the log lists the newest file first
+        return _rows(table, at, dict(list(files.items())[:1]))  # the log lists the newest file first
     earlier = _files(before)
-    added = _rows(table, {path: part for path, part in files.items() if path not in earlier})
-    removed = _rows(before, {path: part for path, part in earlier.items() if path not in files})
+    added = _rows(table, at, {path: part for path, part in files.items() if path not in earlier})
+    removed = _rows(before, at, {path: part for path, part in earlier.items() if path not in files})
     gone = Counter(json.dumps(row, default=str) for row in removed)
     fresh = []
     for row in added:
@@ -149,15 +149,17 @@ def _files(table: DeltaTable) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(table: DeltaTable, files: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(table: DeltaTable, at: Place | None, files: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
+    from pyarrow.fs import FileType
 
-    root = Path(str(table.table_uri).removeprefix("file://"))
+    folder = table_files(table, at)
     rows: list[dict[str, Any]] = []
     for path, partition in files.items():
-        file = root / path
         # The log may hold the path as it is in a URL, with a partition's spaces and colons escaped.
-        content = pq.ParquetFile(file if file.is_file() else root / unquote(path)).read().to_pylist()
+        there = folder.get_file_info(path).type is FileType.File
+        with folder.open_input_file(path if there else unquote(path)) as file:
+            content = pq.ParquetFile(file).read().to_pylist()
         rows.extend({**row, **partition} for row in content)
     return rows
 

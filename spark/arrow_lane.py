@@ -8,8 +8,9 @@ counts. Files of a batch that its table already has are removed again.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headgate.arrow.doubts import Doubts
-from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, remove, require
+from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file_mark, require
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
 from headgate.checkpoints.books import Page, Totals
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.failpoints import hit
+from headgate.tables.answers import StoreDenied
+from headgate.tables.files import files_in, make_folder, open_input, remove
 from spark.arrow_task import ROWS_DDL, TaskOrder, task
 from spark.context import DriverContext
 from spark.doubtful import settle
@@ -34,9 +37,12 @@ from spark.record import keep_books, refuse
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from headgate.tables.place import Place
     from spark.delta import DeltaSink
 
 __all__ = ["ArrowLane"]
+
+_log = logging.getLogger("headgate.driver")
 
 WRITER = "deltalake"
 # An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
@@ -90,9 +96,9 @@ class ArrowLane:
         order = TaskOrder(
             contract=json.dumps(self._context.frozen.to_json()),
             topic=self._topic,
-            folders={name: str(sink.path) for name, sink in self._tables.items()},
-            quarantine=str(self._quarantine.path),
-            aside=str(self._aside),
+            folders={name: sink.path for name, sink in self._tables.items()},
+            quarantine=self._quarantine.path,
+            aside=self._aside,
             mark=self._mark,
             shared=batch_values(self._context, -1),
         )
@@ -104,9 +110,9 @@ class ArrowLane:
                 self._context.before_write()
                 sink.note_writer(WRITER)
         self._context.before_write()
-        self._aside.mkdir(exist_ok=True)
+        make_folder(self._aside)
         # Of drivers that were killed. This one may have been replaced since: what is a newer one's stays.
-        found = [path.name for path in self._aside.glob("*.parquet")]
+        found = files_in(self._aside, "*.parquet")
         remove(self._aside, [name for name in found if epoch_of(name) < self._context.epoch])
 
     def commit(self, batch: DataFrame, batch_id: int) -> None:
@@ -129,7 +135,7 @@ class ArrowLane:
             offset, partition = max(found.examples)
             self.example = f"topic {self._topic}, partition {partition}, offset {offset}"
             self._commit_quarantine(found, batch_id)
-        remove(self._aside, [file.path for file in found.aside])
+        _sweep(self._aside, found.aside)
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
         if self._doubts.note(found.counts[READ], found.doubted):
             self._doubted(self._doubts)
@@ -177,7 +183,7 @@ class ArrowLane:
         """What is to be judged here, in pieces that fit in memory: few, as each costs jobs of Spark."""
         waiting = found.doubtful
         for each in found.aside:
-            with pq.ParquetFile(self._aside / each.path) as file:
+            with open_input(self._aside / each.path) as content, pq.ParquetFile(content) as file:
                 for group in range(file.num_row_groups):
                     piece = file.read_row_group(group).cast(RAW)
                     if waiting.num_rows and waiting.nbytes + piece.nbytes > PIECE_BYTES:
@@ -201,7 +207,7 @@ class ArrowLane:
     def _commit_output(self, sink: DeltaSink, files: list[Written], batch_id: int) -> None:
         self._context.before_write()
         if sink.has(batch_id):
-            remove(sink.path, [file.path for file in files])
+            _sweep(sink.path, files)
         elif files:
             hit("records.before_delta")
             self._context.before_write()
@@ -213,7 +219,7 @@ class ArrowLane:
     def _commit_quarantine(self, found: _Batch, batch_id: int) -> None:
         sink = self._quarantine
         if sink.has(batch_id):
-            remove(sink.path, [file.path for file in found.quarantine])
+            _sweep(sink.path, found.quarantine)
             return
         self._context.before_write()
         hit("records.before_quarantine")
@@ -224,13 +230,17 @@ class ArrowLane:
 
     def _forget(self, found: _Batch, batch_id: int) -> None:
         """Remove what nobody will name: also files of tasks that ended before another one failed, of which
-        nothing was told. A batch that failed ends this driver, and its files are no other one's."""
+        nothing was told. A batch that failed ends this driver, and its files are no other one's. It raises
+        nothing, since what failed before matters, and ends where it fails: a store is away for all."""
         written = {sink.path: found.outputs[name] for name, sink in self._tables.items()}
         written |= {self._quarantine.path: found.quarantine, self._aside: found.aside}
         mark = batch_mark(self._mark, batch_id)
-        for folder, files in written.items():
-            remove(folder, [file.path for file in files])
-            remove(folder, [path.name for path in folder.glob(f"{mark}-*.parquet")])
+        try:
+            for folder, files in written.items():
+                remove(folder, [file.path for file in files])
+                remove(folder, files_in(folder, f"{mark}-*.parquet"))
+        except Exception as error:  # noqa: BLE001 - vacuum finds them, or the next driver
+            _log.warning("files of batch %d, which has failed, could not be removed: %s", batch_id, error)
 
     def _totals(self, counts: Mapping[str, int]) -> Totals:
         own = {READ, GOOD, BAD, WARNED}
@@ -259,6 +269,15 @@ def _reported(rows: pa.Table) -> _Batch:
     found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]
     found.doubtful = carried.filter(pc.invert(judged)).select(RAW.names).cast(RAW)
     return found
+
+
+def _sweep(folder: Place, files: Iterable[Written]) -> None:
+    """Remove what no commit names, once the tables are committed. What a store keeps of it is vacuum's,
+    or the next driver's: a batch that is in its tables must come to an end."""
+    try:
+        remove(folder, [file.path for file in files])
+    except (StoreDenied, TablesUnavailable) as error:
+        _log.warning("files that no commit names stay in %s for now: %s", folder, error.message)
 
 
 def _check_rows(batch_id: int, place: str, written: int, counted: int) -> None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError
+from headgate.tables.place import Place
 
 __all__ = ["ROWS", "ROWS_DDL", "TaskOrder", "task"]
 
@@ -44,9 +44,9 @@ class TaskOrder:
 
     contract: str  # the frozen contract's JSON
     topic: str
-    folders: Mapping[str, str]  # output to its table's folder
-    quarantine: str
-    aside: str  # for doubtful records that are too many to carry
+    folders: Mapping[str, Place]  # output to its table's folder
+    quarantine: Place
+    aside: Place  # for doubtful records that are too many to carry
     mark: str  # how the names of all files begin
     shared: Mapping[str, tuple[Any, str]]
 
@@ -80,13 +80,12 @@ class _Work:
         self._examples: list[tuple[int, int]] = []  # offset and partition of bad records
         prefix = batch_mark(order.mark, _batch())
         self._outputs = {
-            each.name: TableFiles(Path(order.folders[each.name]), each.schema, prefix)
-            for each in plan.outputs
+            each.name: TableFiles(order.folders[each.name], each.schema, prefix) for each in plan.outputs
         }
         shape = _QuarantineShape(order, plan.source_name)
-        self._bad = _Carried(TableFiles(Path(order.quarantine), QUARANTINE, prefix), shape)
+        self._bad = _Carried(TableFiles(order.quarantine, QUARANTINE, prefix), shape)
         self._doubtful = _Carried(
-            TableFiles(Path(order.aside), RAW, prefix), lambda records: records.select(RAW.names)
+            TableFiles(order.aside, RAW, prefix), lambda records: records.select(RAW.names)
         )
 
     def take(self, records: pa.Table) -> None:

@@ -20,6 +20,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.errors import StoreUnavailable
 from headgate.formats.decoder import Writers
 from headgate.settings import Settings
+from headgate.tables.place import Place
 from serving.results import PublishOutcome, ResultRow, ResultStore
 from spark.delta import DeltaSink
 from spark.stop import StopGate
@@ -107,7 +108,7 @@ class DriverContext:
                 self.waiting(None)
                 return outcome
 
-    def _sink(self, path: Path, query: str, output: str) -> DeltaSink:
+    def _sink(self, path: Place, query: str, output: str) -> DeltaSink:
         transaction = transaction_id(self.frozen.pipeline, query, output, self.lineage.id)
         if transaction not in self._sinks:
             self._sinks[transaction] = DeltaSink(path, transaction)

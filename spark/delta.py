@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltalake import (
     CommitProperties,
-    DeltaTable,
     PostCommitHookProperties,
     Transaction,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
+
+from headgate.tables.delta import open_table
+from headgate.tables.place import Place, S3Folder, on_disk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,7 @@ WORTH_FILES = 10
 SMALL_BYTES = 8 * 1024 * 1024
 WRITER_PROPERTY = "headgate.writer"
 _TRANSACTION = "spark.databricks.delta.write"
+_SPARKS = "a write by Spark"
 # Left on, each commit would look for a checkpoint to make and for old files of the log.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -50,10 +52,10 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 class DeltaSink:
     """One table, one transaction id."""
 
-    def __init__(self, path: Path, transaction: str) -> None:
+    def __init__(self, path: Place, transaction: str) -> None:
         self.path = path
         self.transaction = transaction
-        self._table = DeltaTable(str(path))
+        self._table = open_table(path)
         self._commits = 0
         # Whether tasks write files into the folder by themselves, some of which no commit will ever name.
         self.sweeps = False
@@ -109,7 +111,7 @@ class DeltaSink:
         spark.conf.set(f"{_TRANSACTION}.txnAppId", self.transaction)
         spark.conf.set(f"{_TRANSACTION}.txnVersion", str(batch_id))
         try:
-            target = SparkTable.forPath(spark, str(self.path)).alias("t")
+            target = SparkTable.forPath(spark, str(on_disk(self.path, _SPARKS))).alias("t")
             merge = target.merge(frame.alias("s"), " AND ".join(conditions))
             merge.whenMatchedUpdate(set=values).whenNotMatchedInsert(values=values).execute()
         finally:
@@ -122,7 +124,7 @@ class DeltaSink:
         writer = writer.option("txnAppId", self.transaction).option("txnVersion", str(batch_id))
         if partition_by:
             writer = writer.partitionBy(*partition_by)
-        writer.save(str(self.path))
+        writer.save(str(on_disk(self.path, _SPARKS)))
 
     def append_files(self, files: Sequence[Written], batch_id: int) -> None:
         """Commit files that are in the table's folder. Call `has` first: both use the same handle."""
@@ -156,21 +158,23 @@ class DeltaSink:
     def upkeep(self, batch_id: int) -> None:
         """Keep log and files small. Call it after each commit: between batches, in the process that writes.
 
-        Merging, vacuum and the log's clean-up follow the table's own properties. A commit from elsewhere
-        in between is no reason to stop: the next time does it.
+        Merging, vacuum and the log's clean-up follow the table's own properties. The batch is committed: a
+        commit from elsewhere in between is no reason to stop, nor is what a store does not do or does not
+        let us do; the next time does it. A disk that fails is one.
         """
         self._commits += 1
         tidy = self._commits % TIDY_EVERY == TIDY_FIRST
         if not tidy and self._commits % CHECKPOINT_EVERY:
             return
-        self._table.update_incremental()
+        later = (DeltaError, OSError) if isinstance(self.path, S3Folder) else (CommitFailedError,)
         try:
+            self._table.update_incremental()
             if tidy:
                 self._tidy()
             self._table.create_checkpoint()
             if tidy:
                 self._table.cleanup_metadata()
-        except CommitFailedError as error:
+        except later as error:
             _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, error)
 
     def _tidy(self) -> None:

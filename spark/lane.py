@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from headgate.arrow.choice import LaneChoice, lane_problems, record_lane
 from headgate.errors import HeadgateError
+from headgate.tables.fits import unfit
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -42,6 +43,13 @@ class Lane(Protocol):
 def lane_of(context: DriverContext, counted: Callable[[Page], None], status: StatusFile) -> Lane:
     """The lane of a pipeline's record query; it is told in the log and in the driver's status."""
     choice = applied_lane(context.frozen)
+    for each in unfit(context.frozen, context.settings.tables):
+        raise HeadgateError(
+            f"{each.what} of {context.frozen.pipeline} cannot have tables at {context.settings.tables}: "
+            f"{each.why}",
+            expected="tables on a disk, or what can be on S3",
+            help=f"{each.help}; then `headgate plan` and `headgate apply`",
+        )
     told = f"{choice.lane}: {choice.why}"
     _log.info("the lane of the records is %s", told)
     status.change(lane=told)

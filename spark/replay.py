@@ -28,6 +28,7 @@ from headgate.errors import HeadgateError, RefusedError
 from headgate.replays.ground import changed_topics
 from headgate.replays.model import Replay, ReplayLayout, read_replay, write_note
 from headgate.settings import Settings, load_settings
+from headgate.tables.place import on_disk
 from headgate.topics.lag import queries_of
 from serving.results import ResultStore
 from spark.driver import Driver
@@ -176,7 +177,7 @@ class ReplayDriver(Driver):
         assert self._frozen is not None, "the contract has been read"
         _log.info("the range is read; looking which windows lie wholly inside it")
         if self._frozen.stateful_outputs:
-            roots = self._live.tables, self._own.tables
+            roots = on_disk(self._live.tables, "a replay"), self._own.tables
             to, writers = self._own.judged, self._writers
             note_judged(self._spark, roots, self._frozen, self._replay, to, writers=writers)
         found = gather(self._spark, self._live, self._frozen, self._replay, self._writers)

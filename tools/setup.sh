@@ -3,7 +3,7 @@
 # an archive of their classes.
 #
 #   tools/setup.sh            what `headgate up` needs
-#   tools/setup.sh --tests    also what the tests need (a browser, Postgres, a schema registry)
+#   tools/setup.sh --tests    also what the tests need (a browser, Postgres, a schema registry, an S3)
 #   tools/setup.sh --peers    also what the benchmark compares with (PyFlink, in an environment of its own)
 #
 # Each step looks first and does nothing when its result is there, so that a second run takes
@@ -268,6 +268,23 @@ peers() {
     .venv/bin/python -m bench.peers.environment
 }
 
+# In an environment of its own: its libraries would hold those of the product back.
+s3_server() {
+    local folder="var/s3-server" stamp="var/s3-server/.synced" wanted python uv
+    wanted="$(sha256sum <tests/s3.lock) $PWD"
+    [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$folder/bin/python" -c '' 2>/dev/null && return 0
+    step "the S3 server that the tests run"
+    python="$(find_python)"
+    uv="$(bootstrap_uv "$python")"
+    uv_surroundings
+    if "$uv" venv -q --clear --no-config --python "$python" "$folder" &&
+        VIRTUAL_ENV="$PWD/$folder" "$uv" pip sync -q --require-hashes tests/s3.lock; then
+        printf '%s\n' "$wanted" >"$stamp"
+    else
+        note "it could not be installed: the tests with tables on S3 fail until tools/setup.sh --tests has it"
+    fi
+}
+
 # A driver that maps the archive starts its first batch seconds sooner, at each of its starts.
 class_archive() {
     local stamp="jars/spark/.classes" wanted
@@ -285,6 +302,9 @@ class_archive() {
 packages
 environment
 jars
-if [ "$WITH_TESTS" = 1 ]; then registry; fi
+if [ "$WITH_TESTS" = 1 ]; then
+    registry
+    s3_server
+fi
 class_archive
 if [ "$WITH_PEERS" = 1 ]; then peers; fi

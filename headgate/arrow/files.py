@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ import pyarrow.parquet as pq
 
 from headgate.arrow.statistics import Statistics
 from headgate.errors import HeadgateError
+from headgate.tables.files import drop_output, open_output, remove, sizes_of
+from headgate.tables.place import Place
 
-__all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "remove", "require"]
+__all__ = ["TableFiles", "Written", "batch_mark", "epoch_of", "file_mark", "require"]
+
+_log = logging.getLogger("headgate.driver")
 
 # A row group is written when so much is there: what a task holds of an output at most.
 GROUP_ROWS, GROUP_BYTES = 200_000, 32 * 1024 * 1024
@@ -59,7 +64,7 @@ def epoch_of(name: str) -> int:
 class TableFiles:
     """Files of one table. What no commit names is no part of the table, and vacuum's."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, prefix: str = "part") -> None:
+    def __init__(self, folder: Place, schema: pa.Schema, prefix: str = "part") -> None:
         self._folder = folder
         self._schema = schema
         self._prefix = prefix
@@ -84,11 +89,16 @@ class TableFiles:
         return self._done
 
     def abandon(self) -> None:
-        """Remove what was written: nobody will name it."""
-        if self._file is not None:
-            self._file.end()
-            remove(self._folder, [self._file.name])
-        remove(self._folder, [each.path for each in self._done])
+        """Remove what was written: nobody will name it. It raises nothing: something has failed before."""
+        try:
+            if self._file is not None:
+                self._file.drop()
+        except Exception as error:  # noqa: BLE001 - what failed before matters, and vacuum finds the file
+            _log.warning("a file in %s could not be removed: %s", self._folder, error)
+        try:
+            remove(self._folder, [each.path for each in self._done])
+        except Exception as error:  # noqa: BLE001 - as above
+            _log.warning("files in %s could not be removed: %s", self._folder, error)
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -108,15 +118,16 @@ class TableFiles:
 
 
 class _File:
-    def __init__(self, folder: Path, schema: pa.Schema, prefix: str) -> None:
+    def __init__(self, folder: Place, schema: pa.Schema, prefix: str) -> None:
         self.name = f"{prefix}-{uuid.uuid4()}.snappy.parquet"
         self.bytes = 0
         self._path = folder / self.name
+        self._file = open_output(self._path)
         self._rows = 0
         self._statistics = Statistics(schema)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         self._writer = pq.ParquetWriter(
-            self._path,
+            self._file,
             schema,
             compression="snappy",
             # Numbers are seldom alike enough for a dictionary to be worth the time.
@@ -132,32 +143,30 @@ class _File:
         self._rows += table.num_rows
         self.bytes += table.nbytes
 
+    def drop(self) -> None:
+        """Let nothing come of it, whatever has failed already."""
+        with ExitStack() as steps:
+            if isinstance(self._path, Path):
+                steps.callback(self._path.unlink, missing_ok=True)
+            steps.callback(self._file.close)
+            steps.callback(self._writer.close)
+            drop_output(self._file)
+
     def end(self) -> Written:
         self._writer.close()
-        size = self._path.stat().st_size
+        size = self._file.tell()
+        self._file.close()
         return Written(self.name, size, self._rows, int(time.time() * 1000), self._statistics.to_json())
 
 
-def require(folder: Path, files: Iterable[Written]) -> None:
+def require(folder: Place, files: Sequence[Written]) -> None:
     """Raise where a file is not here as it was written: what is committed must be readable."""
-    for each in files:
-        path = folder / each.path
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            size = None
+    for each, size in zip(files, sizes_of(folder, [each.path for each in files]), strict=True):
         if size != each.size:
             raise HeadgateError(
-                f"a task has written {path} with {each.size} bytes, and the driver finds "
+                f"a task has written {folder / each.path} with {each.size} bytes, and the driver finds "
                 f"{'no such file' if size is None else f'{size} bytes'}: nothing was committed",
                 expected="a folder of tables that the driver and all workers share, under the same path",
                 help="put the tables there, or write `lane: jvm` on the outputs, then `headgate plan` and "
                 "`headgate apply`",
             )
-
-
-def remove(folder: Path, paths: Iterable[str]) -> None:
-    """Remove files that no commit names, as far as they are there."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / path).unlink()

@@ -16,6 +16,8 @@ _DATA_LOSS = frozenset(
 )
 # The checkpoint is whole; what is around it has to be applied first.
 _NOT_APPLIED = frozenset(("topic_missing", "topic_unknown", "table_missing", "table_behind"))
+# It is whole, too, where tables cannot be where the settings put them.
+_MISPLACED = frozenset(("tables_on_s3", "store_refused"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def refusal(findings: Sequence[Finding]) -> Refusal | None:
     kind = FailureClass.CHECKPOINT
     if codes & _DATA_LOSS:
         kind = FailureClass.DATA_LOSS
-    elif codes <= _NOT_APPLIED:
+    elif codes <= _NOT_APPLIED | _MISPLACED:
         kind = FailureClass.DETERMINISTIC
     told = "; ".join(f"{each.code}: {each.message}" for each in refused)
     choices = list(dict.fromkeys(choice for each in refused for choice in each.choices))

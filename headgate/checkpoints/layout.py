@@ -21,8 +21,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from headgate.tables.place import S3Folder
 
 __all__ = ["RECORDS", "CheckpointLayout", "quarantine_table", "table_path", "transaction_id"]
+
+Root = TypeVar("Root", Path, S3Folder, Path | S3Folder)
 
 RECORDS = "records"  # the name of the record query; no output may have it
 
@@ -76,10 +81,10 @@ def transaction_id(pipeline: str, query: str, output: str, lineage: str) -> str:
     return f"headgate/{pipeline}/{query}/{output}/{lineage}"
 
 
-def table_path(tables: Path, pipeline: str, table: str) -> Path:
+def table_path(tables: Root, pipeline: str, table: str) -> Root:
     return tables / pipeline / table
 
 
-def quarantine_table(tables: Path, pipeline: str) -> Path:
+def quarantine_table(tables: Root, pipeline: str) -> Root:
     """`_quarantine` cannot clash: the contract's names start with a letter."""
     return tables / pipeline / "_quarantine"

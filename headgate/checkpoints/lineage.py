@@ -12,6 +12,8 @@ from typing import Any
 from headgate import __version__
 from headgate.checkpoints.layout import CheckpointLayout
 from headgate.errors import RefusedError
+from headgate.tables.files import files_in, read_text
+from headgate.tables.place import Place
 
 __all__ = [
     "Lineage",
@@ -55,7 +57,7 @@ def open_lineage(
     contract_hash: str,
     spark_version: str,
     at: float,
-    tables: Iterable[Path],
+    tables: Iterable[Place],
     origin: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Lineage:
     """The lineage that runs, or a first one where the pipeline has no history at all: `origin` says where
@@ -211,7 +213,7 @@ def last_contract(layout: CheckpointLayout, lineage: str, query: str, *, begun: 
         return read_lineage(layout, lineage).contract_hash if begun else ""
 
 
-def tables_with_history(tables: Iterable[Path], pipeline: str) -> list[Path]:
+def tables_with_history(tables: Iterable[Place], pipeline: str) -> list[Place]:
     """Those of the tables that this pipeline has committed to."""
     return [table for table in tables if has_history(table, pipeline)]
 
@@ -225,10 +227,9 @@ def _gone_help(layout: CheckpointLayout) -> str:
     )
 
 
-def has_history(table: Path, pipeline: str) -> bool:
+def has_history(table: Place, pipeline: str) -> bool:
     """Whether a transaction of this pipeline was committed to a table."""
-    prefix = f"headgate/{pipeline}/"
-    for entry in sorted((table / "_delta_log").glob("*.json")):
-        if f'"appId":"{prefix}' in entry.read_text(encoding="utf-8", errors="replace"):
-            return True
-    return any((table / "_delta_log").glob("*.checkpoint*.parquet"))
+    log, mark = table / "_delta_log", f'"appId":"headgate/{pipeline}/'
+    if any(mark in read_text(log / name) for name in files_in(log, "*.json")):
+        return True
+    return bool(files_in(log, "*.checkpoint*.parquet"))

@@ -18,6 +18,7 @@ from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, begin_lineage, lineage_of, make_current, open_lineage
 from headgate.checkpoints.wayback import NOT_KEPT
 from headgate.errors import RefusedError, UsageError
+from headgate.tables.place import Place
 
 __all__ = [
     "KINDS",
@@ -115,7 +116,7 @@ def settle(
     contract_hash: str,
     spark_version: str,
     at: float,
-    tables: Iterable[Path],
+    tables: Iterable[Place],
     not_kept: str = "",
 ) -> Lineage:
     """The lineage that this generation runs on. Only under the claim; done again, it changes nothing.

@@ -1,4 +1,5 @@
-"""Looks before a start: does what the checkpoint remembers still fit what is there? Changes nothing.
+"""Looks before a start: does what the checkpoint remembers still fit what is there? Changes nothing, but for
+the objects with which a store of S3 is tried, and which are gone afterwards.
 
 A stream that does not fit does not start; each refusal says which choices there are and what each costs.
 Fault-matrix rows 9, 11, 17, 18 and 19 end here instead of in a failed driver.
@@ -22,6 +23,10 @@ from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.errors import NotFoundError, RefusedError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.conditional import StoreRefused, require_conditional_put
+from headgate.tables.files import folders_in
+from headgate.tables.fits import unfit
+from headgate.tables.place import S3Folder
 from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range, queries_of
 from headgate.topics.live import read_table, topic_partitions
@@ -37,16 +42,20 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
     """Everything that was looked at, in order. The stream may start when nothing has severity `refuse`.
 
     With an `origin` that is still to be settled the checkpoint is about to be left, so it is not judged.
-    Raises KafkaUnavailable and StoreUnavailable: what cannot be looked at is not "fine".
+    Raises KafkaUnavailable, StoreUnavailable and TablesUnavailable: what cannot be looked at is not "fine".
     """
+    # First, as what is read of a store that is away would look like tables that are not whole.
+    elsewhere = _place(settings, frozen)
+    if any(each.severity == "refuse" for each in elsewhere):
+        return elsewhere
     kafka = _ask_kafka(settings, frozen)
     layout = CheckpointLayout(settings.checkpoints, frozen.pipeline)
-    findings = [*_topics(settings, frozen, kafka), *_tables(settings, frozen)]
+    findings = [*elsewhere, *_topics(settings, frozen, kafka), *_tables(settings, frozen)]
     if origin is not None:
         # Offsets of its own were made from the topics as they are, also where one was made anew.
         kept = [each for each in findings if not (origin.offsets and each.code == "topic_recreated")]
-        unfit = _of_snapshot(settings, frozen, origin.snapshot) if origin.kind == "snapshot" else []
-        return [*kept, *unfit, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
+        foreign = _of_snapshot(settings, frozen, origin.snapshot) if origin.kind == "snapshot" else []
+        return [*kept, *foreign, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
     lineage = _lineage(settings, layout)
     findings += lineage
     name = layout.current_lineage()
@@ -55,6 +64,24 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
         for query in queries_of(frozen):
             findings += check_query(ground, query)
     return findings
+
+
+def _place(settings: Settings, frozen: FrozenContract) -> list[Finding]:
+    """Whether tables can be where they are to be; nothing is said of those on a disk."""
+    tables = settings.tables
+    if not isinstance(tables, S3Folder):
+        return []
+    found = [
+        refuse("tables_on_s3", f"{each.what}: not on S3: {each.why}", each.help)
+        for each in unfit(frozen, tables)
+    ]
+    if found:
+        return found
+    try:
+        require_conditional_put(tables)
+    except StoreRefused as error:
+        return [refuse("store_refused", f"{error.message}; expected {error.expected}", str(error.help))]
+    return [Finding("store", "ok", f"the store of {tables} refuses to put an object where there is one")]
 
 
 def _of_snapshot(settings: Settings, frozen: FrozenContract, id: str) -> list[Finding]:
@@ -164,9 +191,8 @@ def _lineage(settings: Settings, layout: CheckpointLayout) -> list[Finding]:
 
 def _without_lineage(settings: Settings, layout: CheckpointLayout) -> Finding:
     """No checkpoint is a first start, unless tables hold what an earlier one committed."""
-    root = settings.tables / layout.pipeline
-    own = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    written = tables_with_history({*own, quarantine_table(settings.tables, layout.pipeline)}, layout.pipeline)
+    root, quarantine = settings.tables / layout.pipeline, quarantine_table(settings.tables, layout.pipeline)
+    written = tables_with_history({*(root / name for name in folders_in(root)), quarantine}, layout.pipeline)
     if not written:
         return Finding("checkpoint_new", "ok", f"{layout.pipeline} has no checkpoint: it begins a lineage")
     names = ", ".join(sorted(table.name for table in written))

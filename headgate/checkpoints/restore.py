@@ -30,6 +30,8 @@ from headgate.checkpoints.logs import batch_offsets, newest
 from headgate.checkpoints.sinks import Sink
 from headgate.checkpoints.snapshots import Snapshot, verify
 from headgate.errors import RefusedError
+from headgate.tables.delta import is_table, open_table
+from headgate.tables.place import Place
 
 __all__ = [
     "NEW_LINEAGE",
@@ -74,7 +76,7 @@ def choose(snapshot: Snapshot, lineage: str | None, found: Mapping[str, Followin
 
 
 def following(
-    layout: CheckpointLayout, snapshot: Snapshot, sinks: tuple[Sink, ...], tables: Path
+    layout: CheckpointLayout, snapshot: Snapshot, sinks: tuple[Sink, ...], tables: Place
 ) -> dict[str, Following]:
     """Look at the logs and tables of the snapshot's own lineage."""
     found = {}
@@ -97,13 +99,11 @@ def _last_whole(query: Path, batch: int) -> tuple[int, str]:
     return max(batch, -1 if end is None else end), ""
 
 
-def _written(sink: Sink, tables: Path, snapshot: Snapshot) -> int:
-    from deltalake import DeltaTable
-
-    path = str(sink.path(tables, snapshot.pipeline))
-    if not DeltaTable.is_deltatable(path):
+def _written(sink: Sink, tables: Place, snapshot: Snapshot) -> int:
+    path = sink.path(tables, snapshot.pipeline)
+    if not is_table(path):
         return -1
-    table = DeltaTable(path)
+    table = open_table(path)
     names = sink.transactions(snapshot.pipeline, snapshot.lineage)
     known = (table.transaction_version(name) for name in names)
     return max((batch for batch in known if batch is not None), default=-1)
@@ -121,7 +121,7 @@ class Restore:
     layout: CheckpointLayout
     snapshot: Snapshot
     snapshots: Path
-    tables: Path
+    tables: Place
     sinks: tuple[Sink, ...]
     generation: int
     note: dict[str, Any]  # the origin, as lineage.json keeps it
@@ -243,13 +243,13 @@ def restore_transaction(pipeline: str, table: str, lineage: str) -> str:
     return f"headgate/{pipeline}/_restore/{table}/{lineage}"
 
 
-def _put_back(path: Path, version: int, name: str) -> None:
+def _put_back(path: Place, version: int, name: str) -> None:
     """Restore a table as a commit of its own, which carries a name so that it is made once."""
-    from deltalake import CommitProperties, DeltaTable, Transaction
+    from deltalake import CommitProperties, Transaction
 
-    if not DeltaTable.is_deltatable(str(path)):
+    if not is_table(path):
         raise RefusedError(f"the table {path} is gone", help="headgate plan")
-    table = DeltaTable(str(path))
+    table = open_table(path)
     if table.transaction_version(name) is not None or table.version() == version:
         return
     if table.version() < version:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from headgate.checkpoints.layout import RECORDS, transaction_id
 from headgate.contract.frozen import FrozenContract
+from headgate.tables.place import Place
 
 __all__ = ["QUARANTINE", "Sink", "sinks_of"]
 
@@ -25,7 +25,7 @@ class Sink:
     def transactions(self, pipeline: str, lineage: str) -> tuple[str, ...]:
         return tuple(transaction_id(pipeline, self.query, output, lineage) for output in self.outputs)
 
-    def path(self, tables: Path, pipeline: str) -> Path:
+    def path(self, tables: Place, pipeline: str) -> Place:
         return tables / pipeline / self.table
 
 

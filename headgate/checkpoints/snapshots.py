@@ -31,6 +31,8 @@ from headgate.checkpoints.state_files import CODEC_CONF, verify_state
 from headgate.checkpoints.wayback import MANIFEST
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError, NotFoundError, RefusedError
+from headgate.tables.delta import is_table, open_table
+from headgate.tables.place import Place
 
 __all__ = [
     "Snapshot",
@@ -87,7 +89,7 @@ def take_snapshot(
     root: Path,
     layout: CheckpointLayout,
     frozen: FrozenContract,
-    tables: Path,
+    tables: Place,
     *,
     id: str,
     topics: Mapping[str, str],
@@ -271,20 +273,18 @@ def _verify_copy(pipeline: str, draft: Path, queries: Mapping[str, int]) -> None
 
 
 def _versions(
-    sinks: Sequence[Sink], tables: Path, pipeline: str, lineage: str, queries: Mapping[str, int]
+    sinks: Sequence[Sink], tables: Place, pipeline: str, lineage: str, queries: Mapping[str, int]
 ) -> dict[str, int]:
     """The newest version of each table that holds no batch after the copy's."""
-    from deltalake import DeltaTable
-
     found = {}
     for sink in sinks:
-        path = str(sink.path(tables, pipeline))
-        if not DeltaTable.is_deltatable(path):
+        path = sink.path(tables, pipeline)
+        if not is_table(path):
             continue
-        table = DeltaTable(path)
+        table = open_table(path)
         names = sink.transactions(pipeline, lineage)
         while any(_batch(table, name) > queries[sink.query] for name in names):
-            table = DeltaTable(path, version=table.version() - 1)
+            table = open_table(path, table.version() - 1)
         found[sink.table] = table.version()
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from headgate.local.ports import holder_of, is_free
 from headgate.local.services import Service, missing_binaries, services_of
 from headgate.replays.model import size_of
 from headgate.settings import HttpSettings, Settings
+from headgate.tables.conditional import require_conditional_put
 
 __all__ = ["Finding", "examine", "memory_needed"]
 
@@ -59,6 +61,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("jars", lambda: _jars(settings)),
         ("binaries", _binaries),
         ("disk", lambda: _disk(settings)),
+        ("tables", lambda: _tables(settings)),
         ("replays", lambda: _replays(settings)),
         ("memory", lambda: _memory(settings)),
         ("process manager", lambda: _manager(platform)),
@@ -154,6 +157,14 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("disk", False, detail)
+
+
+def _tables(settings: Settings) -> Iterator[Finding]:
+    """Nothing for tables on this disk, which is looked at as a whole."""
+    if isinstance(settings.tables, Path):
+        return
+    require_conditional_put(settings.tables)
+    yield Finding("tables", False, f"{settings.tables}: its store refuses a second put of one key")
 
 
 def _replays(settings: Settings) -> Iterator[Finding]:

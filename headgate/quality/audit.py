@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deltalake import DeltaTable
 from sqlglot import exp
 
 from headgate.checkpoints.books import last_page
@@ -36,7 +34,13 @@ from headgate.errors import NotFoundError
 from headgate.quality.counted import NotComparable, Offsets, Ranges, between, counted_at
 from headgate.replays.traces import swapped_into
 from headgate.settings import Settings
+from headgate.tables.delta import open_table
+from headgate.tables.place import Place
 from headgate.topics.lag import initial_offsets
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
+    from deltalake import DeltaTable
 
 __all__ = ["Audit", "OutputAudit", "audit"]
 
@@ -133,7 +137,7 @@ def _output(settings: Settings, frozen: FrozenContract, name: str, read: _Read) 
         reason = _NOT_NOW[known].format(name=name, pipeline=frozen.pipeline)
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
     try:
-        counted = _sum(known.table, frozen.outputs[name].count_column)
+        counted = _sum(known.table, settings.tables, frozen.outputs[name].count_column)
     except FileNotFoundError:
         reason = f"files of version {known.table.version()} of its table were removed meanwhile: audit again"
         return OutputAudit(name, None, None, None, exact=False, reason=reason)
@@ -215,21 +219,26 @@ def _slides(query: exp.Select) -> bool:
     return any(len(call.expressions) > 2 and call.expressions[1] != call.expressions[2] for call in windows)
 
 
-def _table(settings: Settings, frozen: FrozenContract, name: str) -> Path:
+def _table(settings: Settings, frozen: FrozenContract, name: str) -> Place:
     table = next(target.delta for target in frozen.contract.outputs[name].to if target.delta is not None)
     return table_path(settings.tables, frozen.pipeline, table)
 
 
-def _sum(table: DeltaTable, column: str | None) -> int:
+def _sum(table: DeltaTable, at: Place, column: str | None) -> int:
     import pyarrow.compute as pc
 
-    return int(pc.sum(delta_rows(table).to_table(columns=[column])[column]).as_py() or 0)
+    return int(pc.sum(delta_rows(table, at).to_table(columns=[column])[column]).as_py() or 0)
+
+
+def _quarantine(settings: Settings, pipeline: str) -> pyarrow.dataset.Dataset:
+    path = quarantine_table(settings.tables, pipeline)
+    return delta_rows(open_table(path), path)
 
 
 def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: Ranges) -> int:
     import pyarrow.compute as pc
 
-    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
+    rows = _quarantine(settings, pipeline)
     total = 0
     for (topic, number), (first, last) in ranges.items():
         if first < last:
@@ -242,6 +251,6 @@ def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges
 def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
     import pyarrow.compute as pc
 
-    rows = delta_rows(DeltaTable(quarantine_table(settings.tables, pipeline)))
+    rows = _quarantine(settings, pipeline)
     mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)
     return int(rows.count_rows(filter=mine))

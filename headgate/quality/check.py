@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.checkpoints.layout import table_path
@@ -25,6 +24,8 @@ from headgate.quality.suites import PlannedExpectation, suites
 from headgate.quality.verdict import ExpectationResult, Status, Verdict, worst_severity
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.delta import open_table
+from headgate.tables.place import Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,10 +109,9 @@ def _read(
     settings: Settings, frozen: FrozenContract, output: str, suite: Sequence[PlannedExpectation]
 ) -> _Rows:
     import pyarrow.compute as pc
-    from deltalake import DeltaTable
 
     path = _table_of(settings, frozen, output)
-    dataset = delta_rows(DeltaTable(path))
+    dataset = delta_rows(open_table(path), path)
     event_time = frozen.outputs[output].event_time
     newest = None
     if event_time is not None:
@@ -133,7 +133,7 @@ def _read(
     return _Rows(frame, microseconds)
 
 
-def _table_of(settings: Settings, frozen: FrozenContract, output: str) -> Path:
+def _table_of(settings: Settings, frozen: FrozenContract, output: str) -> Place:
     targets = frozen.contract.outputs[output].to
     table = next(target.delta for target in targets if target.delta is not None)
     return table_path(settings.tables, frozen.pipeline, table)

@@ -15,6 +15,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from headgate.checkpoints.logs import batch_offsets, committed_offsets
+from headgate.tables.delta import open_table
+from headgate.tables.place import Place
 
 __all__ = ["Counted", "NotComparable", "Offsets", "Ranges", "between", "counted_at"]
 
@@ -40,13 +42,13 @@ class Counted:
     offsets: Offsets
 
 
-def counted_at(path: Path, query: Path, transaction: str, read: Offsets) -> Counted | NotComparable:
+def counted_at(path: Place, query: Path, transaction: str, read: Offsets) -> Counted | NotComparable:
     """The newest version that counts nothing beyond `read`. `query` is its checkpoint, `transaction` the id
     under which its batches are in the table. Raises RefusedError for a damaged checkpoint."""
     mine = committed_offsets(
         query
     )  # before the table is opened: read after it, they could be a later batch's
-    table = DeltaTable(path)
+    table = open_table(path)
     written = table.transaction_version(transaction)
     if mine is None and written is None:
         return NotComparable.NOTHING

@@ -20,6 +20,8 @@ from headgate.delta_rows import delta_rows
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
 from headgate.suggest import did_you_mean
+from headgate.tables.delta import open_table
+from headgate.tables.place import Place
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,19 +70,18 @@ def newest_quarantined(
     settings: Settings, pipeline: str, *, limit: int, rule: str | None = None
 ) -> list[Quarantined]:
     """The newest first, of one rule where it is named. Raises NotFoundError where there is no table."""
-    from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
     path = quarantine_table(settings.tables, pipeline)
     try:
-        table = DeltaTable(path)
+        table = open_table(path)
     except TableNotFoundError as error:
         raise NotFoundError(
             f"pipeline {pipeline} has no quarantine",
             expected=f"a table at {path}",
             help="headgate apply makes it; headgate status names the pipelines",
         ) from error
-    files = _files(table)
+    files = _files(table, path)
     chosen: list[tuple[datetime, int, int]] = []
     for number, file in enumerate(files):
         if len(chosen) == limit and file.newest + _STATISTICS < chosen[0][0]:
@@ -151,7 +152,7 @@ class _File:
         return ds.Scanner.from_fragment(fragment, schema=self.schema, columns=wanted).to_table()
 
 
-def _files(table: DeltaTable) -> list[_File]:
+def _files(table: DeltaTable, at: Place) -> list[_File]:
     """The table's files from the newest record on; one without statistics may hold anything."""
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -159,7 +160,7 @@ def _files(table: DeltaTable) -> list[_File]:
     actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     ends = {each["path"]: each.get(f"max.{_AT}") for each in actions}
     latest = max((end for end in ends.values() if end is not None), default=_BEGINNING)
-    rows = delta_rows(table)
+    rows = delta_rows(table, at)
     # In nanoseconds, Spark's times would end in the year 2262.
     parquet = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
     found = [

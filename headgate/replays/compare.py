@@ -18,6 +18,7 @@ from headgate.replays.model import Replay, ReplayLayout
 from headgate.replays.swap import Chosen, selections
 from headgate.same_rows import same_rows
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 
 __all__ = ["Comparison", "Difference", "compare", "differences"]
 
@@ -93,7 +94,9 @@ def compare(settings: Settings, replay: Replay) -> list[Comparison]:
 
 def _compared(settings: Settings, replay: Replay, chosen: Chosen) -> Comparison:
     way, own = chosen.way, ReplayLayout(settings.state, replay.pipeline, replay.id)
-    tables = [root / replay.pipeline / way.table for root in (settings.tables, own.tables)]
+    tables = [
+        root / replay.pipeline / way.table for root in (on_disk(settings.tables, "a replay"), own.tables)
+    ]
     if missing := [str(path) for path in tables if not (path / "_delta_log").is_dir()]:
         return Comparison(way.table, way.kind, why=f"there is no table {' and no '.join(missing)}")
     everything = _count(tables[1], None)

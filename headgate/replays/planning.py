@@ -22,6 +22,7 @@ from headgate.replays.room import room_problems
 from headgate.settings import Settings
 from headgate.streams.operations import operations_in
 from headgate.streams.store import StateStore
+from headgate.tables.place import on_disk
 from headgate.topics.begin import first_at, moment_of, offsets_from, topic_ranges
 from headgate.topics.capacity import driver_memory, machine_memory
 from headgate.topics.kafka import admin_client
@@ -73,6 +74,7 @@ def plan_replay(
 ) -> ReplayPlan:
     """Raises NotFoundError, UsageError, RefusedError, KafkaUnavailable, StoreUnavailable."""
     frozen = _contract(settings, pipeline, contract)
+    on_disk(settings.tables, "a replay")
     with admin_client(settings) as admin:
         lows, ends = topic_ranges(admin, frozen)
         topics = {name: id for name, (id, _) in topic_partitions(admin, frozen.topics.values()).items()}

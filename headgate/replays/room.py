@@ -16,6 +16,7 @@ from headgate.checkpoints.logs import committed_offsets
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import RefusedError
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 from headgate.topics.tables import desired_tables
 
 __all__ = ["bytes_per_record", "room_problems"]
@@ -48,7 +49,10 @@ def bytes_per_record(settings: Settings, frozen: FrozenContract) -> float | None
     read = sum(_read(layout))
     if not read:
         return None
-    folders = (settings.tables / table.pipeline / table.table for table in desired_tables(frozen))
+    folders = (
+        on_disk(settings.tables, "a replay") / table.pipeline / table.table
+        for table in desired_tables(frozen)
+    )
     return sum(map(_size, folders)) / read
 
 

@@ -21,6 +21,7 @@ from headgate.replays.spans import Span
 from headgate.replays.traces import open_table, trace_of
 from headgate.replays.verdicts import Ready, judged_otherwise
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -237,7 +238,10 @@ def _served_from(settings: Settings, replay: Replay, contracts: Sequence[FrozenC
 def _table(settings: Settings, replay: Replay, lineage: str, chosen: Chosen, served: int | None) -> TableSwap:
     table, kind = chosen.way.table, chosen.way.kind
     own = ReplayLayout(settings.state, replay.pipeline, replay.id)
-    live, side = (open_table(root / replay.pipeline / table) for root in (settings.tables, own.tables))
+    live, side = (
+        open_table(root / replay.pipeline / table)
+        for root in (on_disk(settings.tables, "a replay"), own.tables)
+    )
     if live is None or side is None:
         return TableSwap(table, kind, why="the live table, or the replay's own, is gone")
     trace = trace_of(settings, live, replay.pipeline, table, replay.id)

@@ -26,6 +26,7 @@ from headgate.replays.select import Selection
 from headgate.replays.swap import SwapPlan, prepare_swap
 from headgate.replays.traces import swapped_into
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +125,10 @@ class Swapping:
         write_note(own.counts, {**(read_note(own.counts) or {}), **counts})
         for each in left:
             self.check()
-            live, side = (root / self.pipeline / each.table for root in (self.settings.tables, own.tables))
+            live, side = (
+                root / self.pipeline / each.table
+                for root in (on_disk(self.settings.tables, "a replay"), own.tables)
+            )
             replace_rows(live, side, rows[each.table], each.transaction)
             done.append(each.table)
 

@@ -18,6 +18,8 @@ from headgate.checkpoints.layout import CheckpointLayout
 from headgate.checkpoints.restore import restore_transaction
 from headgate.replays.model import ReplayLayout, read_note
 from headgate.settings import Settings
+from headgate.tables import delta
+from headgate.tables.place import Place
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -63,10 +65,8 @@ def swapped_into(settings: Settings, pipeline: str) -> dict[str, list[dict[str, 
     return found
 
 
-def open_table(path: Path) -> DeltaTable | None:
-    from deltalake import DeltaTable
-
-    return DeltaTable(str(path)) if DeltaTable.is_deltatable(str(path)) else None
+def open_table(path: Place) -> DeltaTable | None:
+    return delta.open_table(path) if delta.is_table(path) else None
 
 
 def _stands(table: DeltaTable, versions: Sequence[int]) -> bool | None:

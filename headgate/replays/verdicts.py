@@ -22,6 +22,7 @@ from headgate.replays.model import Replay, ReplayLayout
 from headgate.replays.spans import FIRST, MICROS, Span
 from headgate.replays.traces import open_table
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -76,7 +77,10 @@ def judged_otherwise(settings: Settings, replay: Replay, ready: Ready) -> tuple[
     """How many records there are of the kind, and what keeps a swap of them from being whole."""
     found: dict[str, _Of] = {}
     own = ReplayLayout(settings.state, replay.pipeline, replay.id)
-    tables = [open_table(root / replay.pipeline / QUARANTINE) for root in (settings.tables, own.tables)]
+    tables = [
+        open_table(root / replay.pipeline / QUARANTINE)
+        for root in (on_disk(settings.tables, "a replay"), own.tables)
+    ]
     for place in (part for whole in _places(replay) for part in _parts(tables, whole)):
         changed = _records(tables[0], place) ^ _records(tables[1], place)
         times = _times(own, place) if changed else {}

@@ -137,7 +137,8 @@ RULES = (
         SSL handshake failed
         \bNOAUTH\b|\bWRONGPASS\b|\bNOPERM\b|redis\.exceptions\.AuthenticationError
         AccessControlException|AccessDeniedException|PermissionError:|permission denied
-        \b403 Forbidden\b""",
+        \b403 Forbidden\b
+        headgate\.tables\.answers\.StoreDenied""",
     ),
     _rule(
         FailureClass.DETERMINISTIC,
@@ -205,6 +206,8 @@ RULES = (
         connection (?:refused|reset|timed out)
         name or service not known|temporary failure in name resolution
         \b503 (?:Slow Down|Service Unavailable)|\bSlowDown\b
+        Generic S3 error|error sending request
+        headgate\.errors\.TablesUnavailable
         (?:read|connect) timed out""",
     ),
     _rule(

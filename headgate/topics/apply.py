@@ -27,6 +27,7 @@ from headgate.contract.frozen import ContractStore
 from headgate.errors import PlanChangedError, RefusedError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.conditional import require_conditional_put
 from headgate.topics.broker import TOPIC_ACTIONS, carry_out_topic
 from headgate.topics.differences import Action
 from headgate.topics.kafka import admin_client
@@ -60,10 +61,11 @@ class Outcome:
 def apply_plan(settings: Settings, plan: Plan, *, by: str, lock_seconds: float = LOCK_SECONDS) -> Outcome:
     """Carry out the plan. Doing it again does nothing.
 
-    Raises RefusedError for a plan with refusals, PlanChangedError when the live system is not what the
-    plan saw, and what Kafka, the store and the tables raise.
+    Raises RefusedError for a plan with refusals or a store without conditional put, PlanChangedError when the
+    live system is not what the plan saw, and what Kafka, the store and the tables raise.
     """
     _refuse_refused(plan, settings)
+    require_conditional_put(settings.tables)
     with apply_lock(settings, lock_seconds):
         journal = settings.state / "apply.journal"
         actions = _still_valid(settings, plan, journal)

@@ -16,9 +16,12 @@ from kafka.errors import for_code
 
 from headgate.checkpoints.layout import CheckpointLayout, table_path
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import ServiceError
+from headgate.errors import HeadgateError, ServiceError
 from headgate.settings import Settings
 from headgate.streams.store import StateStore
+from headgate.tables.delta import open_table
+from headgate.tables.files import is_there
+from headgate.tables.place import Place
 from headgate.topics.state import Live
 from headgate.topics.tables import LiveTable, desired_tables
 from headgate.topics.topics import LiveConfig, LiveTopic
@@ -95,10 +98,14 @@ def _topic(described: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]
     )
 
 
-def read_table(path: Path) -> LiveTable | None:
-    """A Delta table, None where there is none, or one with a `problem` where it cannot be read."""
+def read_table(path: Place) -> LiveTable | None:
+    """A Delta table, None where there is none, or one with a `problem` where it cannot be read.
+
+    Raises TablesUnavailable where a store does not answer, StoreDenied where it does not let us, and
+    SettingsError where there is no way to it: nothing of the table is wrong then.
+    """
     try:
-        table = DeltaTable(path)
+        table = open_table(path)
         metadata, protocol = table.metadata(), table.protocol()
         return LiveTable(
             table_id=str(metadata.id),
@@ -108,9 +115,11 @@ def read_table(path: Path) -> LiveTable | None:
             reader_version=protocol.min_reader_version,
         )
     except TableNotFoundError:
-        if path.is_dir() and any(path.iterdir()):
+        if is_there(path):
             return LiveTable(problem=f"{path} holds files and is no Delta table")
         return None
+    except HeadgateError:
+        raise
     except (DeltaError, OSError, ValueError) as error:
         return LiveTable(problem=f"{path} cannot be read: {str(error).splitlines()[0]}")
 

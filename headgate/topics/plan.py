@@ -15,6 +15,8 @@ from typing import Any
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import UsageError
 from headgate.settings import Settings
+from headgate.tables.fits import unfit
+from headgate.tables.place import Place
 from headgate.topics.contracts import ContractChange, change_of, compare_contract
 from headgate.topics.differences import Action, Note, Refusal
 from headgate.topics.state import Live, seen_by
@@ -130,7 +132,12 @@ def make_plan(
             **dict.fromkeys(removed, "removed"),
         },
         actions=tuple(actions),
-        refusals=(*refusals, *objections, *capacity_refusals(contracts, live.applied, machine_memory())),
+        refusals=(
+            *refusals,
+            *objections,
+            *capacity_refusals(contracts, live.applied, machine_memory()),
+            *_misplaced(contracts, settings.tables),
+        ),
         seen=seen_by(contracts, live),
         notes=tuple(notes),
     ).sealed()
@@ -169,6 +176,17 @@ def difference(
         refusals + _address_refusals(contracts, live),
         notes + [_removed(each) for each in removed],
     )
+
+
+def _misplaced(contracts: Sequence[FrozenContract], tables: Place) -> list[Refusal]:
+    """Outputs that cannot have their tables on S3, where these are."""
+    return [
+        Refusal(
+            "tables_on_s3", f"contract {each.pipeline}", each.pipeline, f"{one.what}: {one.why}", one.help
+        )
+        for each in contracts
+        for one in unfit(each, tables)
+    ]
 
 
 def _topic(wanted: DesiredTopic, live: Live) -> tuple[list[Action], list[Refusal], list[Note]]:

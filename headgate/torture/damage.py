@@ -17,6 +17,7 @@ from headgate.checkpoints.logs import newest
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import RefusedError
 from headgate.settings import Settings
+from headgate.tables.place import on_disk
 
 __all__ = ["cut", "remedy"]
 
@@ -52,13 +53,14 @@ def remedy(settings: Settings, frozen: FrozenContract, query: Path, file: Path) 
 def _tables(settings: Settings, frozen: FrozenContract) -> list[tuple[Path, int | None]]:
     """Every table that the record query writes, and its newest batch there."""
     lineage = CheckpointLayout(settings.checkpoints, frozen.pipeline).current_lineage()
+    tables = on_disk(settings.tables, "a torture installation")
     found = [
-        (table_path(settings.tables, frozen.pipeline, target.delta), name)
+        (table_path(tables, frozen.pipeline, target.delta), name)
         for name in frozen.record_outputs
         for target in frozen.contract.outputs[name].to
         if target.delta
     ]
-    quarantine = quarantine_table(settings.tables, frozen.pipeline)
+    quarantine = quarantine_table(tables, frozen.pipeline)
     found += [(quarantine, f"_quarantine.{source}") for source in frozen.contract.sources]
     return [
         (

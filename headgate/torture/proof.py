@@ -19,6 +19,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.delta_rows import delta_rows
 from headgate.errors import ServiceError
 from headgate.same_rows import difference
+from headgate.tables.place import on_disk
 from headgate.torture.feeder import Feed
 from headgate.torture.place import Place
 
@@ -104,7 +105,7 @@ def _counted(own: Place, total: Totals, topics: Mapping[str, Rows]) -> Iterator[
     problem = "" if total.read == there else f"{there} are in the topics, {total.read} in the books"
     yield Proof("every record was read once", problem)
     left = total.read - total.good - total.quarantined
-    rows = len(_delta(quarantine_table(own.settings.tables, own.stream)))
+    rows = len(_delta(quarantine_table(_tables(own), own.stream)))
     problem = f"{left} records are neither good nor quarantined" if left else ""
     if rows != total.quarantined:
         problem = f"{total.quarantined} were quarantined, the table has {rows} rows"
@@ -113,7 +114,7 @@ def _counted(own: Place, total: Totals, topics: Mapping[str, Rows]) -> Iterator[
 
 def _quarantine(own: Place, expected: Rows) -> Proof:
     columns = ("topic", "partition", "offset", "value")
-    found = _delta(quarantine_table(own.settings.tables, own.stream))
+    found = _delta(quarantine_table(_tables(own), own.stream))
     mine = [{name: row[name] for name in columns} for row in found]
     return Proof("the quarantine holds the bad records, once, with their bytes", difference(mine, expected))
 
@@ -124,7 +125,7 @@ def _output(own: Place, name: str, rows: Rows) -> Iterator[Proof]:
         rows = _closed(own, name, rows)
     for target in spec.to:
         if target.delta is not None:
-            found = _delta(table_path(own.settings.tables, own.stream, target.delta))
+            found = _delta(table_path(_tables(own), own.stream, target.delta))
             yield Proof(f"output {name}: the Delta table {target.delta}", difference(found, rows))
         else:
             yield Proof(f"output {name}: Redis", _redis(own, name, rows))
@@ -177,6 +178,10 @@ def _parquet(path: Path) -> Rows:
 
     found: Rows = pq.read_table(path).to_pylist()
     return found
+
+
+def _tables(own: Place) -> Path:
+    return on_disk(own.settings.tables, "a torture installation")
 
 
 def _delta(path: Path) -> Rows:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from deltalake import DeltaTable
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from headgate.checkpoints.books import Page, last_page
@@ -24,6 +23,8 @@ from headgate.checkpoints.logs import committed_offsets, newest
 from headgate.checkpoints.origin import Origin, write_origin
 from headgate.contract.frozen import FrozenContract
 from headgate.settings import Settings, load_settings
+from headgate.tables.delta import open_table
+from headgate.tables.files import folders_in
 from headgate.topics.kafka import client_options
 
 __all__ = ["Driver", "Stream", "send"]
@@ -223,17 +224,17 @@ class Stream:
 
     def version(self, output: str) -> int | None:
         """The last batch of an output that its table has, by the record query's transaction."""
-        table = DeltaTable(str(table_path(self.settings.tables, self.pipeline, str(self.table_of(output)))))
+        table = open_table(table_path(self.settings.tables, self.pipeline, str(self.table_of(output))))
         return table.transaction_version(f"headgate/{self.pipeline}/{RECORDS}/{output}/{self.lineage}")
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         path = table_path(self.settings.tables, self.pipeline, table)
-        found: list[dict[str, Any]] = DeltaTable(str(path)).to_pyarrow_table().to_pylist()
+        found: list[dict[str, Any]] = open_table(path).to_pyarrow_table().to_pylist()
         return found
 
     def quarantined(self) -> list[dict[str, Any]]:
         path = quarantine_table(self.settings.tables, self.pipeline)
-        found: list[dict[str, Any]] = DeltaTable(str(path)).to_pyarrow_table().to_pylist()
+        found: list[dict[str, Any]] = open_table(path).to_pyarrow_table().to_pylist()
         return found
 
     def books(self) -> Page:
@@ -246,7 +247,7 @@ class Stream:
     def versions(self) -> dict[str, int]:
         """Every table's version: what has not been written to keeps its own."""
         root = self.settings.tables / self.pipeline
-        return {path.name: DeltaTable(str(path)).version() for path in sorted(root.iterdir())}
+        return {name: open_table(root / name).version() for name in folders_in(root)}
 
 
 def send(settings: Settings, topic: str, values: Sequence[bytes], partitions: int = 1) -> None:

@@ -71,6 +71,7 @@ def lane_context(frozen: FrozenContract, folder: Path, writers: Writers | None =
 
     sinks: dict[str, DeltaSink] = {}
     return SimpleNamespace(
+        settings=SimpleNamespace(tables=folder),
         frozen=frozen,
         books=folder / "books",
         generation=1,

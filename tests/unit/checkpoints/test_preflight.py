@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from kafka import TopicPartition
 from small_contract import small_contract
 from spark_checkpoint import committed_batch, summed
+from two_lanes import frozen_of
 
 from headgate.checkpoints import preflight as module
 from headgate.checkpoints.books import Totals, write_page
@@ -24,11 +25,12 @@ from headgate.checkpoints.origin import Origin
 from headgate.checkpoints.preflight import planned_preflight, preflight
 from headgate.checkpoints.query_checks import KafkaView
 from headgate.contract.frozen import ContractStore, FrozenContract
-from headgate.errors import KafkaUnavailable
-from headgate.settings import Settings
+from headgate.errors import KafkaUnavailable, TablesUnavailable
+from headgate.settings import Settings, load_settings
 from headgate.streams.drain import left_of
 from headgate.streams.model import FailureClass
 from headgate.streams.store import StateStore
+from headgate.tables.conditional import StoreRefused
 
 TOPIC = "p-in"
 FROZEN = small_contract("p", job={}, partitions=2)
@@ -91,6 +93,59 @@ def test_a_stream_may_start_before_its_first_batch_and_after_any(world: World) -
     world.commit("counts", 0, {0: 3, 1: 5})
     assert world.refused() == []
     assert refusal(world.look()) is None
+
+
+def on_s3(world: World, monkeypatch: pytest.MonkeyPatch, store: Callable[[Any], None]) -> World:
+    """The same with its tables on S3, where `store` is what trying it does."""
+    environ = {
+        "HEADGATE_ROOTS_TABLES": "s3://lake/a",
+        "HEADGATE_S3_ENDPOINT": "http://127.0.0.1:1",
+        "HEADGATE_S3_ALLOW_HTTP": "true",
+    }
+    monkeypatch.setattr(module, "require_conditional_put", store)
+    return replace(world, settings=load_settings(world.settings.home, environ)[0])
+
+
+def arrow_alone() -> FrozenContract:
+    """A contract that can have its tables on S3."""
+    source = {"topic": TOPIC, "columns": [{"name": "id", "type": "long"}]}
+    output = {"sql": "SELECT id FROM a", "to": [{"delta": "rows"}], "lane": "arrow"}
+    return frozen_of(source, {"rows": output}, {"rows": {"id": "long"}})
+
+
+def test_a_contract_that_cannot_be_on_s3_is_refused_before_the_store_is_asked(world, monkeypatch):
+    def asked(_tables: Any) -> None:
+        raise AssertionError("the store was asked")
+
+    found = on_s3(world, monkeypatch, asked).look()
+    assert [each.code for each in found] == ["tables_on_s3", "tables_on_s3"]
+    refused = refusal(found)
+    assert refused is not None
+    assert refused.failure is FailureClass.DETERMINISTIC
+    assert "records: not on S3" in refused.text
+    assert "leave `delta: counts` out" in refused.text
+
+
+def test_a_store_that_takes_both_is_refused_and_nothing_else_is_looked_at(world, monkeypatch):
+    def takes_both(_tables: Any) -> None:
+        raise StoreRefused("it takes both", expected="a second put to be refused", help="another store")
+
+    found = on_s3(world, monkeypatch, takes_both).look(arrow_alone())
+    assert [each.code for each in found] == ["store_refused"]
+    refused = refusal(found)
+    assert refused is not None
+    assert refused.failure is FailureClass.DETERMINISTIC
+    assert refused.text == "store_refused: it takes both; expected a second put to be refused. " + (
+        "Choices: (1) another store."
+    )
+
+
+def test_a_store_that_is_away_is_no_verdict(world, monkeypatch):
+    def away(_tables: Any) -> None:
+        raise TablesUnavailable("s3://lake/a cannot be reached")
+
+    with pytest.raises(TablesUnavailable):
+        on_s3(world, monkeypatch, away).look(arrow_alone())
 
 
 def test_each_partition_that_lost_records_is_told_with_its_range(world: World) -> None:

@@ -65,6 +65,25 @@ def test_a_full_disk_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert _named(examine(_settings(tmp_path)), "disk").failed
 
 
+def test_a_store_of_tables_that_does_not_answer_is_a_failure_and_tables_on_this_disk_are_none(
+    tmp_path: Path,
+) -> None:
+    settings = _settings(tmp_path)
+    assert not [each for each in examine(settings) if each.name == "tables"]
+    environ = {
+        "HEADGATE_ROOTS_TABLES": "s3://lake/a",
+        "HEADGATE_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "HEADGATE_S3_ALLOW_HTTP": "true",
+        "HEADGATE_S3_ACCESS_KEY": "env:PATH",
+        "HEADGATE_S3_SECRET_KEY": "env:PATH",
+    }
+    finding = _named(
+        list(doctor._guarded("tables", lambda: doctor._tables(load_settings(tmp_path, environ)[0]))), "tables"
+    )
+    assert finding.failed
+    assert finding.detail.startswith("s3://lake/a cannot be reached")
+
+
 def test_what_is_only_missed_is_a_warning_not_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

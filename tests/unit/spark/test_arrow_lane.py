@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -22,7 +23,8 @@ from headgate.arrow.screen import GOOD as PASSED
 from headgate.arrow.screen import RAW, READ
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.owner import FencedError
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, TablesUnavailable
+from headgate.tables.answers import StoreDenied
 from spark import arrow_lane, arrow_task, delta
 from spark.arrow_lane import ArrowLane
 from spark.arrow_task import ROWS
@@ -132,6 +134,32 @@ def test_a_batch_that_runs_again_writes_nothing_twice_and_leaves_no_file(place):
     assert place.pages[0] == place.pages[1]
     assert place.rows("all_of", "n") == list(range(1, 11))
     assert len(place.rows("_quarantine", "offset")) == 3
+
+
+@pytest.mark.parametrize("why", [StoreDenied("no right to delete"), TablesUnavailable("503 Slow Down")])
+def test_a_store_that_does_not_remove_what_no_commit_names_keeps_no_batch_from_its_end(
+    place, monkeypatch, caplog, why
+):
+    monkeypatch.setattr(arrow_task, "CARRIED_ROWS", 1)
+    monkeypatch.setattr(arrow_lane, "settle", _all_bad)
+    for _ in range(2):
+        lane = ArrowLane(place.context, place.pages.append)
+        whole: Any = lane.frame(Raw([*GOOD, DOUBTFUL, DOUBTFUL]))
+        with monkeypatch.context() as patch:
+            patch.setattr(arrow_lane, "remove", Mock(side_effect=why))
+            lane.commit(whole, 0)
+    assert len(place.pages) == 2
+    assert place.rows("all_of", "n") == list(range(1, 11))
+    assert len(place.rows("_quarantine", "offset")) == 2
+    told = {record.args[0] for record in caplog.records}
+    assert told == {
+        place.tables / name for name in ("all_of", "even_of", "_quarantine", "_quarantine/_doubtful")
+    }
+
+
+def _all_bad(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+    bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
+    return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)
 
 
 def test_a_batch_that_was_lost_between_two_tables_gets_what_it_lacks(place, monkeypatch):
@@ -269,6 +297,18 @@ def test_files_of_tasks_that_ended_before_another_one_failed_are_removed_and_no_
             lane.commit(whole, batch_id)
     assert place.files() == committed
     assert place.rows("all_of", "n") == list(range(1, 11))
+
+
+@pytest.mark.parametrize("step", ["remove", "files_in"])
+def test_a_clean_up_that_fails_does_not_hide_what_the_batch_failed_of(place, monkeypatch, caplog, step):
+    lane = ArrowLane(place.context, place.pages.append)
+    whole: Any = lane.frame(Raw([*GOOD, b'{"n": 666}']))
+    failing = Mock(side_effect=StoreDenied("no right to delete"))
+    monkeypatch.setattr(arrow_lane, step, failing)
+    with pytest.raises(RuleFailedError, match="never"):
+        lane.commit(whole, 7)
+    assert failing.call_count == 1, "a store that is away is waited for once"
+    assert "files of batch 7, which has failed, could not be removed: no right to delete" in caplog.text
 
 
 def test_what_older_drivers_set_aside_is_removed_and_what_a_newer_one_did_is_not(place):

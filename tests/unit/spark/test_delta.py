@@ -11,9 +11,11 @@ from unittest.mock import Mock
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Field
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from spark.delta import TIDY_FIRST, DeltaSink
+from headgate.tables.access import S3Access
+from headgate.tables.place import S3Folder
+from spark.delta import CHECKPOINT_EVERY, TIDY_FIRST, DeltaSink
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
 SCHEMA = pa.schema(
@@ -218,6 +220,23 @@ def test_a_commit_from_elsewhere_puts_the_upkeep_off(table, caplog):
     sink.upkeep(9)
     assert "put off" in caplog.text
     assert not sink.has(10)
+
+
+@pytest.mark.parametrize("error", [OSError("Generic S3 error: 503"), DeltaError("Generic S3 error: 503")])
+@pytest.mark.parametrize("step", ["update_incremental", "create_checkpoint"])
+def test_a_store_that_is_away_for_a_moment_puts_the_upkeep_off_and_a_disk_does_not(
+    table, tmp_path, caplog, error, step
+):
+    sink = DeltaSink(table, "app")
+    sink._table = Mock(**{f"{step}.side_effect": error})
+    sink._commits = CHECKPOINT_EVERY * 2 - 1
+    with pytest.raises(type(error)):
+        sink.upkeep(0)
+    assert caplog.records == []
+    sink.path = S3Folder(S3Access("us-east-1", tmp_path), "lake", "t")
+    sink._commits = CHECKPOINT_EVERY * 2 - 1
+    sink.upkeep(0)
+    assert "the upkeep of s3://lake/t after batch 0 is put off: Generic S3 error: 503" in caplog.text
 
 
 def test_upkeep_keeps_the_rows_and_makes_a_checkpoint_of_the_log(table):

@@ -14,6 +14,8 @@ from headgate.arrow.doubts import Doubts
 from headgate.contract.frozen import FrozenContract, with_lane
 from headgate.errors import HeadgateError
 from headgate.streams.model import FailureClass
+from headgate.tables.access import S3Access
+from headgate.tables.place import S3Folder
 from spark.arrow_lane import ArrowLane
 from spark.failure import failure_of
 from spark.lane import lane_of
@@ -78,3 +80,11 @@ def test_an_applied_arrow_lane_that_cannot_be_any_more_is_refused_with_the_choic
     for word in ("`lane: jvm`", "`lane: auto`", "headgate plan", "headgate apply", "headgate restart"):
         assert word in str(caught.value.help)
     assert failure_of(caught.value).failure_class == FailureClass.DETERMINISTIC.value
+
+
+def test_a_driver_writes_nothing_to_s3_in_the_lane_whose_commits_are_not_fenced_there(tmp_path):
+    context = lane_context(contract("jvm"), tmp_path)
+    context.settings.tables = S3Folder(S3Access("us-east-1", tmp_path), "lake")
+    status: Any = SimpleNamespace(change=lambda **_: None)
+    with pytest.raises(HeadgateError, match="records of example cannot have tables at s3://lake"):
+        lane_of(context, lambda _: None, status)

@@ -221,6 +221,23 @@ CORPUS: list[tuple[FailureClass, list[str], str]] = [
     (DEPENDENCY, ["redis.exceptions.TimeoutError"], "Timeout reading from socket"),
     (DEPENDENCY, [], "redis.exceptions.BusyLoadingError: Redis is loading the dataset in memory"),
     (DEPENDENCY, [], "java.net.UnknownHostException: minio.internal"),
+    (
+        DEPENDENCY,
+        ["OSError"],
+        "Generic S3 error: Error performing PUT https://store/lake/t after 10 retries - HTTP error",
+    ),
+    (
+        DEPENDENCY,
+        ["STREAM_FAILED", "PythonException"],
+        "headgate.errors.TablesUnavailable: s3://lake/t/part-1.parquet cannot be reached: Request "
+        "precondition failure for path t/part-1.parquet",
+    ),
+    (
+        DETERMINISTIC,
+        ["STREAM_FAILED", "PythonException"],
+        "headgate.tables.answers.StoreDenied: s3://lake/t/part-1.parquet: the store does not let us: The "
+        "operation lacked valid authentication credentials for path t/part-1.parquet",
+    ),
     (TRANSIENT, ["CANNOT_LOAD_STATE_STORE.ROCKSDB_STORE_PROVIDER_OUT_OF_MEMORY"], "Could not load RocksDB."),
     (
         TRANSIENT,
