@@ -1,0 +1,76 @@
+"""How many records of a source a batch may have, from what its batches were. Pure.
+
+Another cap costs a restart of the query, so it is never changed for little: only where it would be no more
+than half or no less than twice what it is. It is taken back at once when a batch had more than twice the
+bytes that it may have, and in every other case when several batches in a row say so.
+
+What follows a change is never the way back: a batch of the new cap has the bytes, or takes the time, that the
+change aimed at, and the bounds at which the next change begins are a factor of two away on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headgate.batches.bounds import Bounds
+
+__all__ = ["AGREE", "Batch", "first_cap", "next_cap"]
+
+AGREE = 3  # batches in a row that must say the same
+_FAR = 2
+# From here on a batch leaves records behind: Spark rounds the share of each partition down.
+_FULL = 0.5
+# Part of a batch's time is the same however small it is. Where that alone is too long, smaller batches would
+# only carry less: time makes them so much smaller than their bytes, and no more.
+_LEAST_BY_TIME = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a query has read of one source. `record_bytes` is the mean of what came lately, which one odd
+    batch of few records does not change much."""
+
+    records: int
+    bytes: int
+    record_bytes: float
+    seconds: float
+
+
+def first_cap(bounds: Bounds, record_bytes: float | None) -> int:
+    """Before there was a batch. Of a topic without records nothing is known: what comes into it from now on
+    is measured before there can be much of it."""
+    return bounds.records if record_bytes is None else _fitting(bounds, record_bytes)
+
+
+def next_cap(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
+    """The cap from now on, mostly the one that is. `batches` are those since it was set, the newest last, and
+    none without records."""
+    if not batches:
+        return cap
+    newest = batches[-1]
+    if newest.bytes > _FAR * bounds.bytes:
+        # A batch that was planned under an older cap may be larger than this one allows.
+        return min(cap, _fitting(bounds, newest.bytes / newest.records))
+    wanted = [_wanted(cap, batch, bounds) for batch in batches[-AGREE:]]
+    if len(wanted) < AGREE:
+        return cap
+    if all(each * _FAR <= cap for each in wanted):
+        return max(wanted)
+    if all(each >= cap * _FAR for each in wanted):
+        return min(wanted)
+    return cap
+
+
+def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:
+    """The cap that one batch speaks for. One that is not full says nothing of time, and asks for no more."""
+    fitting = _fitting(bounds, batch.record_bytes)
+    if batch.records < _FULL * cap:
+        return min(cap, fitting)
+    in_time = batch.records * bounds.seconds / batch.seconds if batch.seconds > 0 else fitting
+    least = min(cap, fitting // _LEAST_BY_TIME)
+    return max(1, least, int(min(fitting, in_time)))
+
+
+def _fitting(bounds: Bounds, record_bytes: float) -> int:
+    return max(1, min(bounds.records, int(bounds.bytes / max(record_bytes, 1.0))))
