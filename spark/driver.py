@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
+from headgate.batches.caps import BatchCaps
+from headgate.batches.sample import sampling
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, note_contract, note_query
@@ -30,9 +32,10 @@ from spark.failure import Failure, failure_of
 from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
-from spark.redo import redo
+from spark.redo import one_batch, redo
+from spark.running import RunningQueries
 from spark.starts import query_starts
-from spark.stop import StopGate, StopRequestedError, drain
+from spark.stop import StopGate, StopRequestedError, drain, end_with
 from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Driver:
         self._gate = gate
         self._status = status
         self._queries: dict[str, StreamingQuery] = {}
+        self._runs: RunningQueries | None = None
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
@@ -100,6 +104,7 @@ class Driver:
             gate=self._gate,
             results=self._results(frozen),
             waiting=self._status.waiting,
+            caps=BatchCaps(frozen),
             writers=self._writers,
         )
         self._begin(context, pyspark.__version__)
@@ -120,16 +125,22 @@ class Driver:
     def _begin(self, context: DriverContext, spark_version: str) -> None:
         from spark.session import build_session
 
-        job = context.frozen.contract.job
-        spark = self._spark = build_session(self._settings, job, f"headgate {self._order.pipeline}")
+        frozen, title = context.frozen, f"headgate {self._order.pipeline}"
+        with sampling(self._settings, frozen.topics.values()) as sampled:
+            spark = self._spark = build_session(self._settings, frozen.contract.job, title)
+        context.caps.sampled(sampled.result())
         names: dict[str, str] = {}
-        metrics = DriverMetrics(context.frozen, [RECORDS, *context.frozen.stateful_outputs], spark_version)
-        spark.streams.addListener(ProgressListener(names, self._status, metrics))
-        for name, query in self._start_queries(spark, context, metrics):
-            self._queries[name] = query
-            names[str(query.id)] = names[str(query.runId)] = name
+        metrics = DriverMetrics(frozen, [RECORDS, *frozen.stateful_outputs], spark_version)
+        spark.streams.addListener(ProgressListener(names, self._status, metrics, context.caps.ended))
+
+        def started(name: str) -> None:
             metrics.active(name, True)
-            self._status.query(name, lambda before: before)
+            self._status.query(name, lambda before: replace(before, active=True))
+
+        begins = self._all_queries(spark, context, metrics)
+        self._runs = RunningQueries(begins, context.caps, names, started)
+        self._queries = self._runs.queries
+        self._runs.start()
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
         self._status.change(
             phase="running", metrics_port=self._serve(metrics), ui_url=spark.sparkContext.uiWebUrl
@@ -139,9 +150,10 @@ class Driver:
     def _serve(self, metrics: DriverMetrics) -> int | None:
         return metrics.serve()
 
-    def _start_queries(
+    def _all_queries(
         self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
-    ) -> list[tuple[str, StreamingQuery]]:
+    ) -> dict[str, Callable[[], StreamingQuery]]:
+        """What starts each query that has something to do."""
         from spark.lane import lane_of
         from spark.window import StatefulQuery
 
@@ -155,33 +167,38 @@ class Driver:
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
         records = lane_of(context, counted, self._status)
         starts = query_starts(self._settings, frozen, context.lineage)
-        started = []
-        if self._wanted(RECORDS):
-            raw = self._records(spark, frozen, starts.get(RECORDS, {}))
-            frame = records.frame(raw)
-            started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
-        for output in filter(self._wanted, frozen.stateful_outputs):
+
+        def begin_records() -> StreamingQuery:
+            frame = records.frame(self._records(spark, context, starts.get(RECORDS, {})))
+            return self._query(context, RECORDS, frame, records.commit, "append")
+
+        def begin_output(output: str) -> StreamingQuery:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = self._changes(spark, frozen, output, starts.get(output, {}))
-            mode = frozen.contract.outputs[output].mode
-            started.append((output, self._query(context, output, frame, commit, mode)))
-        return started
+            frame = self._changes(spark, context, output, starts.get(output, {}))
+            return self._query(context, output, frame, commit, frozen.contract.outputs[output].mode)
+
+        found = {RECORDS: begin_records}
+        found |= {output: partial(begin_output, output) for output in frozen.stateful_outputs}
+        return {name: begin for name, begin in found.items() if self._wanted(name)}
 
     def _wanted(self, query: str) -> bool:
         """Whether a query has something to do."""
         del query
         return True
 
-    def _records(self, spark: SparkSession, frozen: FrozenContract, starts: Starts) -> DataFrame:
+    def _records(self, spark: SparkSession, context: DriverContext, starts: Starts) -> DataFrame:
         from spark.source import read_all
 
-        return read_all(spark, self._settings, frozen, starts)
+        return read_all(spark, self._settings, context.frozen, starts, caps=context.caps.of(RECORDS))
 
-    def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
+    def _changes(self, spark: SparkSession, context: DriverContext, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        return stateful_frame(spark, self._settings, frozen, output, starts, writers=self._writers)
+        caps, writers = context.caps.of(output), self._writers
+        return stateful_frame(
+            spark, self._settings, context.frozen, output, starts, caps=caps, writers=writers
+        )
 
     def _query(
         self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
@@ -207,34 +224,28 @@ class Driver:
             .option("checkpointLocation", str(folder))
         )
         again = redo_folder(context.layout.lineage(context.lineage.id), name)
-        redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
+        redo(again, folder, lambda: one_batch(writer.trigger(once=True).start(), self._gate, self._status))
         query = self._triggered(writer, context.frozen).start()
         note_query(context.layout, context.lineage.id, name, str(query.id))
         return query
 
     def _before(self, query: str) -> None:
         """Ahead of each batch of a query; what is raised here ends it."""
+        if self._runs is not None:
+            self._runs.before_batch(query)
 
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
         interval = round(seconds(frozen.contract.job.trigger) * 1000)
         return writer.trigger(processingTime=f"{interval} milliseconds")
 
-    def _one_batch(self, query: StreamingQuery) -> None:
-        """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
-        while query.isActive:
-            time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
-        if (error := query.exception()) is not None:
-            self._gate.check()
-            raise error
-
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
         assert self._tasks is not None, "the queries have been started"
+        assert self._runs is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_poisoned()
+            self._runs.look()
             self._raise_if_ended()
             self._check_claim()
             self._tasks.look(self._queries, time.time())
@@ -262,7 +273,8 @@ class Driver:
 
     def _raise_if_ended(self) -> None:
         for name, query in self._queries.items():
-            if not query.isActive and not self._gate.closed:
+            ours = self._gate.closed or (self._runs is not None and self._runs.under_way(name))
+            if not query.isActive and not ours:
                 error = query.exception()
                 self.failed_query = self.failed_query or name
                 self._gate.close()
@@ -270,17 +282,9 @@ class Driver:
                 raise error or HeadgateError(f"query {name} ended, and nobody asked it to")
 
     def _raise_if_poisoned(self) -> None:
-        """What runs is committed first, so that a start goes on with the next batch. A query that fails
-        meanwhile does not change the verdict: told as that failure, the stream would be started again."""
         verdict = self._poison.verdict if self._poison is not None else None
-        if verdict is None:
-            return
-        self._gate.close()
-        try:
-            drain(self._queries.values())
-        except Exception as error:
-            raise verdict from error
-        raise verdict
+        if verdict is not None:
+            end_with(verdict, self._gate, self._queries.values())
 
     def close(self) -> None:
         if self._spark is not None:

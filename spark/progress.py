@@ -24,11 +24,12 @@ from monitoring.catalogue import build, precreate
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
 
+    from headgate.batches.caps import Ended
     from headgate.contract.frozen import FrozenContract
 
 _log = logging.getLogger("headgate.driver")
 
-__all__ = ["DriverMetrics", "ProgressListener", "StatusFile"]
+__all__ = ["DriverMetrics", "ProgressListener", "StatusFile", "records_read"]
 
 
 class StatusFile:
@@ -149,6 +150,11 @@ class DriverMetrics:
         if query != RECORDS:
             self._metrics["headgate_rows_total"].labels(*labels, "read").inc(now.rows)
 
+    def batch(self, query: str, ended: Ended) -> None:
+        self._metrics["headgate_batch_records_limit"].labels(self._pipeline, query).set(ended.cap)
+        if ended.bytes is not None:
+            self._metrics["headgate_batch_bytes"].labels(self._pipeline, query).set(ended.bytes)
+
     def idle(self, query: str, at: float) -> None:
         self._metrics["headgate_last_idle_timestamp_seconds"].labels(self._pipeline, query).set(at)
 
@@ -166,10 +172,17 @@ class ProgressListener:
     Python objects, in some hundred calls to the JVM, for every batch.
     """
 
-    def __init__(self, names: Mapping[str, str], status: StatusFile, metrics: DriverMetrics) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        status: StatusFile,
+        metrics: DriverMetrics,
+        ended: Callable[[str, Mapping[str, int], float], Ended],
+    ) -> None:
         self._names = names  # Spark's ids of a query and of its run to headgate's name
         self._status = status
         self._metrics = metrics
+        self._ended = ended  # a query's batch: records of each topic, and seconds
 
     class Java:
         implements: ClassVar = ["org.apache.spark.sql.streaming.PythonStreamingQueryListener"]
@@ -191,7 +204,9 @@ class ProgressListener:
             return
         late = sum(op.get("numRowsDroppedByWatermark", 0) for op in progress["stateOperators"])
         self._status.query(name, lambda before: _after(name, before, progress, late))
-        self._metrics.progress(name, self._status.status.queries[name], late)
+        now = self._status.status.queries[name]
+        self._metrics.progress(name, now, late)
+        self._metrics.batch(name, self._ended(name, records_read(progress), now.batch_seconds))
 
     def onQueryIdle(self, event: JavaObject) -> None:
         name = self._names.get(event.id().toString())
@@ -233,6 +248,21 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
         late_groups=before.late_groups + late,
         active=True,
     )
+
+
+def records_read(progress: Mapping[str, Any]) -> dict[str, int]:
+    """Topic to records of a batch, by its offsets: rows are counted twice where a batch is computed twice."""
+    found: dict[str, int] = {}
+    for source in progress["sources"]:
+        begins, ends = source.get("startOffset"), source.get("endOffset") or {}
+        for topic, numbers in ends.items():
+            if begins is None:  # of the first batch there is
+                records = source.get("numInputRows", 0)
+            else:
+                before = begins.get(topic, {})
+                records = sum(end - before.get(number, end) for number, end in numbers.items())
+            found[topic] = max(found.get(topic, 0), records)
+    return found
 
 
 def _seconds(moment: str | None) -> float | None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+    from spark.context import DriverContext
     from spark.source import Starts
 
 __all__ = ["ReplayDriver", "main", "reached"]
@@ -122,18 +123,25 @@ class ReplayDriver(Driver):
     def _wanted(self, query: str) -> bool:
         return not self._reached(query)
 
-    def _records(self, spark: SparkSession, frozen: FrozenContract, starts: Starts) -> DataFrame:
+    def _records(self, spark: SparkSession, context: DriverContext, starts: Starts) -> DataFrame:
         from spark.source import read_all
 
-        return read_all(spark, self._settings, frozen, starts, self._replay.end)
+        caps = context.caps.of(RECORDS)
+        return read_all(spark, self._settings, context.frozen, starts, self._replay.end, caps=caps)
 
-    def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
+    def _changes(self, spark: SparkSession, context: DriverContext, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        late = not self._upserts(output)
-        end, writers = self._replay.end, self._writers
         return stateful_frame(
-            spark, self._settings, frozen, output, starts, ends=end, late=late, writers=writers
+            spark,
+            self._settings,
+            context.frozen,
+            output,
+            starts,
+            ends=self._replay.end,
+            caps=context.caps.of(output),
+            late=not self._upserts(output),
+            writers=self._writers,
         )
 
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:

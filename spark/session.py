@@ -44,6 +44,9 @@ _PINNED: Mapping[str, str] = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # What goes to a Python worker at once: ten thousand records of a megabyte each would be too much.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 1024 * 1024),
+    # Parquet's writer looks at the size of its pages after so many rows. After a hundred, its default, a
+    # column of values of a megabyte would have come to a hundred megabytes in each task.
+    "spark.hadoop.parquet.page.size.row.check.min": "10",
     "spark.sql.ui.retainedExecutions": "20",
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",

@@ -22,7 +22,8 @@ _log = logging.getLogger("headgate.driver")
 
 # Of each partition. Offsets and log sizes would be cheaper, but the broker's are packed bytes.
 _RECORDS = 16
-_SECONDS = 5.0
+# The first of these ends it, whether every partition has been heard or not. The topics share the bytes.
+_SECONDS, _BYTES = 5.0, 16 * 1024 * 1024
 # Of one answer, and of each partition in it. A single record that is larger comes all the same.
 _ANSWER_BYTES, _PARTITION_BYTES = 8 * 1024 * 1024, 256 * 1024
 
@@ -44,8 +45,8 @@ def sampling(settings: Settings, topics: Collection[str]) -> Iterator[Future[dic
 
 
 def record_sizes(settings: Settings, topics: Collection[str]) -> dict[str, float]:
-    """Mean bytes of key and value of the newest records of each topic that has any. Where Kafka takes long,
-    of those that came in time. Raises KafkaUnavailable."""
+    """Mean bytes of key and value of the newest records of each topic that has any. Of large ones some are
+    enough, and where Kafka takes long those that came in time. Raises KafkaUnavailable."""
     with consumer_client(
         settings, fetch_max_bytes=_ANSWER_BYTES, max_partition_fetch_bytes=_PARTITION_BYTES
     ) as consumer:
@@ -53,12 +54,17 @@ def record_sizes(settings: Settings, topics: Collection[str]) -> dict[str, float
         counts: defaultdict[str, int] = defaultdict(int)
         sizes: defaultdict[str, int] = defaultdict(int)
         deadline = time.monotonic() + _SECONDS
+        enough = _BYTES // max(1, len(topics))
         while ends and time.monotonic() < deadline:
             for partition, records in consumer.poll(timeout_ms=200).items():
                 counts[partition.topic] += len(records)
                 sizes[partition.topic] += sum(map(_size, records))
             # By position, not by count: markers of transactions have offsets and are no records.
-            if done := [each for each, end in ends.items() if consumer.position(each) >= end]:
+            if done := [
+                each
+                for each, end in ends.items()
+                if consumer.position(each) >= end or sizes[each.topic] >= enough
+            ]:
                 ends = {each: end for each, end in ends.items() if each not in done}
                 consumer.pause(*done)
     return {topic: sizes[topic] / count for topic, count in counts.items() if count}

@@ -80,6 +80,16 @@ def test_the_newest_records_of_each_partition_say_how_large_they_are(settings, m
     assert consumer.read == 16 + 1 + 1
 
 
+def test_of_large_records_some_are_enough_and_the_small_ones_of_another_topic_are_heard_too(
+    settings, monkeypatch
+):
+    consumer = Consumer({"large": [[b"x" * 999] * 16] * 64, "small": [[b"y" * 9] * 16]})
+    of(consumer, monkeypatch)
+    monkeypatch.setattr(sample, "_BYTES", 10_000)
+    assert record_sizes(settings, ["large", "small"]) == {"large": 1_000.0, "small": 10.0}
+    assert consumer.read < 16 + 10
+
+
 def test_a_broker_that_does_not_answer_is_told_and_holds_nobody_up(settings, monkeypatch, caplog):
     def client(*_: Any, **__: Any) -> Any:
         raise KafkaUnavailable("no broker")

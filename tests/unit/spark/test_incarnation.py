@@ -94,7 +94,7 @@ class Query:
 def test_a_poisoned_driver_ends_poisoned_when_a_query_fails_at_the_same_time(tmp_path, active):
     gate = StopGate()
     driver = Driver(Settings(home=tmp_path), ORDER, gate, SimpleNamespace())  # type: ignore[arg-type]
-    driver._tasks = SimpleNamespace()  # type: ignore[assignment]
+    driver._tasks = driver._runs = SimpleNamespace()  # type: ignore[assignment]
     driver._poison = SimpleNamespace(verdict=PoisonedError("bad"))  # type: ignore[assignment]
     driver._queries = {"counts": Query(active=active)}  # type: ignore[dict-item]
     with pytest.raises(PoisonedError):

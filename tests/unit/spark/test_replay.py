@@ -56,5 +56,6 @@ def test_a_replay_reads_records_by_the_schemas_that_they_were_written_with(monke
     driver._replay = SimpleNamespace(end={"t": {0: 3}})  # type: ignore[assignment]
     driver._writers = {"a": dict}
     monkeypatch.setattr(ReplayDriver, "_upserts", lambda *_: True)
-    driver._changes(None, None, "per_minute", {})  # type: ignore[arg-type]
-    assert asked == [{"ends": {"t": {0: 3}}, "late": False, "writers": {"a": dict}}]
+    context: Any = SimpleNamespace(frozen=None, caps=SimpleNamespace(of={"per_minute": {"a": 5}}.get))
+    driver._changes(None, context, "per_minute", {})  # type: ignore[arg-type]
+    assert asked == [{"ends": {"t": {0: 3}}, "caps": {"a": 5}, "late": False, "writers": {"a": dict}}]
