@@ -68,6 +68,10 @@ def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:
     if batch.records < _FULL * cap:
         return min(cap, fitting)
     in_time = batch.records * bounds.seconds / batch.seconds if batch.seconds > 0 else fitting
+    if batch.seconds * cap < bounds.seconds * batch.records:
+        # Most of a short batch's time may be the same for a larger one: twice as many take at most twice as
+        # long, which is less than what makes them fewer again.
+        in_time = max(in_time, _FAR * cap)
     least = min(cap, fitting // _LEAST_BY_TIME)
     return max(1, least, int(min(fitting, in_time)))
 

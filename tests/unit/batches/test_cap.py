@@ -38,13 +38,22 @@ def of(records: int, record_bytes: float, seconds: float) -> Batch:
 
 
 def run(
-    bounds: Bounds, cap: int, record_bytes: float, *, fixed: float, each: float, batches: int
+    bounds: Bounds,
+    cap: int,
+    record_bytes: float,
+    *,
+    fixed: float,
+    each: float,
+    batches: int,
+    part: float = 1.0,
 ) -> list[int]:
-    """The caps of so many full batches, each of which takes `fixed` seconds and `each` for a record."""
+    """The caps of so many batches, each of which takes `fixed` seconds and `each` for a record. `part` of
+    what one may have is what Spark's rounding leaves."""
     caps, seen = [cap], list[Batch]()
     for _ in range(batches):
         now = caps[-1]
-        seen.append(of(now, record_bytes, fixed + each * now))
+        records = max(1, round(now * part))
+        seen.append(of(records, record_bytes, fixed + each * records))
         caps.append(next_cap(now, seen, bounds))
         if caps[-1] != now:
             seen = []
@@ -94,6 +103,13 @@ def test_a_backlog_of_small_records_under_a_cap_for_large_ones_is_read_in_larger
     assert next_cap(64, [of(64, 2048.0, 0.001)] * AGREE, BOUNDS) == 32_768  # by bytes
 
 
+def test_a_backlog_is_not_held_back_by_a_time_that_every_batch_takes():
+    assert next_cap(100, [of(60, 2048.0, 17.0)] * AGREE, BOUNDS) == 200
+    assert next_cap(100, [of(60, 2048.0, 18.0)] * AGREE, BOUNDS) == 100
+    caps = run(BOUNDS, 100, 2048.0, fixed=20.0, each=0.0, batches=60)
+    assert caps[-1] > 32_768 // 2
+
+
 def test_batches_that_leave_nothing_behind_ask_for_no_more():
     assert next_cap(64, [of(20, 2048.0, 0.001)] * AGREE, BOUNDS) == 64
 
@@ -108,11 +124,18 @@ def test_whatever_batches_were_a_cap_is_a_number_of_records_that_the_contract_al
     assert 1 <= found <= bounds.records
 
 
-@given(some_bounds, st.integers(1, 1_000_000), sizes, st.floats(0, 1_000), st.floats(0, 1))
+@given(
+    st.tuples(some_bounds, st.integers(1, 1_000_000), sizes),
+    st.floats(0, 1_000),
+    st.floats(0, 1),
+    st.floats(0.5, 1.0),
+)
 def test_a_backlog_of_records_that_are_all_alike_comes_to_one_cap_without_ever_turning_back(
-    bounds, cap, record_bytes, fixed, each
+    world, fixed, each, part
 ):
-    caps = run(bounds, min(cap, bounds.records), record_bytes, fixed=fixed, each=each, batches=150)
+    bounds, cap, record_bytes = world
+    cap = min(cap, bounds.records)
+    caps = run(bounds, cap, record_bytes, fixed=fixed, each=each, batches=150, part=part)
     changes = [after - before for before, after in pairwise(caps) if after != before]
     assert len({change > 0 for change in changes}) <= 1, f"to and fro: {caps}"
     assert len(set(caps[-20:])) == 1, f"no end: {caps}"
