@@ -215,6 +215,7 @@ class Driver:
                     self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
+        context.before_write()  # it may be a query that starts again, long after the claim
         note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
         folder = context.layout.query(context.lineage.id, name)
         writer = (
