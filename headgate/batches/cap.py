@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from headgate.batches.bounds import Bounds
 
@@ -73,7 +74,8 @@ def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:
         # long, which is less than what makes them fewer again.
         in_time = max(in_time, _FAR * cap)
     least = min(cap, fitting // _LEAST_BY_TIME)
-    return max(1, least, int(min(fitting, in_time)))
+    # Up, so that a small number is not halved by what is lost of it.
+    return max(1, least, ceil(min(fitting, in_time)))
 
 
 def _fitting(bounds: Bounds, record_bytes: float) -> int:

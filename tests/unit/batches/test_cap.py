@@ -110,6 +110,11 @@ def test_a_backlog_is_not_held_back_by_a_time_that_every_batch_takes():
     assert caps[-1] > 32_768 // 2
 
 
+def test_a_cap_of_one_or_two_records_does_not_go_to_and_fro():
+    bounds = Bounds(bytes=64 * MB, records=500_000, seconds=1.5)
+    assert run(bounds, 1, 2048.0, fixed=0.0, each=1.0, batches=30)[-9:] == [2] * 9
+
+
 def test_batches_that_leave_nothing_behind_ask_for_no_more():
     assert next_cap(64, [of(20, 2048.0, 0.001)] * AGREE, BOUNDS) == 64
 
