@@ -126,7 +126,7 @@ class ArrowLane:
             self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
             self._check_counts(batch_id, found)
-            context.caps.measured(self._plan.source_name, found.counts[READ], found.bytes)
+            context.caps.measured(self._plan.source_name, batch_id, found.counts[READ], found.bytes)
         except BaseException:
             self._forget(found, batch_id)
             raise

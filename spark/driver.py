@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
 from headgate.batches.caps import BatchCaps
-from headgate.batches.sample import sampling
+from headgate.batches.sample import Reading
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import Lineage, note_contract, note_query
+from headgate.checkpoints.lineage import Lineage
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.owner import FencedError, OwnerClaim
-from headgate.checkpoints.restore import redo_folder
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError
@@ -27,14 +26,15 @@ from headgate.formats.desk import SchemaDesk, open_desk
 from headgate.settings import Settings
 from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
+from spark.begin import begin_query
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
-from spark.redo import one_batch, redo
 from spark.running import RunningQueries
-from spark.starts import query_starts
+from spark.sizes import RecordSizes
+from spark.starts import query_starts, readings
 from spark.stop import StopGate, StopRequestedError, drain, end_with
 from spark.tasks import TaskWatch
 
@@ -69,6 +69,7 @@ class Driver:
         self._status = status
         self._queries: dict[str, StreamingQuery] = {}
         self._runs: RunningQueries | None = None
+        self._sizes: RecordSizes | None = None
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
@@ -104,7 +105,7 @@ class Driver:
             gate=self._gate,
             results=self._results(frozen),
             waiting=self._status.waiting,
-            caps=BatchCaps(frozen),
+            caps=BatchCaps(frozen, settings.spark.master),
             writers=self._writers,
         )
         self._begin(context, pyspark.__version__)
@@ -120,38 +121,46 @@ class Driver:
         self._writers = self._desk.askers if self._desk is not None else {}
 
     def _results(self, frozen: FrozenContract) -> ResultStore | None:
-        return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
+        served = any(target.redis for output in frozen.contract.outputs.values() for target in output.to)
+        return ResultStore.from_settings(self._settings) if served else None
 
     def _begin(self, context: DriverContext, spark_version: str) -> None:
         from spark.session import build_session
 
         frozen, title = context.frozen, f"headgate {self._order.pipeline}"
-        with sampling(self._settings, frozen.topics.values()) as sampled:
-            spark = self._spark = build_session(self._settings, frozen.contract.job, title)
-        context.caps.sampled(sampled.result())
+        spark = self._spark = build_session(self._settings, frozen.contract.job, title)
+        starts = query_starts(self._settings, frozen, context.lineage)
+        self._sizes = self._sized(context, partial(readings, frozen, context.layout, context.lineage, starts))
         names: dict[str, str] = {}
         metrics = DriverMetrics(frozen, [RECORDS, *frozen.stateful_outputs], spark_version)
         spark.streams.addListener(ProgressListener(names, self._status, metrics, context.caps.ended))
 
         def started(name: str) -> None:
             metrics.active(name, True)
-            self._status.query(name, lambda before: replace(before, active=True))
+            self._status.query(name, lambda before: replace(before, active=True, begun_at=time.time()))
 
-        begins = self._all_queries(spark, context, metrics)
+        begins = self._all_queries(spark, context, metrics, starts)
+        self._sizes.settle()
         self._runs = RunningQueries(begins, context.caps, names, started)
         self._queries = self._runs.queries
         self._runs.start()
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
-        self._status.change(
-            phase="running", metrics_port=self._serve(metrics), ui_url=spark.sparkContext.uiWebUrl
-        )
+        port, ui = self._serve(metrics), spark.sparkContext.uiWebUrl
+        self._status.change(phase="running", metrics_port=port, ui_url=ui)
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
 
     def _serve(self, metrics: DriverMetrics) -> int | None:
         return metrics.serve()
 
+    def _sized(self, context: DriverContext, look: Callable[[], Mapping[str, Reading]]) -> RecordSizes:
+        return RecordSizes(self._settings, context.frozen, context.caps, look, context.layout.sizes)
+
     def _all_queries(
-        self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
+        self,
+        spark: SparkSession,
+        context: DriverContext,
+        metrics: DriverMetrics,
+        starts: Mapping[str, Starts],
     ) -> dict[str, Callable[[], StreamingQuery]]:
         """What starts each query that has something to do."""
         from spark.lane import lane_of
@@ -166,17 +175,17 @@ class Driver:
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
         records = lane_of(context, counted, self._status)
-        starts = query_starts(self._settings, frozen, context.lineage)
 
         def begin_records() -> StreamingQuery:
             frame = records.frame(self._records(spark, context, starts.get(RECORDS, {})))
-            return self._query(context, RECORDS, frame, records.commit, "append")
+            return self._query(context, RECORDS, frame.writeStream.outputMode("append"), records.commit)
 
         def begin_output(output: str) -> StreamingQuery:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
             frame = self._changes(spark, context, output, starts.get(output, {}))
-            return self._query(context, output, frame, commit, frozen.contract.outputs[output].mode)
+            writer = frame.writeStream.outputMode(frozen.contract.outputs[output].mode)
+            return self._query(context, output, writer, commit)
 
         found = {RECORDS: begin_records}
         found |= {output: partial(begin_output, output) for output in frozen.stateful_outputs}
@@ -201,7 +210,7 @@ class Driver:
         )
 
     def _query(
-        self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
+        self, context: DriverContext, name: str, writer: DataStreamWriter, commit: Any
     ) -> StreamingQuery:
         def guarded(batch: DataFrame, batch_id: int) -> None:
             # Spark wraps what is raised here in text; the first failure is kept as it was.
@@ -215,20 +224,7 @@ class Driver:
                     self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
-        context.before_write()  # it may be a query that starts again, long after the claim
-        note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
-        folder = context.layout.query(context.lineage.id, name)
-        writer = (
-            frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
-            .foreachBatch(guarded)
-            .outputMode(mode)
-            .option("checkpointLocation", str(folder))
-        )
-        again = redo_folder(context.layout.lineage(context.lineage.id), name)
-        redo(again, folder, lambda: one_batch(writer.trigger(once=True).start(), self._gate, self._status))
-        query = self._triggered(writer, context.frozen).start()
-        note_query(context.layout, context.lineage.id, name, str(query.id))
-        return query
+        return begin_query(context, self._status, name, writer.foreachBatch(guarded), self._triggered)
 
     def _before(self, query: str) -> None:
         """Ahead of each batch of a query; what is raised here ends it."""
@@ -242,19 +238,30 @@ class Driver:
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
         assert self._tasks is not None, "the queries have been started"
-        assert self._runs is not None, "the queries have been started"
+        assert self._sizes is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_poisoned()
-            self._runs.look()
+            self._start_again_if_due()
             self._raise_if_ended()
             self._check_claim()
+            self._sizes.keep()
             self._tasks.look(self._queries, time.time())
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
+            self._status.refresh()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
         self._status.change(phase="stopping")
         drain(self._queries.values())
+
+    def _start_again_if_due(self) -> None:
+        """A query that cannot start again is one that failed; the others come to their end in order."""
+        assert self._runs is not None, "the queries have been started"
+        try:
+            self._runs.look()
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            # Not over what another query has failed of.
+            if self.first_failure is None and not isinstance(error, StopRequestedError):
+                self.first_failure, self.failed_query = failure_of(error), self._runs.restarting
+            end_with(error, self._gate, self._queries.values())
 
     def fenced(self) -> Failure | None:
         """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
@@ -273,14 +280,12 @@ class Driver:
             self._claim.check()
 
     def _raise_if_ended(self) -> None:
+        assert self._runs is not None, "the queries have been started"
         for name, query in self._queries.items():
-            ours = self._gate.closed or (self._runs is not None and self._runs.under_way(name))
-            if not query.isActive and not ours:
-                error = query.exception()
+            if not query.isActive and not self._gate.closed and not self._runs.under_way(name):
+                error = query.exception() or HeadgateError(f"query {name} ended, and nobody asked it to")
                 self.failed_query = self.failed_query or name
-                self._gate.close()
-                drain(self._queries.values())
-                raise error or HeadgateError(f"query {name} ended, and nobody asked it to")
+                end_with(error, self._gate, self._queries.values())
 
     def _raise_if_poisoned(self) -> None:
         verdict = self._poison.verdict if self._poison is not None else None
@@ -292,7 +297,3 @@ class Driver:
             self._spark.stop()
         if self._desk is not None:
             self._desk.close()
-
-
-def _uses_redis(frozen: FrozenContract) -> bool:
-    return any(t.redis for output in frozen.contract.outputs.values() for t in output.to)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from prometheus_client import CollectorRegistry, start_http_server
 
 from headgate import __version__
+from headgate.batches.caps import Ended, Told
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS
 from headgate.streams.model import DriverStatus, QueryProgress
@@ -24,12 +25,14 @@ from monitoring.catalogue import build, precreate
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
 
-    from headgate.batches.caps import Ended
     from headgate.contract.frozen import FrozenContract
 
 _log = logging.getLogger("headgate.driver")
 
-__all__ = ["DriverMetrics", "ProgressListener", "StatusFile", "records_read"]
+__all__ = ["DriverMetrics", "ProgressListener", "StatusFile", "offsets_read"]
+
+
+_FRESH_SECONDS = 5.0
 
 
 class StatusFile:
@@ -66,6 +69,11 @@ class StatusFile:
             queries = {**self._status.queries, name: change(before)}
             self._status = replace(self._status, queries=queries)
             self._write()
+
+    def refresh(self) -> None:
+        """Whoever reads it takes a report that is old for a driver that hangs."""
+        if time.time() - self._status.written_at > _FRESH_SECONDS:
+            self.change()
 
     def waiting(self, service: str | None) -> None:
         """Note what a batch waits for. Written when it changes, and logged once."""
@@ -177,12 +185,12 @@ class ProgressListener:
         names: Mapping[str, str],
         status: StatusFile,
         metrics: DriverMetrics,
-        ended: Callable[[str, Mapping[str, int], float], Ended],
+        ended: Callable[[str, Told], Ended],
     ) -> None:
         self._names = names  # Spark's ids of a query and of its run to headgate's name
         self._status = status
         self._metrics = metrics
-        self._ended = ended  # a query's batch: records of each topic, and seconds
+        self._ended = ended  # told of each batch of a query
 
     class Java:
         implements: ClassVar = ["org.apache.spark.sql.streaming.PythonStreamingQueryListener"]
@@ -206,10 +214,14 @@ class ProgressListener:
         self._status.query(name, lambda before: _after(name, before, progress, late))
         now = self._status.status.queries[name]
         self._metrics.progress(name, now, late)
-        self._metrics.batch(name, self._ended(name, records_read(progress), now.batch_seconds))
+        # The record query may read a batch twice, and knows its records better than Spark's count of rows.
+        read = offsets_read(progress, rows=name != RECORDS)
+        told = Told(progress["runId"], progress["batchId"], read, now.batch_seconds, now.state_bytes)
+        self._metrics.batch(name, self._ended(name, told))
 
     def onQueryIdle(self, event: JavaObject) -> None:
-        name = self._names.get(event.id().toString())
+        # By its run: that an earlier one was idle is told late, and is no sign of the one that runs.
+        name = self._names.get(event.runId().toString())
         if name is None:
             return
         now = time.time()
@@ -250,18 +262,21 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
     )
 
 
-def records_read(progress: Mapping[str, Any]) -> dict[str, int]:
-    """Topic to records of a batch, by its offsets: rows are counted twice where a batch is computed twice."""
+def offsets_read(progress: Mapping[str, Any], *, rows: bool) -> dict[str, int]:
+    """Topic to the offsets of a batch. Where a topic begins is not told of the first batch there is of it:
+    its `rows` stand for them, or nothing does."""
     found: dict[str, int] = {}
     for source in progress["sources"]:
         begins, ends = source.get("startOffset"), source.get("endOffset") or {}
         for topic, numbers in ends.items():
-            if begins is None:  # of the first batch there is
-                records = source.get("numInputRows", 0)
-            else:
+            if begins is not None:
                 before = begins.get(topic, {})
-                records = sum(end - before.get(number, end) for number, end in numbers.items())
-            found[topic] = max(found.get(topic, 0), records)
+                offsets = sum(end - before.get(number, end) for number, end in numbers.items())
+            elif rows:
+                offsets = source.get("numInputRows", 0)
+            else:
+                continue
+            found[topic] = max(found.get(topic, 0), offsets)
     return found
 
 

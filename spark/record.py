@@ -79,7 +79,7 @@ class RecordQuery:
         refuse(frozen, {name: one.numbers for name, one in counts.items()})
         total = Totals()
         for name, one in counts.items():
-            self._context.caps.measured(name, one.numbers[READ], one.numbers[BYTES])
+            self._context.caps.measured(name, batch_id, one.numbers[READ], one.numbers[BYTES])
             broken: Mapping[str, int] = {}
             if one.numbers[BAD]:
                 self.example = example(one) or self.example

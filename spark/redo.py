@@ -49,8 +49,7 @@ def one_batch(query: StreamingQuery, gate: StopGate, status: StatusFile) -> None
     """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
     while query.isActive:
         time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
-        if time.time() - status.status.written_at > 5:
-            status.change()
+        status.refresh()
     if (error := query.exception()) is not None:
         gate.check()
         raise error

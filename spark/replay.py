@@ -15,9 +15,13 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.batches.sample import Reading
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, begin_lineage, read_lineage
 from headgate.checkpoints.logs import batch_watermark, committed_offsets
@@ -33,6 +37,7 @@ from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, StatusFile
+from spark.sizes import RecordSizes
 from spark.stop import StopGate, StopRequestedError, drain
 
 if TYPE_CHECKING:
@@ -144,6 +149,12 @@ class ReplayDriver(Driver):
             writers=self._writers,
         )
 
+    def _sized(self, context: DriverContext, look: Callable[[], Mapping[str, Reading]]) -> RecordSizes:
+        """By the range alone: what is around it is not read, however large or small it is."""
+        live = CheckpointLayout(self._live.checkpoints, self._replay.pipeline)
+        inside = partial(_inside, look, self._replay.end)
+        return RecordSizes(self._settings, context.frozen, context.caps, inside, live.sizes)
+
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
         del frozen
         return writer.trigger(availableNow=True)
@@ -158,8 +169,7 @@ class ReplayDriver(Driver):
         while not self._gate.wait(0.2):
             self._check_claim()
             self._tasks.look(self._queries, time.time())
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
+            self._status.refresh()
             if not self._running():
                 self._finish()
                 return
@@ -218,6 +228,10 @@ def _same_topics(settings: Settings, replay: Replay) -> None:
         raise RefusedError(
             "; ".join(changed), expected=f"topic {ids}", help=f"headgate replay discard {replay.id}"
         )
+
+
+def _inside(look: Callable[[], Mapping[str, Reading]], ends: Starts) -> dict[str, Reading]:
+    return {topic: replace(each, end=ends.get(topic, {})) for topic, each in look().items()}
 
 
 def _lineage(layout: CheckpointLayout, frozen: FrozenContract, replay: Replay, spark: str) -> Lineage:

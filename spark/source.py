@@ -48,7 +48,8 @@ def read_source(
     contract = frozen.contract
     source = contract.sources[name]
     cap = (caps or {}).get(name, contract.job.max_records_per_batch)
-    ours = reader_options(contract, 1 + len(frozen.stateful_outputs), cap)
+    queries, master = 1 + len(frozen.stateful_outputs), settings.spark.master
+    ours = reader_options(contract, name, queries, cap, master)
     reader = spark.readStream.format("kafka").name(name)
     for option, value in {**ours, **source.options, **spark_options(settings)}.items():
         reader = reader.option(option, str(value))

@@ -242,7 +242,8 @@ class Job(_Model):
     A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
     `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
     `lane` is that of all outputs that pass records on and do not say their own. A batch ends at the first of
-    `max_records_per_batch` and `max_bytes_per_batch`; without the latter it is a quarter of `memory`.
+    `max_records_per_batch` and `max_bytes_per_batch`; without the latter it is a quarter of `memory`, on a
+    cluster of an executor's.
     """
 
     trigger: PositiveDuration = "2 seconds"

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.batches.bounds import Bounds
-from headgate.batches.cap import AGREE, Batch, first_cap, next_cap
+from headgate.batches.cap import (
+    AGREE,
+    Batch,
+    cap_at_once,
+    cap_for_bytes,
+    cap_on_the_way_up,
+    cap_that_fits,
+    first_cap,
+    guessed_cap,
+    next_cap,
+)
 
 MB = 1024 * 1024
 BOUNDS = Bounds(bytes=64 * MB, records=500_000, seconds=30.0)
@@ -68,9 +78,51 @@ def test_the_first_cap_is_what_fits_by_the_sample_and_the_count_where_there_is_n
     assert first_cap(BOUNDS, record_bytes) == expected
 
 
-def test_one_batch_of_more_than_twice_its_bytes_is_enough_to_take_less():
-    assert next_cap(500_000, [of(129, 1.0 * MB, 1.0)], BOUNDS) == 64
-    assert next_cap(500_000, [of(128, 1.0 * MB, 1.0)], BOUNDS) == 500_000
+@pytest.mark.parametrize(("partitions", "cap"), [(1, 64), (64, 64), (200, 200)])
+def test_records_of_which_nothing_is_known_are_taken_for_large_ones(partitions, cap):
+    assert guessed_cap(BOUNDS, partitions) == cap
+    assert guessed_cap(Bounds(bytes=100, records=50, seconds=1.0), partitions) == min(50, partitions)
+
+
+@pytest.mark.parametrize("rule", [next_cap, cap_at_once, cap_for_bytes, cap_on_the_way_up, cap_that_fits])
+def test_one_batch_of_more_than_twice_its_bytes_is_enough_to_take_less(rule):
+    assert rule(500_000, [of(129, 1.0 * MB, 1.0)], BOUNDS) == 64
+    assert rule(500_000, [of(128, 1.0 * MB, 1.0)], BOUNDS) == 500_000
+
+
+@pytest.mark.parametrize("rule", [next_cap, cap_at_once, cap_for_bytes, cap_on_the_way_up, cap_that_fits])
+@given(cap=st.integers(1, 1_000_000), part=st.floats(0.0, 1.5), size=st.integers(0, 2**40))
+def test_a_cap_that_is_taken_back_at_once_is_no_more_than_half_of_what_it_was(rule, cap, part, size):
+    records = max(1, round(cap * part))
+    found = rule(cap, [Batch(records, size, size / records, 1.0)], BOUNDS)
+    assert found == cap or found * 2 <= cap
+
+
+@pytest.mark.parametrize("rule", [next_cap, cap_at_once, cap_for_bytes, cap_on_the_way_up, cap_that_fits])
+def test_a_batch_of_more_records_than_the_cap_was_not_made_so_large_by_it(rule):
+    """Spark rounds each partition up to one record; 300 partitions under a cap of 40."""
+    assert rule(40, [of(300, 2.0 * MB, 1.0)], BOUNDS) == 40
+
+
+def test_a_query_that_is_to_rest_gets_less_for_bytes_and_never_more_nor_less_for_time():
+    slow, quick, wide = of(1_000, 2048.0, 900.0), of(1_000, 2048.0, 0.1), of(100, 1.0 * MB, 1.0)
+    assert cap_for_bytes(1_000, [slow] * AGREE, BOUNDS) == 1_000
+    assert cap_for_bytes(1_000, [quick] * AGREE, BOUNDS) == 1_000
+    assert cap_for_bytes(1_000, [wide] * AGREE, BOUNDS) == 64
+
+
+def test_a_query_on_the_way_up_gets_more_at_once_and_less_for_bytes_alone():
+    slow, quick, wide = of(1_000, 2048.0, 900.0), of(1_000, 2048.0, 0.1), of(100, 1.0 * MB, 1.0)
+    assert cap_on_the_way_up(1_000, [slow] * AGREE, BOUNDS) == 1_000
+    assert cap_on_the_way_up(1_000, [quick] * AGREE, BOUNDS) == 32_768
+    assert cap_on_the_way_up(1_000, [wide] * AGREE, BOUNDS) == 64
+
+
+def test_a_cap_that_is_seldom_changed_becomes_what_fits_however_long_it_takes():
+    slow, quick = of(64, 2048.0, 900.0), of(64, 2048.0, 0.1)
+    assert cap_that_fits(64, [slow] * AGREE, BOUNDS) == 32_768
+    assert cap_that_fits(64, [quick] * AGREE, BOUNDS) == 32_768
+    assert cap_that_fits(64, [of(64, 1.0 * MB, 900.0)] * AGREE, BOUNDS) == 64
 
 
 def test_what_one_batch_had_counts_for_itself_also_where_records_were_smaller_until_now():

@@ -366,11 +366,11 @@ def test_a_pipeline_without_outputs_of_records_is_screened_and_counted(tmp_path)
 
 
 def test_the_bytes_of_all_records_are_measured_whatever_became_of_them(place, monkeypatch):
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str, int, int, int]] = []
     monkeypatch.setattr(place.context.caps, "measured", lambda *numbers: told.append(numbers))
     place.run([*GOOD[:5], *BAD], GOOD[5:])
     values = [*GOOD, *BAD]
-    assert told == [("a", len(values), sum(len(b"k" + value) for value in values))]
+    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values))]
 
 
 def test_the_more_partitions_a_topic_has_the_less_its_tasks_carry_along(place, monkeypatch):

@@ -36,6 +36,7 @@ class Caps:
     def __init__(self) -> None:
         self.cap = 1_000
         self.wanted: int | None = None
+        self.over: list[str] = []
 
     def of(self, _query: str) -> Mapping[str, int]:
         return {"a": self.cap}
@@ -43,8 +44,9 @@ class Caps:
     def due(self, _query: str) -> Mapping[str, int] | None:
         return {"a": self.wanted} if self.wanted not in (None, self.cap) else None  # type: ignore[dict-item]
 
-    def take(self, _query: str, caps: Mapping[str, int]) -> None:
+    def take(self, _query: str, caps: Mapping[str, int], run: str) -> None:
         self.cap = caps["a"]
+        self.over.append(run)
 
 
 class World:
@@ -53,11 +55,14 @@ class World:
         self.caps: Any = Caps()
         self.names: dict[str, str] = {}
         self.told: list[str] = []
+        self.failure: Exception | None = None  # of the next start
         self.running = RunningQueries({"q": self._begin}, self.caps, self.names, self.told.append)
         self.running.start()
 
     def _begin(self) -> Any:
         assert not any(query.isActive for query, _ in self.made), "a checkpoint has one query"
+        if self.failure is not None:
+            raise self.failure
         self.made.append((Query(len(self.made)), self.caps.cap))
         return self.made[-1][0]
 
@@ -84,6 +89,8 @@ def test_a_query_that_waits_for_its_trigger_is_stopped_and_starts_with_the_new_c
     assert world.running.queries["q"] is world.query
     assert world.names == {"q": "q", "run1": "q"}, "the end of the first run is nobody's"
     assert world.told == ["q", "q"]
+    assert world.caps.over == ["run0"]
+    assert world.running.restarting is None
     assert not world.running.under_way("q")
 
 
@@ -114,3 +121,41 @@ def test_a_query_that_fails_meanwhile_is_not_started_over_its_failure():
     world.running.look()
     assert len(world.made) == 1
     assert not world.running.under_way("q")
+
+
+def test_a_batch_that_was_waited_for_may_make_another_cap_needless():
+    world = World()
+    world.query.busy = True
+    world.caps.wanted = 10
+    world.running.look()
+    world.query.busy, world.caps.wanted = False, None
+    world.running.look()
+    assert len(world.made) == 1
+    assert world.query.isActive
+    assert not world.running.under_way("q")
+    world.running.before_batch("q")
+
+
+def test_a_query_whose_next_batch_was_refused_starts_again_also_with_the_cap_that_it_had():
+    world = World()
+    world.query.busy = True
+    world.caps.wanted = 10
+    world.running.look()
+    with pytest.raises(StopRequestedError):
+        world.running.before_batch("q")
+    world.query.busy, world.caps.wanted = False, None
+    world.running.look()
+    assert [cap for _, cap in world.made] == [1_000, 1_000]
+    assert world.caps.over == []
+    assert world.query.isActive
+
+
+def test_a_query_that_cannot_start_again_is_named():
+    world = World()
+    world.caps.wanted = 10
+    world.failure = OSError("the checkpoint cannot be read")
+    with pytest.raises(OSError, match="checkpoint"):
+        for _ in range(3):
+            world.running.look()
+    assert world.running.restarting == "q"
+    assert not world.running.under_way("q"), "that it has ended is not what was asked of it any more"

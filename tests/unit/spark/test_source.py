@@ -93,12 +93,15 @@ def test_a_batch_has_the_records_that_its_query_may_have_and_the_contracts_own_o
     settings = Settings.model_validate({"home": tmp_path})
     read_all(reader, settings, frozen, caps={"a": 20})
     assert (reader.options["maxOffsetsPerTrigger"], reader.options["minOffsetsPerTrigger"]) == ("20", "20")
-    assert reader.options["kafka.max.poll.records"] == "1"
-    options = {"kafka.max.poll.records": 7}
+    assert reader.options["kafka.max.poll.records"] == "2"
+    options = {"kafka.max.poll.records": 7, "kafka.max.partition.fetch.bytes": 8}
     source = frozen.contract.sources["a"].model_copy(update={"options": options})
     contract = frozen.contract.model_copy(update={"sources": {"a": source}})
     read_all(reader, settings, replace(frozen, contract=contract), caps={"a": 20})
-    assert reader.options["kafka.max.poll.records"] == "7"
+    assert (reader.options["kafka.max.poll.records"], reader.options["kafka.max.partition.fetch.bytes"]) == (
+        "7",
+        "8",
+    )
 
 
 @pytest.mark.parametrize(("freshness", "expected"), [("60 seconds", 5.0), ("4 seconds", 2.0)])
