@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ TEXTS = [f"text_{number:02}" for number in range(1, COLUMNS)]
 JOB = {"trigger": "500 milliseconds", "max_bytes_per_batch": "64m", "cores": 2, "memory": "1g"}
 
 
-def contract(name: str, lane: str) -> FrozenContract:
+def contract(name: str, lane: str, compression: str) -> FrozenContract:
     columns = [{"name": "id", "type": "long", "required": True}]
     columns += [{"name": text, "type": "string"} for text in TEXTS]
     places = "_partition AS part, _offset AS place"
@@ -36,7 +37,8 @@ def contract(name: str, lane: str) -> FrozenContract:
         }
     }
     types = {"id": "long", **dict.fromkeys(TEXTS, "string"), "part": "int", "place": "long"}
-    source = {"topic": f"{name}-in", "partitions": PARTITIONS, "columns": columns}
+    config = {"compression.type": compression}
+    source = {"topic": f"{name}-in", "partitions": PARTITIONS, "columns": columns, "config": config}
     plain = frozen_of(source, outputs, {"rows": types})
     named = plain.contract.model_validate(
         {
@@ -102,17 +104,17 @@ class Feed:
 
 
 @pytest.fixture
-def place(service_environ: dict[str, str], broker: object, tmp_path: Path) -> Iterator[Callable[[str], Feed]]:
+def place(service_environ: dict[str, str], broker: object, tmp_path: Path) -> Iterator[Callable[..., Feed]]:
     """`place(lane)`: an applied contract, and what is sent to it."""
     made: list[Stream] = []
 
-    def make(lane: str) -> Feed:
+    def make(lane: str, compression: str = "producer") -> Feed:
         environ = {
             **service_environ,
             "HEADGATE_ROOTS_STATE": str(tmp_path / "state"),
             "HEADGATE_SPARK_UI": "false",
         }
-        stream = Stream(environ, contract(f"bytes-{lane}-{time.time_ns()}", lane))
+        stream = Stream(environ, contract(f"bytes-{lane}-{time.time_ns()}", lane, compression))
         made.append(stream)
         apply_plan(stream.settings, make_plan(stream.settings, [stream.frozen]), by="tests")
         return Feed(stream)
@@ -124,10 +126,20 @@ def place(service_environ: dict[str, str], broker: object, tmp_path: Path) -> It
             each.end()
 
 
+def log(stream: Stream) -> str:
+    """Of the newest driver."""
+    return stream.drivers[-1].log.read_text(encoding="utf-8", errors="replace")
+
+
 def resized(stream: Stream) -> int:
     """How often this driver has started a query again for another cap."""
-    log = stream.drivers[-1].log.read_text(encoding="utf-8", errors="replace")
-    return log.count("starts again with batches of")
+    return log(stream).count("query records has started again")
+
+
+def first_cap(stream: Stream) -> int:
+    found = re.search(r"query records begins, a batch has at most (\d+) records of a", log(stream))
+    assert found is not None
+    return int(found[1])
 
 
 @pytest.mark.parametrize("lane", ["arrow", "jvm"])
@@ -142,27 +154,50 @@ def test_a_driver_that_finds_values_of_up_to_a_megabyte_takes_as_many_bytes_at_o
     assert feed.stream.drivers[-1].stop() == 0
 
 
-def test_a_query_takes_fewer_records_at_once_when_they_become_large_and_more_when_they_are_small_again(place):
+def test_a_query_takes_more_records_at_once_when_they_become_small_and_fewer_when_they_are_large_again(place):
     feed = place("arrow")
     stream = feed.stream
-    feed.send(640, large=False)
+    feed.send(192, large=True)
     stream.start()
     stream.until_drained()
+    assert first_cap(stream) < 4 * PARTITIONS
+    assert resized(stream) == 0, "the sample was right"
 
-    # Each few of them no large batch: what a full one would be is seen all the same.
-    for _ in range(12):
-        feed.send(64, large=True)
-        stream.until_drained()
-        if resized(stream) > 1:
-            break
-    less = resized(stream)
-    assert less > 1
-
-    # A backlog, which would take two hundred batches.
+    # A backlog, which would take a hundred batches.
     before = len(feed.batches())
     feed.send(12_800, large=False)
     stream.until_drained()
-    assert resized(stream) > less
+    more = resized(stream)
+    assert more > 0
     assert max(records for records, _ in feed.batches()[before:]) > 4 * PARTITIONS
+
+    # Each few of them no large batch: what a full one would be is seen all the same, and soon after a change.
+    for _ in range(12):
+        feed.send(64, large=True)
+        stream.until_drained()
+        if resized(stream) > more:
+            break
+    assert resized(stream) > more
+    feed.check()
+    assert stream.drivers[-1].stop() == 0
+
+
+def test_records_that_python_cannot_unpack_are_taken_for_large_ones_until_a_driver_has_measured_them(place):
+    feed = place("arrow", "zstd")
+    stream = feed.stream
+    feed.send(6_400, large=False)
+    stream.start()
+    stream.until_drained()
+    assert first_cap(stream) == BATCH // (1024 * 1024), log(stream)
+    assert resized(stream) > 0
+    assert len(feed.batches()) < 6_400 // PARTITIONS // 2
+    assert stream.drivers[-1].stop() == 0
+
+    stream.start()
+    stream.until_running()
+    assert "as measured before" in log(stream)
+    assert first_cap(stream) > 6_400
+    feed.send(640, large=False)
+    stream.until_drained()
     feed.check()
     assert stream.drivers[-1].stop() == 0
