@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import lanes, latency, memory, recovery, start
+from bench import fencing, lanes, latency, memory, recovery, start
 from bench.place import Place
 from bench.throughput import JOBS, compare, show
 
@@ -41,6 +41,7 @@ PARTS: dict[str, Part] = {
     "windows": _throughput("windows"),
     "lanes": _lanes("records"),
     "lanes-windows": _lanes("windows"),
+    "fencing": lambda place, options: fencing.measure(place, options.records, options.runs),
     "start": lambda place, options: start.measure(place, options.runs),
     "recovery": lambda place, options: recovery.measure(place, options.runs),
     "latency": lambda place, options: latency.measure(place, options.seconds),

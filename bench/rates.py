@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headgate.checkpoints.logs import batch_offsets
 
-__all__ = ["Commits", "Spread", "read_commits", "spread", "steady_rate"]
+__all__ = ["Commits", "Spread", "read_commits", "spread", "steady_rate", "steady_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,16 @@ def read_commits(query: Path) -> Commits:
     return Commits(tuple(points))
 
 
-def steady_rate(queries: Sequence[Commits], total: int) -> float:
-    """Records per second that *every* query has committed, from when each has committed its first batch
-    until each has committed the last record. Raises ValueError without two batches."""
+def steady_window(queries: Sequence[Commits], total: int) -> tuple[float, float]:
+    """From when every query has committed its first batch until every one has committed the last record."""
     begun = max(query.points[0][0] for query in queries)
-    ended = max(min(when for when, records in query.points if records >= total) for query in queries)
+    return begun, max(min(when for when, records in query.points if records >= total) for query in queries)
+
+
+def steady_rate(queries: Sequence[Commits], total: int) -> float:
+    """Records per second that *every* query has committed in the steady window. Raises ValueError without two
+    batches."""
+    begun, ended = steady_window(queries, total)
     before = min(query.at(begun) for query in queries)
     if ended <= begun or before >= total:
         raise ValueError("a steady rate needs more than one batch: more records, or fewer per batch")

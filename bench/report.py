@@ -1,4 +1,4 @@
-"""Results: appended to results.json, and the newest of each measurement rendered to RESULTS.md."""
+"""Results: the newest of each measurement is kept in results.json, and rendered to RESULTS.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.machine import machine, versions
 
-__all__ = ["append", "render", "results_text"]
+__all__ = ["TEXT", "append", "recorded", "render", "results_text"]
 
 _FOLDER = Path(__file__).parent
 RESULTS = _FOLDER / "results.json"
@@ -27,23 +27,27 @@ the count that a recount of the input gives.
 
 
 def append(result: Mapping[str, Any]) -> None:
-    """Add one result, with the machine and the versions it was measured on."""
-    found = _read()
-    found.append({**result, "machine": machine(), "versions": versions()})
-    RESULTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    """Put one result, with the machine and the versions it was measured on, in the place of an older one."""
+    found = {_name(each): each for each in recorded()}
+    found[_name(result)] = {**result, "machine": machine(), "versions": versions()}
+    RESULTS.write_text(json.dumps([*found.values()], indent=1) + "\n", encoding="utf-8")
 
 
 def render() -> None:
-    TEXT.write_text(results_text(_read()), encoding="utf-8")
+    TEXT.write_text(results_text(recorded()), encoding="utf-8")
 
 
-def _read() -> list[dict[str, Any]]:
+def recorded() -> list[dict[str, Any]]:
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+
+
+def _name(result: Mapping[str, Any]) -> tuple[str, str]:
+    return result["part"], result["job"]
 
 
 def results_text(results: Sequence[Mapping[str, Any]]) -> str:
     """RESULTS.md: the newest result of each measurement."""
-    newest = {(each["part"], each["job"]): each for each in results}
+    newest = {_name(each): each for each in results}
     lines = ["# Benchmark", "", "Made by `make bench`; do not edit.", "", _METHOD]
     if not newest:
         return "\n".join([*lines, "No run is recorded yet.", ""])
@@ -60,8 +64,7 @@ def results_text(results: Sequence[Mapping[str, Any]]) -> str:
 def _machine_line(found: Mapping[str, Any]) -> str:
     return (
         f"Machine: {found['processor']}, {found['cores']} cores, {found['memory_gib']:.0f} GiB, "
-        f"{found['system']}, {found['filesystem']}. Ten million additions in CPython took it "
-        f"{found['loop_seconds']:.2f} s."
+        f"{found['system']}, {found['filesystem']}."
     )
 
 
@@ -136,6 +139,22 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _fencing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| job | records | share of the time, median | spread | at most |", "|---|---:|---:|---:|---:|"]
+    for each in rows:
+        one = each["share"]
+        lines.append(
+            f"| {each['title']} | {each['records']:,} | {one['median']:.3%} "
+            f"| {one['least']:.3%}–{one['most']:.3%} | {each['target']:.0%} |"
+        )
+    return [
+        *lines,
+        "",
+        "What all threads of a driver spend on looking at its claim and on its reports, from the first "
+        "committed batch to the last.",
+    ]
+
+
 def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| stream | driver (Python) | JVM | Python workers | together |", "|---|---:|---:|---:|---:|"]
     for each in rows:
@@ -150,16 +169,18 @@ _SECTIONS = (
     ("Lanes", ("lanes", "lanes-windows"), _lanes),
     ("Start and recovery", ("start", "recovery"), _seconds),
     ("Latency", ("latency",), _latency),
+    ("Fencing", ("fencing",), _fencing),
     ("Memory", ("memory",), _memory),
 )
 
 
 def _commands(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    told: dict[str, None] = {}
+    told: dict[str, float] = {}
     for each in sorted(rows, key=lambda each: each["at"]):
         day = time.strftime("%Y-%m-%d", time.gmtime(each["at"]))
-        told[f"- `{each['command']}`, {day}"] = None
-    return list(told)
+        told.setdefault(f"- `{each['command']}`, {day}", each["machine"]["loop_seconds"])
+    speed = "ten million additions in CPython took {:.2f} s"
+    return [f"{command}: {speed.format(seconds)}" for command, seconds in told.items()]
 
 
 def _with_spread(side: Mapping[str, Any]) -> str:

@@ -130,7 +130,12 @@ def apply(place: Place, pipeline: str, changes: Mapping[str, Any]) -> FrozenCont
 
 @contextmanager
 def driver(
-    place: Place, frozen: FrozenContract, *, epoch: int = 1, extra: Mapping[str, str] | None = None
+    place: Place,
+    frozen: FrozenContract,
+    *,
+    epoch: int = 1,
+    module: str = "spark",
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[Driver]:
     """Run the driver; at the end it is asked to stop, and must do so in order."""
     state = place.settings().state
@@ -138,7 +143,7 @@ def driver(
     nonce = processes.new_nonce(folder, epoch)
     log = state / "log" / "streams" / f"{frozen.pipeline}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "spark", "--pipeline", frozen.pipeline, "--contract", frozen.hash]
+    command = [sys.executable, "-m", module, "--pipeline", frozen.pipeline, "--contract", frozen.hash]
     command += ["--generation", "1", "--epoch", str(epoch)]
     with log.open("ab") as stream:
         started = time.time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,10 @@ from bench.dataset import Dataset, Expected
 from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
 from bench.loader import load
 from bench.place import Place
-from bench.rates import read_commits, spread, steady_rate
-from bench.stream import apply, driver
+from bench.rates import Commits, read_commits, spread, steady_rate
+from bench.stream import Driver, apply, driver
 
-__all__ = ["JOBS", "Job", "batch_size", "compare", "headgate_rate", "plain_rate", "show"]
+__all__ = ["JOBS", "Job", "batch_size", "compare", "headgate_commits", "headgate_rate", "plain_rate", "show"]
 
 MEMORY = "3g"
 MAX_BATCH = 1_000_000
@@ -84,7 +86,23 @@ def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: 
 def headgate_rate(
     place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
 ) -> float:
-    """One run by headgate, exact; `job_keys` are written to the `job` of its contract."""
+    """Records per second of one run by headgate."""
+    commits = headgate_commits(place, job, expected, records, batch, **job_keys)
+    return steady_rate(commits, records)
+
+
+def headgate_commits(
+    place: Place,
+    job: Job,
+    expected: Expected,
+    records: int,
+    batch: int,
+    *,
+    run: Callable[..., AbstractContextManager[Driver]] = driver,
+    **job_keys: Any,
+) -> list[Commits]:
+    """What each query committed when in one run by headgate, exact; `job_keys` are written to the `job` of
+    its contract."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
@@ -92,7 +110,7 @@ def headgate_rate(
         **{f"job.{name}": value for name, value in job_keys.items()},
     }
     frozen = apply(place, job.pipeline, changes)
-    with driver(place, frozen) as running:
+    with run(place, frozen) as running:
         running.wait_committed(records, _DEADLINE)
         running.wait_settled()
         tables = {name: running.table(name) for name in ("kept", "windows", "_quarantine")}
@@ -102,7 +120,7 @@ def headgate_rate(
         check_windows(tables["windows"], expected)
     else:
         check_records(tables["kept"], expected)
-    return steady_rate([read_commits(query) for query in queries], records)
+    return [read_commits(query) for query in queries]
 
 
 def show(result: dict[str, Any]) -> str:

@@ -229,7 +229,7 @@ def test_an_answer_that_is_quicker_than_the_scheduler_is_carried_out(platform: R
     run_id = platform.airflow.run(OPERATE_DAG, action="restart from checkpoint", reason="a quick yes")
     asking = lambda: platform.airflow.task(OPERATE_DAG, run_id, "approve")["state"] in STARTED  # noqa: E731
     platform.wait(asking, SOON, "the task that asks has begun")
-    scheduler.freeze_alone()
+    platform.airflow.freeze_scheduler_alone()
     try:
         wait_asked(platform, run_id)
         platform.airflow.answer(OPERATE_DAG, run_id, "approve", "Reject")

@@ -13,6 +13,7 @@ from driver_process import Stream, send
 from small_contract import KINDS, record, small_contract
 from spark_cluster import Cluster
 
+from headgate.arrow.choice import record_lane
 from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
 from headgate.settings import load_settings
@@ -41,9 +42,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         made.end()
 
 
-@pytest.fixture
+@pytest.fixture(params=["jvm", "arrow"])
 def stream(
-    service_environ: dict[str, str], broker: Any, cluster: Cluster, tmp_path: Path
+    request: pytest.FixtureRequest,
+    service_environ: dict[str, str],
+    broker: Any,
+    cluster: Cluster,
+    tmp_path: Path,
 ) -> Iterator[Stream]:
     environ = {
         **service_environ,
@@ -52,7 +57,9 @@ def stream(
         "HEADGATE_SPARK_MASTER": cluster.url,
     }
     settings, _ = load_settings(environ=environ)
-    frozen = small_contract(f"cluster-{os.getpid()}", job=JOB)
+    lane = request.param
+    frozen = small_contract(f"cluster-{lane}-{os.getpid()}", job={**JOB, "lane": lane})
+    assert record_lane(frozen).lane == lane
     apply_plan(settings, make_plan(settings, [frozen]), by="tests")
     made = Stream(environ, frozen)
     try:

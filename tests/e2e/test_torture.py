@@ -143,8 +143,12 @@ class Run:
         self.number += 1
         return carry_out(self.own, Fault(self.number, kind, 0.0, away, failpoint), self.begun)
 
-    def restarts(self) -> int:
-        return self.own.status().restarts
+    def history(self) -> str:
+        """What an unexpected restart is explained by: the events, and the end of the driver's log."""
+        with self.own.client() as client:
+            events = [f"{event.to_phase}: {event.detail}" for event in client.events("tortured", after=-1)]
+        log = self.own.log.read_text(encoding="utf-8", errors="replace")
+        return "\n".join([*events[-20:], log[-6000:]])
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +178,7 @@ def test_row_01_a_driver_killed_between_the_sinks_commit_and_sparks_is_restarted
 def test_row_05_a_supervisor_that_comes_back_adopts_the_driver(run: Run) -> None:
     before = run.own.status()
     outcome = run.suffer(Kind.KILL_SUPERVISOR)
-    assert run.own.status().epoch == before.epoch
+    assert run.own.status().epoch == before.epoch, run.history()
     assert outcome.adopted is not None and outcome.adopted > 0
 
 
@@ -183,7 +187,7 @@ def test_row_06_a_restarted_broker_needs_no_restart_of_the_stream(run: Run, away
     """Hard, then in order."""
     before = run.own.status()
     run.suffer(Kind.RESTART_BROKER, away=away)
-    assert run.own.status().epoch == before.epoch
+    assert run.own.status().epoch == before.epoch, run.history()
 
 
 def test_row_08_a_full_disk_ends_the_driver_which_goes_on_when_there_is_room(run: Run) -> None:
@@ -207,13 +211,13 @@ def test_row_09_a_damaged_newest_offsets_file_parks_the_stream_and_nothing_is_de
 def test_row_13_and_23_a_redis_that_is_away_is_waited_for(run: Run) -> None:
     before = run.own.status()
     run.suffer(Kind.RESTART_REDIS, away=4.0)
-    assert run.own.status().epoch == before.epoch
+    assert run.own.status().epoch == before.epoch, run.history()
 
 
 def test_a_frozen_driver_that_is_thawed_goes_on(run: Run) -> None:
     before = run.own.status()
     run.suffer(Kind.FREEZE_DRIVER, away=2.0)
-    assert run.own.status().epoch == before.epoch
+    assert run.own.status().epoch == before.epoch, run.history()
 
 
 def test_after_all_of_this_every_record_is_in_its_place_once(run: Run) -> None:

@@ -264,7 +264,9 @@ def end_offsets(settings: Settings, topics: Sequence[str]) -> dict[str, dict[int
     with _consumer(settings) as consumer:
         found: dict[str, dict[int, int]] = {}
         for topic in topics:
-            partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+            partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
+            if not partitions:
+                raise LookupError(f"the broker does not tell of the topic {topic}")
             ends = consumer.end_offsets(partitions)
             found[topic] = {one.partition: offset for one, offset in ends.items()}
         return found

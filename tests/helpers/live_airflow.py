@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,26 @@ class LiveAirflow:
     def stop(self) -> None:
         for part in reversed(self.parts.values()):
             part.stop()
+
+    def freeze_scheduler_alone(self) -> None:
+        """Between two of its transactions: one that is open would hold up every writer of SQLite's file."""
+        scheduler = self.parts["scheduler"]
+        while True:
+            scheduler.freeze_alone()
+            if not self._somebody_writes():
+                return
+            scheduler.thaw()
+            time.sleep(0.1)
+
+    def _somebody_writes(self) -> bool:
+        assert self.home.sqlite is not None
+        with closing(sqlite3.connect(self.home.sqlite, timeout=1.0, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            database.execute("ROLLBACK")
+        return False
 
     def health(self) -> dict[str, str]:
         """Each part's status by name; raises while the API server does not answer."""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bench import lanes
+from bench.fencing import share
 from bench.latency import Sight, percentiles, readable, waits
-from bench.rates import Commits, read_commits, spread, steady_rate
-from bench.report import results_text
+from bench.rates import Commits, read_commits, spread, steady_rate, steady_window
+from bench.report import TEXT, recorded, results_text
 from bench.throughput import batch_size, show
 
 
@@ -109,8 +110,7 @@ def test_the_newest_result_of_a_job_is_rendered_with_machine_and_command() -> No
     assert "| records | 16,000,000 | 0 | 110 (100–120) | 95 (90–99) | 0.86 | 0.80 |" in text
     assert "0.50" not in text
     assert "Machine: P, 2 cores, 24 GiB, Linux 1, ext4." in text
-    assert "Ten million additions in CPython took it 1.23 s." in text
-    assert "`python -m bench records`, 1970-01-01" in text
+    assert "`python -m bench records`, 1970-01-01: ten million additions in CPython took 1.23 s" in text
 
 
 def test_the_lanes_of_a_job_stand_side_by_side() -> None:
@@ -124,8 +124,22 @@ def test_the_lanes_of_a_job_stand_side_by_side() -> None:
     assert told.startswith("ratio lanes-records-bad arrow 2.27 · jvm 0.82 · plain 110/s · jvm 90/s")
 
 
+def test_the_cost_of_fencing_is_a_share_of_the_steady_time() -> None:
+    window = steady_window([Commits(((100.0, 1000), (110.0, 4000), (120.0, 4000)))], 4000)
+    assert window == (100.0, 110.0)
+    before, inside, after = [[99.0, 5.0]], [[101.0, 0.02], [110.0, 0.03]], [[110.5, 5.0]]
+    assert share([*before, *inside, *after], window) == pytest.approx(0.005)
+    result = {**_throughput(1.0, 0.5), "part": "fencing", "job": "fencing-jvm", "title": "records, JVM lane"}
+    text = results_text([{**result, "share": spread([0.0012]).to_json(), "target": 0.03}])
+    assert "| records, JVM lane | 16,000,000 | 0.120% | 0.120%–0.120% | 3% |" in text
+
+
 def test_each_job_has_something_to_reach_in_the_arrow_lane() -> None:
     assert {job.name for prefix in ("records", "windows") for job in lanes.jobs(prefix)} == {*lanes.TARGETS}
+
+
+def test_the_committed_page_is_what_the_committed_results_say() -> None:
+    assert TEXT.read_text(encoding="utf-8") == results_text(recorded())
 
 
 def test_without_a_run_the_page_says_so() -> None:
