@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,30 @@ def contract(name: str, lane: str, compression: str) -> FrozenContract:
     types = {"id": "long", **dict.fromkeys(TEXTS, "string"), "part": "int", "place": "long"}
     config = {"compression.type": compression}
     source = {"topic": f"{name}-in", "partitions": PARTITIONS, "columns": columns, "config": config}
-    plain = frozen_of(source, outputs, {"rows": types})
-    named = plain.contract.model_validate(
+    return named(name, frozen_of(source, outputs, {"rows": types}))
+
+
+def windows(name: str) -> FrozenContract:
+    """A query with state, on records that Python cannot unpack."""
+    source = {
+        "topic": f"{name}-in",
+        "columns": [{"name": "id", "type": "long"}, {"name": "at", "type": "timestamp", "required": True}],
+        "event_time": {"column": "at", "watermark": "1 hour", "max_future": "10 minutes"},
+        "config": {"compression.type": "zstd"},
+    }
+    counts = {
+        "sql": "SELECT window.start AS minute, id % 3 AS third, count(*) AS records "
+        "FROM a GROUP BY window(at, '1 minute'), id % 3",
+        "mode": "update",
+        "key": ["minute", "third"],
+        "to": [{"delta": "counts"}],
+    }
+    types = {"minute": "timestamp", "third": "long", "records": "long"}
+    return named(name, frozen_of(source, {"counts": counts}, {"counts": types}, stateful=True))
+
+
+def named(name: str, plain: FrozenContract) -> FrozenContract:
+    contract = plain.contract.model_validate(
         {
             **plain.contract.model_dump(mode="json", exclude_defaults=True),
             "pipeline": name,
@@ -49,7 +72,7 @@ def contract(name: str, lane: str, compression: str) -> FrozenContract:
         }
     )
     return freeze(
-        named,
+        contract,
         topics={"a": f"{name}-in"},
         replication=1,
         outputs=plain.outputs,
@@ -104,20 +127,20 @@ class Feed:
 
 
 @pytest.fixture
-def place(service_environ: dict[str, str], broker: object, tmp_path: Path) -> Iterator[Callable[..., Feed]]:
-    """`place(lane)`: an applied contract, and what is sent to it."""
+def applied(
+    service_environ: dict[str, str], broker: object, tmp_path: Path
+) -> Iterator[Callable[[FrozenContract], Stream]]:
     made: list[Stream] = []
 
-    def make(lane: str, compression: str = "producer") -> Feed:
+    def make(frozen: FrozenContract) -> Stream:
         environ = {
             **service_environ,
             "HEADGATE_ROOTS_STATE": str(tmp_path / "state"),
             "HEADGATE_SPARK_UI": "false",
         }
-        stream = Stream(environ, contract(f"bytes-{lane}-{time.time_ns()}", lane, compression))
-        made.append(stream)
-        apply_plan(stream.settings, make_plan(stream.settings, [stream.frozen]), by="tests")
-        return Feed(stream)
+        made.append(Stream(environ, frozen))
+        apply_plan(made[-1].settings, make_plan(made[-1].settings, [frozen]), by="tests")
+        return made[-1]
 
     try:
         yield make
@@ -126,18 +149,28 @@ def place(service_environ: dict[str, str], broker: object, tmp_path: Path) -> It
             each.end()
 
 
+@pytest.fixture
+def place(applied: Callable[[FrozenContract], Stream]) -> Callable[..., Feed]:
+    """`place(lane)`: an applied contract, and what is sent to it."""
+
+    def make(lane: str, compression: str = "producer") -> Feed:
+        return Feed(applied(contract(f"bytes-{lane}-{time.time_ns()}", lane, compression)))
+
+    return make
+
+
 def log(stream: Stream) -> str:
     """Of the newest driver."""
     return stream.drivers[-1].log.read_text(encoding="utf-8", errors="replace")
 
 
-def resized(stream: Stream) -> int:
+def resized(stream: Stream, query: str = RECORDS) -> int:
     """How often this driver has started a query again for another cap."""
-    return log(stream).count("query records has started again")
+    return log(stream).count(f"query {query} has started again")
 
 
-def first_cap(stream: Stream) -> int:
-    found = re.search(r"query records begins, a batch has at most (\d+) records of a", log(stream))
+def first_cap(stream: Stream, query: str = RECORDS) -> int:
+    found = re.search(rf"query {query} begins, a batch has at most (\d+) records of a", log(stream))
     assert found is not None
     return int(found[1])
 
@@ -200,4 +233,22 @@ def test_records_that_python_cannot_unpack_are_taken_for_large_ones_until_a_driv
     feed.send(640, large=False)
     stream.until_drained()
     feed.check()
+    assert stream.drivers[-1].stop() == 0
+
+
+def test_a_query_with_little_state_starts_again_for_larger_batches_and_counts_each_record_once(applied):
+    stream = applied(windows(f"bytes-windows-{time.time_ns()}"))
+    base, values = datetime(2025, 10, 1, tzinfo=UTC), []
+    expected: Counter[tuple[datetime, int]] = Counter()
+    for number in range(4_000):
+        at = base + timedelta(seconds=number // 10)
+        values.append(json.dumps({"id": number, "at": at.isoformat()}).encode())
+        expected[at.replace(second=0), number % 3] += 1
+    send(stream.settings, stream.frozen.topics["a"], values)
+    stream.start()
+    stream.until_drained()
+    assert first_cap(stream, "counts") == BATCH // (1024 * 1024)
+    assert resized(stream, "counts") > 0
+    assert {(row["minute"], row["third"]): row["records"] for row in stream.rows("counts")} == dict(expected)
+    assert stream.status()["queries"]["counts"]["begun_at"] > stream.started_at
     assert stream.drivers[-1].stop() == 0
