@@ -119,6 +119,10 @@ _DRIVER = (
         "Time from the trigger of a batch to its commit.",
         buckets=BATCH_BUCKETS,
     ),
+    _gauge("batch_records_limit", _PQ, "driver", "Records that a batch of the query may have at most, now."),
+    _gauge(
+        "batch_bytes", _PQ, "driver", "Keys and values of the query's last batch, as records were measured."
+    ),
     _gauge("last_progress_timestamp_seconds", _PQ, "driver", "When the query last reported a batch."),
     _gauge(
         "last_idle_timestamp_seconds",

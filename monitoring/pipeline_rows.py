@@ -111,6 +111,18 @@ PIPELINE: tuple[Row, ...] = (
                 (quantile("0.95", "headgate_batch_duration_seconds", "query", _THIS), "{{query}} p95"),
                 (f"headgate_trigger_interval_seconds{{{_THIS}}}", "trigger"),
             ),
+            graph(
+                "Batch size",
+                "Keys and values of the last batch; the contract's `max_bytes_per_batch` bounds it.",
+                "bytes",
+                (f"max by (query) (headgate_batch_bytes{{{_THIS}}})", "{{query}}"),
+            ),
+            graph(
+                "Batch limit",
+                "Records that a batch may have: it follows from their size and from the time of batches.",
+                "none",
+                (f"max by (query) (headgate_batch_records_limit{{{_THIS}}})", "{{query}}"),
+            ),
         ),
     ),
     Row(

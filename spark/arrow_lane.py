@@ -47,7 +47,11 @@ _log = logging.getLogger("headgate.driver")
 WRITER = "deltalake"
 # An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
 BATCH_ROWS, BATCH_BYTES = 50_000, 16 * 1024 * 1024
-PIECE_BYTES = 32 * 1024 * 1024  # of doubtful records that are judged at once, as long as a row group is
+# Of doubtful records that are judged at once. Spark holds about ten copies of them on the way there and back.
+PIECE_BYTES = 8 * 1024 * 1024
+# What all tasks of a batch may carry along to the driver, of bad records and of doubtful ones each. There is
+# a task for each partition.
+CARRIED_BYTES = 32 * 1024 * 1024
 _ASIDE = "_doubtful"  # below the quarantine; readers and vacuum leave names with `_` alone
 
 
@@ -56,6 +60,7 @@ class _Batch:
     """What the tasks of a batch report, and what the driver adds to it."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0  # of keys and values
     outputs: defaultdict[str, list[Written]] = field(default_factory=lambda: defaultdict(list))
     quarantine: list[Written] = field(default_factory=list)
     aside: list[Written] = field(default_factory=list)
@@ -100,6 +105,7 @@ class ArrowLane:
             quarantine=self._quarantine.path,
             aside=self._aside,
             mark=self._mark,
+            carried=CARRIED_BYTES // self._plan.source.partitions,
             shared=batch_values(self._context, -1),
         )
         return raw.select(*RAW.names).mapInArrow(task(order), ROWS_DDL)
@@ -126,6 +132,7 @@ class ArrowLane:
             self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
             self._check_counts(batch_id, found)
+            context.caps.measured(self._plan.source_name, batch_id, found.counts[READ], found.bytes)
         except BaseException:
             self._forget(found, batch_id)
             raise
@@ -259,6 +266,7 @@ def _reported(rows: pa.Table) -> _Batch:
     for text in rows.column("report").drop_null().to_pylist():
         report: dict[str, Any] = json.loads(text)
         found.counts.update(report["counts"])
+        found.bytes += report["bytes"]
         for name, files in report["outputs"].items():
             found.outputs[name].extend(Written(**file) for file in files)
         found.quarantine.extend(Written(**file) for file in report["quarantine"])

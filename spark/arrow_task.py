@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headgate.arrow.files import TableFiles, batch_mark
 from headgate.arrow.plan import RecordPlan, plan_records
@@ -32,7 +33,7 @@ ROWS_DDL = (
     "report string, _key binary, _value binary, _partition int, _offset bigint, _arrival timestamp, "
     "_now timestamp, reasons array<string>"
 )
-# What a task carries along for the driver, of bad records and of doubtful ones.
+# What a task carries along for the driver, of bad records and of doubtful ones; see also `TaskOrder.carried`.
 CARRIED_ROWS, CARRIED_BYTES = 1_000, 1024 * 1024
 # Spark's own word for the batch that a task belongs to.
 _BATCH = "streaming.sql.batchId"
@@ -48,6 +49,7 @@ class TaskOrder:
     quarantine: Place
     aside: Place  # for doubtful records that are too many to carry
     mark: str  # how the names of all files begin
+    carried: int  # bytes that a task may carry along, where that is less than CARRIED_BYTES
     shared: Mapping[str, tuple[Any, str]]
 
 
@@ -77,18 +79,21 @@ class _Work:
     def __init__(self, order: TaskOrder, plan: RecordPlan) -> None:
         self._screen = Screen(plan, order.topic)
         self._counts: Counter[str] = Counter()
+        self._bytes = 0
         self._examples: list[tuple[int, int]] = []  # offset and partition of bad records
         prefix = batch_mark(order.mark, _batch())
         self._outputs = {
             each.name: TableFiles(order.folders[each.name], each.schema, prefix) for each in plan.outputs
         }
         shape = _QuarantineShape(order, plan.source_name)
-        self._bad = _Carried(TableFiles(order.quarantine, QUARANTINE, prefix), shape)
+        most = min(order.carried, CARRIED_BYTES)
+        self._bad = _Carried(TableFiles(order.quarantine, QUARANTINE, prefix), shape, most)
         self._doubtful = _Carried(
-            TableFiles(order.aside, RAW, prefix), lambda records: records.select(RAW.names)
+            TableFiles(order.aside, RAW, prefix), lambda records: records.select(RAW.names), most
         )
 
     def take(self, records: pa.Table) -> None:
+        self._bytes += _record_bytes(records)
         judged: Judged = self._screen.judge(records)
         self._counts.update(judged.counts)
         for name, rows in judged.good.items():
@@ -101,6 +106,7 @@ class _Work:
         files = {name: each.close() for name, each in self._outputs.items()}
         report = {
             "counts": self._counts,
+            "bytes": self._bytes,
             "examples": self._examples,
             "outputs": {name: [one.to_json() for one in each] for name, each in files.items()},
             "quarantine": [one.to_json() for one in self._bad.files.close()],
@@ -117,8 +123,9 @@ class _Work:
 class _Carried:
     """Records for the driver: in its rows while they are few, in files from then on."""
 
-    def __init__(self, files: TableFiles, shape: Callable[[pa.Table], pa.Table]) -> None:
+    def __init__(self, files: TableFiles, shape: Callable[[pa.Table], pa.Table], most: int) -> None:
         self.files = files
+        self._most = most
         self.rows: list[pa.Table] = []
         self._shape = shape
         self._count = self._bytes = 0
@@ -128,7 +135,7 @@ class _Carried:
             return
         self._count += records.num_rows
         self._bytes += records.nbytes
-        if self._count <= CARRIED_ROWS and self._bytes <= CARRIED_BYTES:
+        if self._count <= CARRIED_ROWS and self._bytes <= self._most:
             self.rows.append(records)
         else:
             self.files.write(self._shape(records))
@@ -146,6 +153,12 @@ class _QuarantineShape:
         if self._shared is None:
             self._shared = {**self._order.shared, "batch_id": (_batch_id(), "bigint")}
         return quarantine_rows(bad, self._order.topic, self._source, self._shared)
+
+
+def _record_bytes(records: pa.Table) -> int:
+    """Of keys and values alone: a key or value that is null has none."""
+    lengths = (pc.sum(pc.binary_length(records.column(name))).as_py() for name in ("_key", "_value"))
+    return sum(length or 0 for length in lengths)
 
 
 def _batch() -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from headgate.batches.caps import BatchCaps
 from headgate.checkpoints.layout import (
     RECORDS,
     CheckpointLayout,
@@ -40,6 +41,7 @@ class DriverContext:
     gate: StopGate
     results: ResultStore | None
     waiting: Callable[[str | None], None]  # told what a batch waits for, or None when it goes on
+    caps: BatchCaps
     writers: Mapping[str, Writers] = field(default_factory=dict)  # by source, where a registry has them
     _sinks: dict[str, DeltaSink] = field(default_factory=dict)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
+from headgate.batches.caps import BatchCaps
+from headgate.batches.sample import Reading
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
-from headgate.checkpoints.lineage import Lineage, note_contract, note_query
+from headgate.checkpoints.lineage import Lineage
 from headgate.checkpoints.logs import batch_watermark
 from headgate.checkpoints.owner import FencedError, OwnerClaim
-from headgate.checkpoints.restore import redo_folder
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError
@@ -25,14 +26,16 @@ from headgate.formats.desk import SchemaDesk, open_desk
 from headgate.settings import Settings
 from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
+from spark.begin import begin_query
 from spark.context import DriverContext
 from spark.failure import Failure, failure_of
 from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
-from spark.redo import redo
-from spark.starts import query_starts
-from spark.stop import StopGate, StopRequestedError, drain
+from spark.running import RunningQueries
+from spark.sizes import RecordSizes
+from spark.starts import query_starts, readings
+from spark.stop import StopGate, StopRequestedError, drain, end_with
 from spark.tasks import TaskWatch
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ class Driver:
         self._gate = gate
         self._status = status
         self._queries: dict[str, StreamingQuery] = {}
+        self._runs: RunningQueries | None = None
+        self._sizes: RecordSizes | None = None
         self._spark: SparkSession | None = None
         self._tasks: TaskWatch | None = None
         self._claim: OwnerClaim | None = None
@@ -100,6 +105,7 @@ class Driver:
             gate=self._gate,
             results=self._results(frozen),
             waiting=self._status.waiting,
+            caps=BatchCaps(frozen, settings.spark.master),
             writers=self._writers,
         )
         self._begin(context, pyspark.__version__)
@@ -115,33 +121,48 @@ class Driver:
         self._writers = self._desk.askers if self._desk is not None else {}
 
     def _results(self, frozen: FrozenContract) -> ResultStore | None:
-        return ResultStore.from_settings(self._settings) if _uses_redis(frozen) else None
+        served = any(target.redis for output in frozen.contract.outputs.values() for target in output.to)
+        return ResultStore.from_settings(self._settings) if served else None
 
     def _begin(self, context: DriverContext, spark_version: str) -> None:
         from spark.session import build_session
 
-        job = context.frozen.contract.job
-        spark = self._spark = build_session(self._settings, job, f"headgate {self._order.pipeline}")
+        frozen, title = context.frozen, f"headgate {self._order.pipeline}"
+        spark = self._spark = build_session(self._settings, frozen.contract.job, title)
+        starts = query_starts(self._settings, frozen, context.lineage)
+        self._sizes = self._sized(context, partial(readings, frozen, context.layout, context.lineage, starts))
         names: dict[str, str] = {}
-        metrics = DriverMetrics(context.frozen, [RECORDS, *context.frozen.stateful_outputs], spark_version)
-        spark.streams.addListener(ProgressListener(names, self._status, metrics))
-        for name, query in self._start_queries(spark, context, metrics):
-            self._queries[name] = query
-            names[str(query.id)] = names[str(query.runId)] = name
+        metrics = DriverMetrics(frozen, [RECORDS, *frozen.stateful_outputs], spark_version)
+        spark.streams.addListener(ProgressListener(names, self._status, metrics, context.caps.ended))
+
+        def started(name: str) -> None:
             metrics.active(name, True)
-            self._status.query(name, lambda before: before)
+            self._status.query(name, lambda before: replace(before, active=True, begun_at=time.time()))
+
+        begins = self._all_queries(spark, context, metrics, starts)
+        self._sizes.settle()
+        self._runs = RunningQueries(begins, context.caps, names, started)
+        self._queries = self._runs.queries
+        self._runs.start()
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
-        self._status.change(
-            phase="running", metrics_port=self._serve(metrics), ui_url=spark.sparkContext.uiWebUrl
-        )
+        port, ui = self._serve(metrics), spark.sparkContext.uiWebUrl
+        self._status.change(phase="running", metrics_port=port, ui_url=ui)
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
 
     def _serve(self, metrics: DriverMetrics) -> int | None:
         return metrics.serve()
 
-    def _start_queries(
-        self, spark: SparkSession, context: DriverContext, metrics: DriverMetrics
-    ) -> list[tuple[str, StreamingQuery]]:
+    def _sized(self, context: DriverContext, look: Callable[[], Mapping[str, Reading]]) -> RecordSizes:
+        return RecordSizes(self._settings, context.frozen, context.caps, look, context.layout.sizes)
+
+    def _all_queries(
+        self,
+        spark: SparkSession,
+        context: DriverContext,
+        metrics: DriverMetrics,
+        starts: Mapping[str, Starts],
+    ) -> dict[str, Callable[[], StreamingQuery]]:
+        """What starts each query that has something to do."""
         from spark.lane import lane_of
         from spark.window import StatefulQuery
 
@@ -154,37 +175,42 @@ class Driver:
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
         records = lane_of(context, counted, self._status)
-        starts = query_starts(self._settings, frozen, context.lineage)
-        started = []
-        if self._wanted(RECORDS):
-            raw = self._records(spark, frozen, starts.get(RECORDS, {}))
-            frame = records.frame(raw)
-            started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
-        for output in filter(self._wanted, frozen.stateful_outputs):
+
+        def begin_records() -> StreamingQuery:
+            frame = records.frame(self._records(spark, context, starts.get(RECORDS, {})))
+            return self._query(context, RECORDS, frame.writeStream.outputMode("append"), records.commit)
+
+        def begin_output(output: str) -> StreamingQuery:
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
-            frame = self._changes(spark, frozen, output, starts.get(output, {}))
-            mode = frozen.contract.outputs[output].mode
-            started.append((output, self._query(context, output, frame, commit, mode)))
-        return started
+            frame = self._changes(spark, context, output, starts.get(output, {}))
+            writer = frame.writeStream.outputMode(frozen.contract.outputs[output].mode)
+            return self._query(context, output, writer, commit)
+
+        found = {RECORDS: begin_records}
+        found |= {output: partial(begin_output, output) for output in frozen.stateful_outputs}
+        return {name: begin for name, begin in found.items() if self._wanted(name)}
 
     def _wanted(self, query: str) -> bool:
         """Whether a query has something to do."""
         del query
         return True
 
-    def _records(self, spark: SparkSession, frozen: FrozenContract, starts: Starts) -> DataFrame:
+    def _records(self, spark: SparkSession, context: DriverContext, starts: Starts) -> DataFrame:
         from spark.source import read_all
 
-        return read_all(spark, self._settings, frozen, starts)
+        return read_all(spark, self._settings, context.frozen, starts, caps=context.caps.of(RECORDS))
 
-    def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
+    def _changes(self, spark: SparkSession, context: DriverContext, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        return stateful_frame(spark, self._settings, frozen, output, starts, writers=self._writers)
+        caps, writers = context.caps.of(output), self._writers
+        return stateful_frame(
+            spark, self._settings, context.frozen, output, starts, caps=caps, writers=writers
+        )
 
     def _query(
-        self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str
+        self, context: DriverContext, name: str, writer: DataStreamWriter, commit: Any
     ) -> StreamingQuery:
         def guarded(batch: DataFrame, batch_id: int) -> None:
             # Spark wraps what is raised here in text; the first failure is kept as it was.
@@ -198,51 +224,44 @@ class Driver:
                     self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
-        note_contract(context.layout, context.lineage.id, name, context.frozen.hash)
-        folder = context.layout.query(context.lineage.id, name)
-        writer = (
-            frame.writeStream.queryName(f"{context.frozen.pipeline}.{name}")
-            .foreachBatch(guarded)
-            .outputMode(mode)
-            .option("checkpointLocation", str(folder))
-        )
-        again = redo_folder(context.layout.lineage(context.lineage.id), name)
-        redo(again, folder, lambda: self._one_batch(writer.trigger(once=True).start()))
-        query = self._triggered(writer, context.frozen).start()
-        note_query(context.layout, context.lineage.id, name, str(query.id))
-        return query
+        return begin_query(context, self._status, name, writer.foreachBatch(guarded), self._triggered)
 
     def _before(self, query: str) -> None:
         """Ahead of each batch of a query; what is raised here ends it."""
+        if self._runs is not None:
+            self._runs.before_batch(query)
 
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
         interval = round(seconds(frozen.contract.job.trigger) * 1000)
         return writer.trigger(processingTime=f"{interval} milliseconds")
 
-    def _one_batch(self, query: StreamingQuery) -> None:
-        """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
-        while query.isActive:
-            time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
-        if (error := query.exception()) is not None:
-            self._gate.check()
-            raise error
-
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
         assert self._tasks is not None, "the queries have been started"
+        assert self._sizes is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_poisoned()
+            self._start_again_if_due()
             self._raise_if_ended()
             self._check_claim()
+            self._sizes.keep()
             self._tasks.look(self._queries, time.time())
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
+            self._status.refresh()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
         self._status.change(phase="stopping")
         drain(self._queries.values())
+
+    def _start_again_if_due(self) -> None:
+        """A query that cannot start again is one that failed; the others come to their end in order."""
+        assert self._runs is not None, "the queries have been started"
+        try:
+            self._runs.look()
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            # Not over what another query has failed of.
+            if self.first_failure is None and not isinstance(error, StopRequestedError):
+                self.first_failure, self.failed_query = failure_of(error), self._runs.restarting
+            end_with(error, self._gate, self._queries.values())
 
     def fenced(self) -> Failure | None:
         """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
@@ -261,33 +280,20 @@ class Driver:
             self._claim.check()
 
     def _raise_if_ended(self) -> None:
+        assert self._runs is not None, "the queries have been started"
         for name, query in self._queries.items():
-            if not query.isActive and not self._gate.closed:
-                error = query.exception()
+            if not query.isActive and not self._gate.closed and not self._runs.under_way(name):
+                error = query.exception() or HeadgateError(f"query {name} ended, and nobody asked it to")
                 self.failed_query = self.failed_query or name
-                self._gate.close()
-                drain(self._queries.values())
-                raise error or HeadgateError(f"query {name} ended, and nobody asked it to")
+                end_with(error, self._gate, self._queries.values())
 
     def _raise_if_poisoned(self) -> None:
-        """What runs is committed first, so that a start goes on with the next batch. A query that fails
-        meanwhile does not change the verdict: told as that failure, the stream would be started again."""
         verdict = self._poison.verdict if self._poison is not None else None
-        if verdict is None:
-            return
-        self._gate.close()
-        try:
-            drain(self._queries.values())
-        except Exception as error:
-            raise verdict from error
-        raise verdict
+        if verdict is not None:
+            end_with(verdict, self._gate, self._queries.values())
 
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
         if self._desk is not None:
             self._desk.close()
-
-
-def _uses_redis(frozen: FrozenContract) -> bool:
-    return any(t.redis for output in frozen.contract.outputs.values() for t in output.to)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from prometheus_client import CollectorRegistry, start_http_server
 
 from headgate import __version__
+from headgate.batches.caps import Ended, Told
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS
 from headgate.streams.model import DriverStatus, QueryProgress
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("headgate.driver")
 
-__all__ = ["DriverMetrics", "ProgressListener", "StatusFile"]
+__all__ = ["DriverMetrics", "ProgressListener", "StatusFile", "offsets_read"]
+
+
+_FRESH_SECONDS = 5.0
 
 
 class StatusFile:
@@ -65,6 +69,11 @@ class StatusFile:
             queries = {**self._status.queries, name: change(before)}
             self._status = replace(self._status, queries=queries)
             self._write()
+
+    def refresh(self) -> None:
+        """Whoever reads it takes a report that is old for a driver that hangs."""
+        if time.time() - self._status.written_at > _FRESH_SECONDS:
+            self.change()
 
     def waiting(self, service: str | None) -> None:
         """Note what a batch waits for. Written when it changes, and logged once."""
@@ -149,6 +158,11 @@ class DriverMetrics:
         if query != RECORDS:
             self._metrics["headgate_rows_total"].labels(*labels, "read").inc(now.rows)
 
+    def batch(self, query: str, ended: Ended) -> None:
+        self._metrics["headgate_batch_records_limit"].labels(self._pipeline, query).set(ended.cap)
+        if ended.bytes is not None:
+            self._metrics["headgate_batch_bytes"].labels(self._pipeline, query).set(ended.bytes)
+
     def idle(self, query: str, at: float) -> None:
         self._metrics["headgate_last_idle_timestamp_seconds"].labels(self._pipeline, query).set(at)
 
@@ -166,10 +180,17 @@ class ProgressListener:
     Python objects, in some hundred calls to the JVM, for every batch.
     """
 
-    def __init__(self, names: Mapping[str, str], status: StatusFile, metrics: DriverMetrics) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        status: StatusFile,
+        metrics: DriverMetrics,
+        ended: Callable[[str, Told], Ended],
+    ) -> None:
         self._names = names  # Spark's ids of a query and of its run to headgate's name
         self._status = status
         self._metrics = metrics
+        self._ended = ended  # told of each batch of a query
 
     class Java:
         implements: ClassVar = ["org.apache.spark.sql.streaming.PythonStreamingQueryListener"]
@@ -191,10 +212,16 @@ class ProgressListener:
             return
         late = sum(op.get("numRowsDroppedByWatermark", 0) for op in progress["stateOperators"])
         self._status.query(name, lambda before: _after(name, before, progress, late))
-        self._metrics.progress(name, self._status.status.queries[name], late)
+        now = self._status.status.queries[name]
+        self._metrics.progress(name, now, late)
+        # The record query may read a batch twice, and knows its records better than Spark's count of rows.
+        read = offsets_read(progress, rows=name != RECORDS)
+        told = Told(progress["runId"], progress["batchId"], read, now.batch_seconds, now.state_bytes)
+        self._metrics.batch(name, self._ended(name, told))
 
     def onQueryIdle(self, event: JavaObject) -> None:
-        name = self._names.get(event.id().toString())
+        # By its run: that an earlier one was idle is told late, and is no sign of the one that runs.
+        name = self._names.get(event.runId().toString())
         if name is None:
             return
         now = time.time()
@@ -233,6 +260,24 @@ def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: 
         late_groups=before.late_groups + late,
         active=True,
     )
+
+
+def offsets_read(progress: Mapping[str, Any], *, rows: bool) -> dict[str, int]:
+    """Topic to the offsets of a batch. Where a topic begins is not told of the first batch there is of it:
+    its `rows` stand for them, or nothing does."""
+    found: dict[str, int] = {}
+    for source in progress["sources"]:
+        begins, ends = source.get("startOffset"), source.get("endOffset") or {}
+        for topic, numbers in ends.items():
+            if begins is not None:
+                before = begins.get(topic, {})
+                offsets = sum(end - before.get(number, end) for number, end in numbers.items())
+            elif rows:
+                offsets = source.get("numInputRows", 0)
+            else:
+                continue
+            found[topic] = max(found.get(topic, 0), offsets)
+    return found
 
 
 def _seconds(moment: str | None) -> float | None:

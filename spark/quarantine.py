@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column
 
-__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "batch_values", "carried", "example"]
+__all__ = ["BAD", "BAD_BYTES", "Counted", "Quarantine", "batch_values", "carried", "example", "record_bytes"]
 
 BAD, BAD_BYTES = "_bad", "_bad_bytes"
 # What counting carries along at most: every task holds so many rows of so many bytes.
@@ -46,7 +46,6 @@ class Counted:
 
 def carried(one: Screened) -> Column:
     """An aggregate that brings bad records along: as many as there are, or only some of them."""
-    size = F.coalesce(F.octet_length("_key"), F.lit(0)) + F.coalesce(F.octet_length("_value"), F.lit(0))
     record = F.struct(
         "_topic",
         "_partition",
@@ -58,10 +57,15 @@ def carried(one: Screened) -> Column:
         "_value",
         F.array(*one.words).alias("words"),
     )
-    comes = one.bad & (size <= CARRIED_BYTES)
+    comes = one.bad & (record_bytes() <= CARRIED_BYTES)
     # Not even made of a good record, of which there are thousands for each bad one.
     record = F.when(comes, record)
     return F.call_function("max_by", record, F.when(comes, F.col("_offset")), F.lit(CARRIED_ROWS))
+
+
+def record_bytes() -> Column:
+    """Of a record's key and value, as they came."""
+    return F.coalesce(F.octet_length("_key"), F.lit(0)) + F.coalesce(F.octet_length("_value"), F.lit(0))
 
 
 def example(counts: Counted) -> str:

@@ -23,7 +23,7 @@ from headgate.checkpoints.books import Page, Totals, write_page
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
-from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried, example
+from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried, example, record_bytes
 from spark.rows import newest_rows, result_rows
 from spark.screen import Screened, screen
 from spark.stateful import output_frame
@@ -38,7 +38,7 @@ __all__ = ["RecordQuery", "RuleFailedError", "keep_books", "refuse"]
 WRITER = "delta-spark"
 
 # Counted beside the reasons and rules, none of which can have these names.
-READ, GOOD, WARNED, CARRIED = "_read", "_good", "_warned", "_carried"
+READ, GOOD, WARNED, CARRIED, BYTES = "_read", "_good", "_warned", "_carried", "_bytes"
 
 
 class RuleFailedError(HeadgateError):
@@ -79,6 +79,7 @@ class RecordQuery:
         refuse(frozen, {name: one.numbers for name, one in counts.items()})
         total = Totals()
         for name, one in counts.items():
+            self._context.caps.measured(name, batch_id, one.numbers[READ], one.numbers[BYTES])
             broken: Mapping[str, int] = {}
             if one.numbers[BAD]:
                 self.example = example(one) or self.example
@@ -187,6 +188,7 @@ def _counters(one: Screened) -> dict[str, Column]:
     bad = one.bad
     columns: dict[str, Column] = {
         READ: F.count(F.lit(1)),
+        BYTES: F.sum(record_bytes()),
         BAD: F.count_if(bad),
         BAD_BYTES: F.sum(F.when(bad, F.length("_value") + F.lit(64)).otherwise(F.lit(0))),
     }

@@ -7,13 +7,21 @@ batch, which it must then take from the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headgate.checkpoints.copying import copy_file
 from headgate.errors import HeadgateError
 
-__all__ = ["redo", "waiting"]
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from spark.progress import StatusFile
+    from spark.stop import StopGate
+
+__all__ = ["one_batch", "redo", "waiting"]
 
 
 def waiting(folder: Path) -> list[int]:
@@ -35,6 +43,16 @@ def redo(folder: Path, checkpoint: Path, run_one: Callable[[], None]) -> None:
                 expected=f"{checkpoint / 'commits' / str(batch)}",
             )
         (folder / str(batch)).unlink()
+
+
+def one_batch(query: StreamingQuery, gate: StopGate, status: StatusFile) -> None:
+    """Wait for a batch that runs again. Raises StopRequestedError when a stop ended it."""
+    while query.isActive:
+        time.sleep(0.05)  # `awaitTermination` would raise before the gate is looked at
+        status.refresh()
+    if (error := query.exception()) is not None:
+        gate.check()
+        raise error
 
 
 def _place(source: Path, target: Path) -> None:

@@ -15,9 +15,13 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.batches.sample import Reading
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, begin_lineage, read_lineage
 from headgate.checkpoints.logs import batch_watermark, committed_offsets
@@ -34,12 +38,14 @@ from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, StatusFile
+from spark.sizes import RecordSizes
 from spark.stop import StopGate, StopRequestedError, drain
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+    from spark.context import DriverContext
     from spark.source import Starts
 
 __all__ = ["ReplayDriver", "main", "reached"]
@@ -123,19 +129,32 @@ class ReplayDriver(Driver):
     def _wanted(self, query: str) -> bool:
         return not self._reached(query)
 
-    def _records(self, spark: SparkSession, frozen: FrozenContract, starts: Starts) -> DataFrame:
+    def _records(self, spark: SparkSession, context: DriverContext, starts: Starts) -> DataFrame:
         from spark.source import read_all
 
-        return read_all(spark, self._settings, frozen, starts, self._replay.end)
+        caps = context.caps.of(RECORDS)
+        return read_all(spark, self._settings, context.frozen, starts, self._replay.end, caps=caps)
 
-    def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
+    def _changes(self, spark: SparkSession, context: DriverContext, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        late = not self._upserts(output)
-        end, writers = self._replay.end, self._writers
         return stateful_frame(
-            spark, self._settings, frozen, output, starts, ends=end, late=late, writers=writers
+            spark,
+            self._settings,
+            context.frozen,
+            output,
+            starts,
+            ends=self._replay.end,
+            caps=context.caps.of(output),
+            late=not self._upserts(output),
+            writers=self._writers,
         )
+
+    def _sized(self, context: DriverContext, look: Callable[[], Mapping[str, Reading]]) -> RecordSizes:
+        """By the range alone: what is around it is not read, however large or small it is."""
+        live = CheckpointLayout(self._live.checkpoints, self._replay.pipeline)
+        inside = partial(_inside, look, self._replay.end)
+        return RecordSizes(self._settings, context.frozen, context.caps, inside, live.sizes)
 
     def _triggered(self, writer: DataStreamWriter, frozen: FrozenContract) -> DataStreamWriter:
         del frozen
@@ -151,8 +170,7 @@ class ReplayDriver(Driver):
         while not self._gate.wait(0.2):
             self._check_claim()
             self._tasks.look(self._queries, time.time())
-            if time.time() - self._status.status.written_at > 5:
-                self._status.change()
+            self._status.refresh()
             if not self._running():
                 self._finish()
                 return
@@ -211,6 +229,10 @@ def _same_topics(settings: Settings, replay: Replay) -> None:
         raise RefusedError(
             "; ".join(changed), expected=f"topic {ids}", help=f"headgate replay discard {replay.id}"
         )
+
+
+def _inside(look: Callable[[], Mapping[str, Reading]], ends: Starts) -> dict[str, Reading]:
+    return {topic: replace(each, end=ends.get(topic, {})) for topic, each in look().items()}
 
 
 def _lineage(layout: CheckpointLayout, frozen: FrozenContract, replay: Replay, spark: str) -> Lineage:

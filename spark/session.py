@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.contract.model import seconds
 from headgate.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ _PINNED: Mapping[str, str] = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # What goes to a Python worker at once: ten thousand records of a megabyte each would be too much.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 1024 * 1024),
+    # Parquet's writer looks at the size of its pages after so many rows. After a hundred, its default, a
+    # column of values of a megabyte would have come to a hundred megabytes in each task.
+    "spark.hadoop.parquet.page.size.row.check.min": "10",
     "spark.sql.ui.retainedExecutions": "20",
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",
@@ -55,6 +59,9 @@ _PINNED: Mapping[str, str] = {
 _LOCAL_CHECKPOINTS = (
     "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 )
+# What a consumer of Kafka has fetched stays with it while it is idle, five minutes by the default of Spark: a
+# query that starts again would for so long have the idle consumers of its earlier run beside its own.
+_IDLE_SECONDS, _MOST_IDLE_SECONDS = 60, 300
 
 
 def meaning_confs(job: Job) -> dict[str, str]:
@@ -75,7 +82,7 @@ def session_confs(settings: Settings, job: Job, *, brief: bool = False) -> dict[
     jars = sorted(settings.jars_dir.glob("*.jar"))
     if not jars:
         raise SettingsError(f"there are no Spark jars in {settings.jars_dir}", help="make setup")
-    confs = meaning_confs(job) | _place_confs(settings, job)
+    confs = meaning_confs(job) | _place_confs(settings, job) | _consumer_confs(job)
     confs |= {
         "spark.jars": ",".join(map(str, jars)),
         "spark.driver.extraClassPath": ":".join(map(str, jars)),
@@ -87,6 +94,16 @@ def session_confs(settings: Settings, job: Job, *, brief: bool = False) -> dict[
         "spark.sql.streaming.checkpointFileManagerClass": _LOCAL_CHECKPOINTS,
     }
     return confs
+
+
+def _consumer_confs(job: Job) -> dict[str, str]:
+    """Consumers that are used again outlive the time between two batches, and not much more."""
+    between = 3 * seconds(job.trigger)
+    idle = f"{round(min(max(between, _IDLE_SECONDS), _MOST_IDLE_SECONDS))}s"
+    return {
+        "spark.kafka.consumer.cache.timeout": idle,
+        "spark.kafka.consumer.fetchedData.cache.timeout": idle,
+    }
 
 
 def _place_confs(settings: Settings, job: Job) -> dict[str, str]:

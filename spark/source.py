@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from headgate.batches.bounds import reader_options
 from headgate.contract.model import Contract, Source, StartAt, seconds
 from headgate.topics.kafka import spark_options
 from spark.decode import raw_columns
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from headgate.settings import Settings
 
-__all__ = ["Starts", "patience_seconds", "read_all", "read_source"]
+__all__ = ["Caps", "Starts", "patience_seconds", "read_all", "read_source"]
 
 _PATIENCE_SECONDS = 5.0
 
 Starts = Mapping[str, Mapping[int, int]]
+Caps = Mapping[str, int]  # source to the records of it that a batch may have
 
 
 def read_source(
@@ -33,27 +35,28 @@ def read_source(
     starts: Starts | None = None,
     *,
     ends: Starts | None = None,
+    caps: Caps | None = None,
     patient: bool = False,
 ) -> DataFrame:
     """The stream of one source as `raw_columns`. Every query of a pipeline has its own.
 
     `starts` are the offsets at which a lineage with an origin begins, by topic. Of a query that has `ends`
-    no record from there on is seen: the source itself knows no end. A `patient` query has a batch when it is
-    full, or has waited for `patience_seconds`.
+    no record from there on is seen: the source itself knows no end. `caps` may be less than the contract's
+    number of records, never more. A `patient` query has a batch when it is full, or has waited for
+    `patience_seconds`.
     """
-    source = frozen.contract.sources[name]
+    contract = frozen.contract
+    source = contract.sources[name]
+    cap = (caps or {}).get(name, contract.job.max_records_per_batch)
+    queries, master = 1 + len(frozen.stateful_outputs), settings.spark.master
+    ours = reader_options(contract, name, queries, cap, master)
     reader = spark.readStream.format("kafka").name(name)
-    for option, value in {**source.options, **spark_options(settings)}.items():
+    for option, value in {**ours, **source.options, **spark_options(settings)}.items():
         reader = reader.option(option, str(value))
-    full = str(frozen.contract.job.max_records_per_batch)
-    reader = (
-        reader.option("subscribe", frozen.topics[name])
-        .option("failOnDataLoss", "true")
-        .option("maxOffsetsPerTrigger", full)
-    )
+    reader = reader.option("subscribe", frozen.topics[name]).option("failOnDataLoss", "true")
     if patient:
-        patience = round(1000 * patience_seconds(frozen.contract))
-        reader = reader.option("minOffsetsPerTrigger", full).option("maxTriggerDelay", f"{patience}ms")
+        patience = round(1000 * patience_seconds(contract))
+        reader = reader.option("minOffsetsPerTrigger", str(cap)).option("maxTriggerDelay", f"{patience}ms")
     for option, text in _start(source, frozen.topics[name], starts or {}).items():
         reader = reader.option(option, text)
     raw = raw_columns(reader.load())
@@ -72,6 +75,8 @@ def read_all(
     frozen: FrozenContract,
     starts: Starts | None = None,
     ends: Starts | None = None,
+    *,
+    caps: Caps | None = None,
 ) -> DataFrame:
     """All sources, for the record query; with several, each record carries its source's name.
 
@@ -82,7 +87,7 @@ def read_all(
 
     patient = ends is None and not frozen.record_outputs
     frames = {
-        name: read_source(spark, settings, frozen, name, starts, ends=ends, patient=patient)
+        name: read_source(spark, settings, frozen, name, starts, ends=ends, caps=caps, patient=patient)
         for name in frozen.contract.sources
     }
     if len(frames) == 1:

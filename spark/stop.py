@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Collection
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["StopGate", "StopRequestedError", "drain"]
+__all__ = ["StopGate", "StopRequestedError", "drain", "end_with"]
 
 
 class StopRequestedError(Exception):
@@ -57,3 +57,14 @@ def drain(queries: Collection[StreamingQuery]) -> None:
             if query.isActive and not query.status["isTriggerActive"]:
                 query.stop()
         time.sleep(0.05)
+
+
+def end_with(verdict: Exception, gate: StopGate, queries: Collection[StreamingQuery]) -> NoReturn:
+    """Raise a verdict once what runs is committed, so that a start goes on with the next batch. A query that
+    fails meanwhile does not change it: told as that failure, the stream would be started again."""
+    gate.close()
+    try:
+        drain(queries)
+    except Exception as error:
+        raise verdict from error
+    raise verdict

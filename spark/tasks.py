@@ -31,7 +31,7 @@ class TaskWatch:
         self._tracker = tracker
         self._status = status
         self._told = told
-        self._counts: dict[str, Counts] = {}
+        self._counts: dict[str, Counts] = {}  # by run: one that starts again has finished nothing by that
         self._next = 0.0
 
     def look(self, queries: Mapping[str, Any], now: float) -> None:
@@ -40,15 +40,16 @@ class TaskWatch:
             return
         self._next = now + _EVERY_SECONDS
         for name, query in queries.items():
+            run = str(query.runId)
             if now - _last_sign(self._status.status.queries.get(name)) < _QUIET_SECONDS:
-                self._counts.pop(name, None)
-            elif self._finished(name, str(query.runId)):
+                self._counts.pop(run, None)
+            elif self._finished(run):
                 self._status.query(name, lambda before: replace(before, last_task_at=now))
                 self._told(name, now)
 
-    def _finished(self, name: str, run_id: str) -> bool:
-        before, counts = self._counts.get(name), self._count(run_id)
-        self._counts[name] = counts
+    def _finished(self, run: str) -> bool:
+        before, counts = self._counts.get(run), self._count(run)
+        self._counts[run] = counts
         if before is None:
             return any(counts.values())
         # A stage that is not among those of an active job any more has finished its last task.

@@ -21,7 +21,7 @@ from spark.context import DriverContext
 from spark.quarantine import COLLECT_BYTES
 from spark.rows import newest_rows, result_rows
 from spark.screen import screen
-from spark.source import Starts, read_source
+from spark.source import Caps, Starts, read_source
 from spark.stateful import output_frame, with_watermark
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def stateful_frame(
     starts: Starts | None = None,
     *,
     ends: Starts | None = None,
+    caps: Caps | None = None,
     late: bool = True,
     writers: Mapping[str, Writers] | None = None,
 ) -> DataFrame:
@@ -54,7 +55,7 @@ def stateful_frame(
     watermark: no record is too late, and all groups stay in the state."""
     frames = {}
     for name, source in frozen.contract.sources.items():
-        raw = read_source(spark, settings, frozen, name, starts, ends=ends)
+        raw = read_source(spark, settings, frozen, name, starts, ends=ends, caps=caps)
         screened = screen(raw, frozen.contract, name, (writers or {}).get(name))
         frames[name] = with_watermark(screened.good(), source) if late else screened.good()
     return output_frame(spark, frozen.contract, output, frames)

@@ -148,6 +148,8 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
     Job: {
         "trigger": "time between the starts of two batches",
         "max_records_per_batch": "upper bound of a batch, also after an outage",
+        "max_bytes_per_batch": "the same in bytes of keys and values, unpacked, such as `64m`; without it a "
+        "quarter of `memory`; see Batches",
         "cores": "cores of a local master",
         "memory": "heap of the driver's JVM",
         "shuffle_partitions": "partitions of state; fixed by the first batch of a checkpoint",

@@ -31,15 +31,17 @@ Rows = npt.NDArray[np.int64]
 _Read = tuple[pa.Table, Rows]
 
 BLOCK = 10_000
-# Spark's parser has limits: 1,000 levels, 1,000 digits, names of 50,000 signs. A value that is shorter than
-# the first of them keeps all; of a longer one it is checked, and one that is as long as this is left.
-SHORT, LONG = 1_000, 32_768
+# Spark's parser has limits: 1,000 levels, 1,000 digits, names of 50,000 signs, texts of 20 million. A value
+# that is shorter than the first of them keeps all; of a longer one they are checked: names of one that is
+# LONG, and one that is longer than LONGEST is left.
+SHORT, LONG, LONGEST = 1_000, 32_768, 8 * 1024 * 1024
 _STRIDE = 100  # a number of 1,000 signs is met nine times in a row
 _TRIES = 3
 _AGAIN = 16  # blocks after one in which it stumbled over more than it has tries for
 _FAILURES = 60  # of the parser, in one block; what is left then goes the slower road
 _ROW = re.compile(r"in row (\d+)$")
-_BRACE, _CLOSED, _N, _I = b"{}NI"
+_BRACE, _CLOSED, _N, _I, _QUOTE = b'{}NI"'
+_AFTER_TEXT = b",}]"  # what shows that a text is no name
 _NUMERIC = np.isin(np.arange(256), list(b"0123456789+-.eE"))
 
 
@@ -148,7 +150,7 @@ class BlockReader:
 def _eligible(values: pa.Array) -> npt.NDArray[np.bool_]:
     """Values that the parser may see, as far as bytes and lengths go."""
     lengths = pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)
-    fit: npt.NDArray[np.bool_] = (lengths >= 2) & (lengths <= LONG)
+    fit: npt.NDArray[np.bool_] = (lengths >= 2) & (lengths <= LONGEST)
     for row in np.flatnonzero(fit & (lengths > SHORT)):
         fit[row] = _within_limits(values[row].as_py())
     try:
@@ -162,9 +164,26 @@ def _eligible(values: pa.Array) -> npt.NDArray[np.bool_]:
 def _within_limits(value: bytes) -> bool:
     if value.count(b"[") + value.count(b"{") >= SHORT:
         return False
-    sampled = _NUMERIC[np.frombuffer(value, np.uint8)[::_STRIDE]]
-    gaps = np.diff(np.flatnonzero(~np.concatenate([[False], sampled, [False]])))
-    return bool(gaps.max() <= SHORT // _STRIDE - 2)
+    if len(value) > LONG and not _names_are_short(value):
+        return False
+    numeric = _NUMERIC[np.frombuffer(value, np.uint8)]
+    # A sample is enough but for objects whose members are all as long as each other.
+    return _run(numeric[::_STRIDE]) <= SHORT // _STRIDE - 3 or _run(numeric) <= SHORT - 3 * _STRIDE
+
+
+def _run(mask: npt.NDArray[np.bool_]) -> int:
+    """How many in a row there are at most."""
+    return int(np.diff(np.flatnonzero(~np.concatenate([[False], mask, [False]]))).max()) - 1
+
+
+def _names_are_short(value: bytes) -> bool:
+    """Whether no name can be LONG: each text that is has behind it what no name has. Where a quote is escaped
+    quotes do not tell where a text ends."""
+    if b'\\"' in value:
+        return False
+    quotes = np.flatnonzero(np.frombuffer(value, np.uint8) == _QUOTE)
+    ends = quotes[1:][np.diff(quotes) > LONG].tolist()
+    return all(end + 1 < len(value) and value[end + 1] in _AFTER_TEXT for end in ends)
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -4,6 +4,7 @@
     <checkpoints>/<pipeline>/_owner/<epoch>     a driver's claim, created exclusively
     <checkpoints>/<pipeline>/_schemas/<lineage>-<contract>.jsonl   what was learned of a registry's ids
     <checkpoints>/<pipeline>/contracts.json     every contract that has run here (headgate.checkpoints.ran)
+    <checkpoints>/<pipeline>/sizes.json         how large records lately were (headgate.batches.kept)
     <checkpoints>/<pipeline>/<lineage>/lineage.json
     <checkpoints>/<pipeline>/<lineage>/books/<batch id>.json     counts of the record query
     <checkpoints>/<pipeline>/<lineage>/queries/<query>/          Spark's checkpoint
@@ -44,6 +45,10 @@ class CheckpointLayout:
     @property
     def owners(self) -> Path:
         return self.folder / "_owner"
+
+    @property
+    def sizes(self) -> Path:
+        return self.folder / "sizes.json"
 
     @property
     def current(self) -> Path:

@@ -28,10 +28,13 @@ __all__ = [
     "Source",
     "Target",
     "seconds",
+    "size",
 ]
 
 _UNITS = {"millisecond": 0.001, "second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (millisecond|second|minute|hour|day|week)s?$")
+
+_SIZES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 PIPELINE = r"^[a-z][a-z0-9-]{0,62}$"
@@ -53,6 +56,11 @@ def seconds(duration: str) -> float:
     if "." in match[1] and match[2] != "second":
         raise ValueError(f"expected a whole number of {match[2]}s: only seconds have fractions")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """`256m` as bytes, of what the pattern of its key has let pass."""
+    return int(text[:-1]) * _SIZES[text[-1]]
 
 
 def _duration(value: str) -> str:
@@ -233,11 +241,14 @@ class Job(_Model):
 
     A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
     `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
-    `lane` is that of all outputs that pass records on and do not say their own.
+    `lane` is that of all outputs that pass records on and do not say their own. A batch ends at the first of
+    `max_records_per_batch` and `max_bytes_per_batch`; without the latter it is a quarter of `memory`, on a
+    cluster of an executor's.
     """
 
     trigger: PositiveDuration = "2 seconds"
     max_records_per_batch: int = Field(default=500_000, strict=True, ge=1, le=1_000_000_000)
+    max_bytes_per_batch: str | None = Field(default=None, pattern=r"^[1-9]\d{0,5}[kmg]$")
     cores: int = Field(default=2, strict=True, ge=1, le=256)
     memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)

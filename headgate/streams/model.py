@@ -79,6 +79,7 @@ class QueryProgress:
     """What one streaming query last reported. Times are Unix seconds, or None before the first."""
 
     batch_id: int = -1
+    begun_at: float | None = None  # the query itself, which may start again while its driver runs
     last_commit_at: float | None = None
     last_progress_at: float | None = None
     last_idle_at: float | None = None

@@ -9,9 +9,10 @@
     silent, report_unreadable, old_version, suspended
 
 A stall is judged by signs of progress, never by the process being there: a query without a commit, an
-idle report or any progress for max(3 triggers, 2 × p99 of its batches, 30 s). A batch id that falls
-means a new incarnation and a new baseline, not ill health. While a batch waits for a service the stall is
-shown, and the time after which it is a reason to restart has not begun.
+idle report or any progress for max(3 triggers, 2 × p99 of its batches, 30 s), at its begin two minutes, also
+where it begins again. A batch id that falls means a new incarnation and a new baseline, not ill health. While
+a batch waits for a service the stall is shown, and the time after which it is a reason to restart has not
+begun.
 """
 
 from __future__ import annotations
@@ -86,10 +87,11 @@ class ProgressWatch:
         for name, query in report.queries.items():
             memory = self._queries.get((record.stream, name), _QueryMemory())
             limit = stall_limit(trigger, list(memory.seconds), self._floor)
-            sign = _last_sign(query)
-            if sign < record.phase_since:
+            # A query that starts again loads its state again, and its batches are of another size.
+            sign, begun = _last_sign(query), max(record.phase_since, query.begun_at or 0.0)
+            if sign < begun:
                 limit = max(limit, _FIRST_BATCH_SECONDS)
-            silent = now - max(sign, record.phase_since)
+            silent = now - max(sign, begun)
             if silent > limit:
                 return f"query {name} has shown no progress for {silent:.0f} s (limit {limit:.0f} s)"
         return None

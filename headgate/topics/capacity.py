@@ -9,6 +9,7 @@ import psutil
 
 from headgate.arrow.choice import record_lane
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.model import size
 from headgate.topics.differences import Refusal
 
 __all__ = ["capacity_refusals", "driver_memory", "machine_memory"]
@@ -25,8 +26,7 @@ _ARROW_BATCH = 16 * _MB  # that a worker of the Arrow lane holds, beside a row g
 
 def driver_memory(contract: FrozenContract) -> int:
     """What one driver may come to hold, in bytes."""
-    text = contract.contract.job.memory
-    heap = int(text[:-1]) * (1024 if text.endswith("g") else 1) * _MB
+    heap = size(contract.contract.job.memory)
     decoded = any(source.with_schema for source in contract.contract.sources.values())
     worker = _arrow_worker(contract) or (_WORKER if decoded else 0)
     overhead = max(_OVERHEAD, int(heap * _OVERHEAD_SHARE))

@@ -13,6 +13,7 @@ from contract_examples import contract_of
 from deltalake import DeltaTable
 from spark_batch import kafka_frame, spark_session
 
+from headgate.batches.caps import BatchCaps
 from headgate.checkpoints.books import Page
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.topics.lake import carry_out_table
@@ -59,6 +60,7 @@ def context(tmp_path: Path) -> Iterator[Any]:
         epoch=1,
         lineage=SimpleNamespace(id="l1"),
         writers={},
+        caps=BatchCaps(frozen),
         sink=lambda output, query: sinks["copy"],
         quarantine_sink=lambda source: sinks["_quarantine"],
         before_batch=lambda: None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from contract_examples import contract_of
 from spark_batch import ARRIVED, kafka_frame
 
+from headgate.batches.caps import BatchCaps
 from headgate.checkpoints.books import Page, Totals
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze
 from headgate.topics.lake import carry_out_table
@@ -78,6 +79,7 @@ def lane_context(frozen: FrozenContract, folder: Path, writers: Writers | None =
         epoch=1,
         lineage=SimpleNamespace(id="l1"),
         writers={"a": writers} if writers is not None else {},
+        caps=BatchCaps(frozen),
         sink=sink,
         quarantine_sink=quarantine,
         before_batch=lambda: None,

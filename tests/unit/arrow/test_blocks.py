@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.arrow.blocks import BLOCK, LONG, BlockReader
+from headgate.arrow.blocks import BLOCK, LONG, LONGEST, BlockReader
 
 SCHEMA = pa.schema(
     [("n", pa.int32()), ("l", pa.int64()), ("d", pa.float64()), ("s", pa.string()), ("b", pa.bool_())]
@@ -134,7 +134,12 @@ HOSTILE: list[bytes | None] = [
     b'{"x": ' + b"[" * 20 + b"]" * 20 + b"}",
     b'{"x": 1' + b"0" * 1200 + b"}",
     b'{"s": "' + b"1" * 3000 + b'"}',
-    b'{"s": "' + b"x" * LONG + b'"}',
+    b'{"s": "' + b"x" * LONGEST + b'"}',
+    b'{"' + b"x" * 2 * LONG + b'": 1}',
+    b'{"' + b"x" * 2 * LONG + b'" : 1}',
+    b'{"s": {"' + b"x" * 2 * LONG + b'": 1}, "n": 1}',
+    b'{"' + b"x" * 2 * LONG + b'\\\\": ",", "n": 1}',
+    b'{"' + b"x" * LONG + b'\\"' + b"x" * LONG + b'": 1, "n": 1}',
     b" \t\r\n" + PLAIN + b"\n ",
 ]
 
@@ -149,6 +154,40 @@ def test_one_hostile_value_costs_no_other_record(value):
     found = read([PLAIN, value, PLAIN])
     assert {0, 2} <= found.keys()
     assert found[0] == found[2] == json.loads(PLAIN)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"' + b"x" * 60_000 + b'": 1, "n": 1}',
+        b'{"n": 1, "x": {"' + b"x" * 60_000 + b'" : 1}}',
+        b'{"' + b"x" * 60_000 + b'\\\\": ",", "n": 1}',
+        b'{"' + b"x" * 30_000 + b'\\"' + b"x" * 30_000 + b'": 1, "n": 1}',
+        b'{"' + b"\\u0022" * 60_000 + b'": 1, "n": 1}',
+    ],
+    ids=["last", "inner", "backslash", "quote", "code"],
+)
+def test_a_name_that_is_longer_than_spark_takes_is_left(value):
+    assert sorted(read([PLAIN, value, PLAIN])) == [0, 2]
+
+
+@pytest.mark.parametrize("shift", range(25))
+def test_a_wide_object_is_read_however_its_members_lie(shift):
+    members = ", ".join(f'"text_{n:02}": "ten signs."' for n in range(100))  # one in twenty-five signs
+    value = f'{{"n": 1, "s": "{"x" * shift}", {members}}}'.encode()
+    assert list(read([value])) == [0]
+
+
+def test_texts_of_a_megabyte_are_read_wherever_they_stand():
+    text = b"x, y} ] :" * 110_000
+    values: list[bytes | None] = [
+        b'{"s": "' + text.replace(b"}", b"") + b'", "n": 1}',
+        b'{"n": 1, "s": "' + text.replace(b"}", b"") + b'"}',
+        b'{"n": 1, "x": ["' + text.replace(b"}", b"") + b'"]}',
+    ]
+    found = read(values)
+    assert sorted(found) == [0, 1, 2]
+    assert [len(found[row]["s"] or "") for row in range(3)] == [880_000, 880_000, 0]
 
 
 def test_plain_objects_are_all_read_whatever_else_they_have():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -402,3 +403,39 @@ def test_a_pipeline_without_outputs_of_records_is_screened_and_counted(tmp_path)
     assert (place.pages[0].batch.good, place.pages[0].batch.quarantined) == (10, 3)
     assert len(place.rows("_quarantine", "offset")) == 3
     assert place.rows("by_n", "n") == []
+
+
+def test_the_bytes_of_all_records_are_measured_whatever_became_of_them(place, monkeypatch):
+    told: list[tuple[str, int, int, int]] = []
+    monkeypatch.setattr(place.context.caps, "measured", lambda *numbers: told.append(numbers))
+    place.run([*GOOD[:5], *BAD], GOOD[5:])
+    values = [*GOOD, *BAD]
+    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values))]
+
+
+def test_the_more_partitions_a_topic_has_the_less_its_tasks_carry_along(place, monkeypatch):
+    asked: list[arrow_task.TaskOrder] = []
+    monkeypatch.setattr(arrow_lane, "task", asked.append)
+    for partitions in (1, 64):
+        source = place.context.frozen.contract.sources["a"].model_copy(update={"partitions": partitions})
+        contract = place.context.frozen.contract.model_copy(update={"sources": {"a": source}})
+        place.context.frozen = replace(place.context.frozen, contract=contract)
+        ArrowLane(place.context, place.pages.append).frame(Raw([]))  # type: ignore[arg-type]
+    assert [order.carried for order in asked] == [arrow_lane.CARRIED_BYTES, arrow_lane.CARRIED_BYTES // 64]
+
+
+def test_bad_records_that_are_too_much_to_carry_along_are_written_where_they_are(place, monkeypatch):
+    carried: list[int] = []
+    whole = arrow_lane._reported
+
+    def reported(rows: pa.Table) -> Any:
+        carried.append(rows.num_rows - rows["report"].drop_null().length())
+        return whole(rows)
+
+    monkeypatch.setattr(arrow_lane, "_reported", reported)
+    monkeypatch.setattr(arrow_task, "_batch", lambda: len(carried))
+    place.run(BAD)
+    monkeypatch.setattr(arrow_lane, "CARRIED_BYTES", 10)
+    place.run(BAD, batch_id=1)
+    assert carried == [len(BAD), 0]
+    assert place.rows("_quarantine", "value") == sorted([*BAD, *BAD])

@@ -25,7 +25,7 @@ def test_a_batch_is_published_as_the_contract_says_also_when_it_has_no_rows(
         contract=SimpleNamespace(outputs={"o": SimpleNamespace(to=[SimpleNamespace(redis="key")], keep=3)}),
         outputs={"o": SimpleNamespace(event_time=event_time, window_seconds=None)},
     )
-    parts: dict[str, Any] = dict.fromkeys(("settings", "layout", "lineage", "claim", "gate"))
+    parts: dict[str, Any] = dict.fromkeys(("settings", "layout", "lineage", "claim", "gate", "caps"))
     context = DriverContext(
         **parts,
         frozen=frozen,  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from headgate.streams.poison import PoisonedError
 from spark.driver import Driver
 from spark.failure import Failure, failure_of
 from spark.incarnation import Order, run_incarnation
-from spark.stop import StopGate
+from spark.stop import StopGate, StopRequestedError
 
 ORDER = Order("shop", "ab" * 32, 1, 1)
 AWAY = Failure("dependency", "KAFKA", "Kafka went away")
@@ -94,9 +94,62 @@ class Query:
 def test_a_poisoned_driver_ends_poisoned_when_a_query_fails_at_the_same_time(tmp_path, active):
     gate = StopGate()
     driver = Driver(Settings(home=tmp_path), ORDER, gate, SimpleNamespace())  # type: ignore[arg-type]
-    driver._tasks = SimpleNamespace()  # type: ignore[assignment]
+    driver._tasks = driver._runs = driver._sizes = SimpleNamespace()  # type: ignore[assignment]
     driver._poison = SimpleNamespace(verdict=PoisonedError("bad"))  # type: ignore[assignment]
     driver._queries = {"counts": Query(active=active)}  # type: ignore[dict-item]
     with pytest.raises(PoisonedError):
         driver.watch()
     assert gate.closed
+
+
+class Busy:
+    """A query with a batch that ends after a few looks."""
+
+    def __init__(self) -> None:
+        self.isActive, self.left = True, 3
+        self.cut = False
+
+    @property
+    def status(self) -> dict[str, bool]:
+        self.left -= 1
+        return {"isTriggerActive": self.left > 0}
+
+    def stop(self) -> None:
+        self.cut, self.isActive = self.left > 0, False
+
+
+def not_again(tmp_path: Any, error: Exception) -> tuple[Driver, Busy]:
+    """A driver one of whose two queries could not start again."""
+
+    def look() -> None:
+        raise error
+
+    driver = Driver(Settings(home=tmp_path), ORDER, StopGate(), SimpleNamespace())  # type: ignore[arg-type]
+    driver._tasks = driver._sizes = SimpleNamespace()  # type: ignore[assignment]
+    driver._runs = SimpleNamespace(look=look, restarting="counts")  # type: ignore[assignment]
+    busy = Busy()
+    driver._queries = {"records": busy}  # type: ignore[dict-item]
+    with pytest.raises(type(error)):
+        driver.watch()
+    assert driver._gate.closed
+    return driver, busy
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), FencedError("epoch 2 is there"), StopRequestedError("a signal meanwhile")]
+)
+def test_where_a_query_cannot_start_again_the_batches_of_the_others_come_to_their_end(tmp_path, error):
+    _, busy = not_again(tmp_path, error)
+    assert (busy.isActive, busy.cut) == (False, False)
+
+
+def test_a_query_that_cannot_start_again_is_the_one_that_failed(tmp_path):
+    driver, _ = not_again(tmp_path, OSError("the disk is full"))
+    assert driver.failed_query == "counts"
+    assert driver.first_failure is not None
+    assert "the disk is full" in driver.first_failure.message
+
+
+def test_a_stop_that_comes_while_a_query_starts_again_is_no_failure(tmp_path):
+    driver, _ = not_again(tmp_path, StopRequestedError())
+    assert (driver.failed_query, driver.first_failure) == (None, None)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from headgate.batches.sample import Reading
+from spark import replay as module
 from spark.replay import ReplayDriver, reached
 
 
@@ -56,5 +58,22 @@ def test_a_replay_reads_records_by_the_schemas_that_they_were_written_with(monke
     driver._replay = SimpleNamespace(end={"t": {0: 3}})  # type: ignore[assignment]
     driver._writers = {"a": dict}
     monkeypatch.setattr(ReplayDriver, "_upserts", lambda *_: True)
-    driver._changes(None, None, "per_minute", {})  # type: ignore[arg-type]
-    assert asked == [{"ends": {"t": {0: 3}}, "late": False, "writers": {"a": dict}}]
+    context: Any = SimpleNamespace(frozen=None, caps=SimpleNamespace(of={"per_minute": {"a": 5}}.get))
+    driver._changes(None, context, "per_minute", {})  # type: ignore[arg-type]
+    assert asked == [{"ends": {"t": {0: 3}}, "caps": {"a": 5}, "late": False, "writers": {"a": dict}}]
+
+
+def test_a_replay_is_sized_by_the_records_of_its_own_range_or_by_what_the_live_stream_measured(
+    tmp_path, monkeypatch
+):
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "RecordSizes", lambda *told: begun.append(told))
+    driver = ReplayDriver.__new__(ReplayDriver)
+    driver._settings = SimpleNamespace()  # type: ignore[assignment]
+    driver._live = SimpleNamespace(checkpoints=tmp_path)  # type: ignore[assignment]
+    driver._replay = SimpleNamespace(pipeline="shop", end={"t": {0: 8}})  # type: ignore[assignment]
+    context: Any = SimpleNamespace(frozen=None, caps=None)
+    driver._sized(context, lambda: {"t": Reading(begin={0: 3}), "other": Reading(begin={0: 1})})
+    ((_, _, _, look, kept),) = begun
+    assert kept == tmp_path / "shop" / "sizes.json"
+    assert look() == {"t": Reading(begin={0: 3}, end={0: 8}), "other": Reading(begin={0: 1}, end={})}

@@ -81,3 +81,12 @@ def test_the_confs_that_a_checkpoint_is_compared_with_are_those_of_the_session(s
     meant = meaning_confs(job)
     assert {name: confs[name] for name in meant} == meant
     assert meant["spark.databricks.delta.optimizeWrite.enabled"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "expected"), [("2 seconds", "60s"), ("30 seconds", "90s"), ("10 minutes", "300s")]
+)
+def test_consumers_outlive_the_time_between_two_batches_and_not_much_more(settings, trigger, expected):
+    confs = session_confs(settings, Job(trigger=trigger))
+    assert confs["spark.kafka.consumer.cache.timeout"] == expected
+    assert confs["spark.kafka.consumer.fetchedData.cache.timeout"] == expected

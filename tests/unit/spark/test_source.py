@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,26 @@ def test_only_a_query_that_nobody_waits_for_waits_for_a_full_batch(
     waits = {name: reader.options.get(name) for name in ("minOffsetsPerTrigger", "maxTriggerDelay")}
     expected = ("700", "5000ms") if patient else (None, None)
     assert waits == dict(zip(waits, expected, strict=True))
+
+
+def test_a_batch_has_the_records_that_its_query_may_have_and_the_contracts_own_options_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "raw_columns", lambda reader: reader)
+    reader: Any = Reader()
+    frozen = frozen_contract(stateful=True)
+    settings = Settings.model_validate({"home": tmp_path})
+    read_all(reader, settings, frozen, caps={"a": 20})
+    assert (reader.options["maxOffsetsPerTrigger"], reader.options["minOffsetsPerTrigger"]) == ("20", "20")
+    assert reader.options["kafka.max.poll.records"] == "2"
+    options = {"kafka.max.poll.records": 7, "kafka.max.partition.fetch.bytes": 8}
+    source = frozen.contract.sources["a"].model_copy(update={"options": options})
+    contract = frozen.contract.model_copy(update={"sources": {"a": source}})
+    read_all(reader, settings, replace(frozen, contract=contract), caps={"a": 20})
+    assert (reader.options["kafka.max.poll.records"], reader.options["kafka.max.partition.fetch.bytes"]) == (
+        "7",
+        "8",
+    )
 
 
 @pytest.mark.parametrize(("freshness", "expected"), [("60 seconds", 5.0), ("4 seconds", 2.0)])

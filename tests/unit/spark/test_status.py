@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from headgate.streams.model import DriverStatus
-from spark.progress import StatusFile
+from spark.progress import StatusFile, offsets_read
 
 
 def status(path: Path, epoch: int) -> StatusFile:
@@ -74,3 +74,19 @@ def test_who_has_claimed_the_checkpoint_writes_over_what_a_wiped_history_left(tm
     fresh.change(phase="running")
     data = json.loads(path.read_text())
     assert (data["epoch"], data["phase"]) == (1, "running")
+
+
+def test_a_batch_is_counted_by_offsets_however_often_its_rows_were_computed():
+    source = {
+        "startOffset": {"t": {"0": 5, "1": 7}},
+        "endOffset": {"t": {"0": 9, "1": 7, "2": 4}},  # a new partition: where it begins is not told
+        "numInputRows": 8,
+    }
+    assert offsets_read({"sources": [source]}, rows=False) == {"t": 4}
+    assert offsets_read({"sources": [source, {**source, "endOffset": None}]}, rows=True) == {"t": 4}
+
+
+def test_rows_stand_for_the_offsets_of_a_first_batch_only_where_they_are_counted_once():
+    first = {"startOffset": None, "endOffset": {"t": {"0": 9}}, "numInputRows": 8}
+    assert offsets_read({"sources": [first]}, rows=True) == {"t": 8}
+    assert offsets_read({"sources": [first]}, rows=False) == {}

@@ -93,3 +93,19 @@ def test_spark_is_asked_seldom_and_not_about_queries_that_commit(status: StatusF
     watch.look(QUERIES, 110.0)
     watch.look(QUERIES, 111.0)
     assert tracker.asked == len(QUERIES)
+
+
+def test_a_query_that_starts_again_has_finished_no_task_by_that(status: StatusFile) -> None:
+    tracker = Tracker()
+    tracker.done[10] = 1
+    watch = TaskWatch(tracker, status, lambda *_: None)
+    watch.look(QUERIES, 110.0)
+    assert last_task(status, "records") == 110.0
+    tracker.groups["run-3"] = [3]
+    tracker.stages, tracker.done = {2: [20], 3: [30]}, {20: 0, 30: 0}
+    again = {**QUERIES, "records": SimpleNamespace(runId="run-3")}
+    watch.look(again, 113.0)
+    assert last_task(status, "records") == 110.0
+    tracker.done[30] = 1
+    watch.look(again, 116.0)
+    assert last_task(status, "records") == 116.0

@@ -67,6 +67,18 @@ def test_a_first_batch_has_longer() -> None:
     assert silence(ProgressWatch(), QueryProgress(), 1121.0) is not None
 
 
+def test_a_query_that_starts_again_is_as_cold_as_a_first_one_and_no_longer() -> None:
+    watch = ProgressWatch()
+    before = QueryProgress(batch_id=5, last_commit_at=1490.0, last_progress_at=1490.0)
+    assert "no progress for 40 s" in (silence(watch, before, 1530.0) or "")
+    again = replace(before, begun_at=1500.0)
+    assert silence(watch, again, 1530.0) is None
+    assert silence(watch, again, 1619.0) is None
+    assert "no progress for 121 s (limit 120 s)" in (silence(watch, again, 1621.0) or "")
+    moved = replace(again, batch_id=6, last_commit_at=1510.0, last_progress_at=1510.0)
+    assert "no progress for 31 s (limit 30 s)" in (silence(watch, moved, 1541.0) or "")
+
+
 def test_a_stream_of_long_batches_is_not_stalled_by_one_more() -> None:
     watch = ProgressWatch()
     for number in range(5):

@@ -1,0 +1,1 @@
+"""How large a batch may be: by bytes, by time, and by records."""

@@ -1,0 +1,198 @@
+"""The caps of a driver's queries: from a sample when it starts, from what its batches were while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headgate.batches.bounds import batch_bytes, bounds_of
+from headgate.batches.cap import (
+    AGREE,
+    Batch,
+    cap_at_once,
+    cap_for_bytes,
+    cap_on_the_way_up,
+    cap_that_fits,
+    first_cap,
+    guessed_cap,
+    next_cap,
+)
+from headgate.checkpoints.layout import RECORDS
+from headgate.contract.frozen import FrozenContract
+
+__all__ = ["BatchCaps", "Ended", "Told"]
+
+# What was measured before counts as so much of a batch's bytes, at most. A batch of a few odd records hardly
+# changes a mean that rests on so much; one that is nearly full does at once.
+_SHARE_REMEMBERED = 8
+# After a start with other caps, until the next one in the other direction: batches of two kinds by turns
+# would otherwise have a query start again and again. Less for bytes does not wait.
+_REST_SECONDS = 300.0
+_MEASURED = 16  # batches that were measured and of which nothing else is known yet
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """`offsets` is what Spark counts: at least as many as records, and more where some have none."""
+
+    offsets: float
+    bytes: float
+
+    @property
+    def mean(self) -> float:
+        return self.bytes / self.offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What Spark tells of a batch that a run of a query has committed: the offsets of each topic, how long it
+    took, and what the query's state takes in memory since."""
+
+    run: str
+    batch_id: int
+    offsets: Mapping[str, int]
+    seconds: float
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What that batch was. `bytes` is None as long as no record was measured."""
+
+    bytes: int | None
+    cap: int
+
+
+class BatchCaps:
+    """The record query reads all topics, and it alone measures: the queries of outputs read the same records.
+    Every thread may call.
+
+    The state of a query's earlier run stays in memory beside its own until Spark's maintenance finds it. So a
+    query with state starts again for batches that are far too large, and for larger ones only as long as its
+    state takes no more than a batch may.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenContract,
+        master: str = "local",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topics = dict(frozen.topics)
+        self._partitions = {name: source.partitions for name, source in frozen.contract.sources.items()}
+        self._bounds = bounds_of(frozen.contract, master)
+        self._small_state = batch_bytes(frozen.contract.job, master)
+        self._queries = (RECORDS, *frozen.stateful_outputs)
+        self._clock = clock
+        self._lately: dict[str, _Measured] = {}  # by source
+        self._counted: dict[int, dict[str, tuple[int, int]]] = {}  # batch to source to records and bytes
+        self._caps: dict[str, Mapping[str, int]] = {}
+        self._batches: dict[tuple[str, str], deque[Batch]] = {}
+        self._states: dict[str, int] = {}  # query to the bytes of its state
+        self._rests: dict[str, float] = {}  # query to the time until which it does not turn back
+        self._grew: dict[str, bool] = {}  # whether its last change was to more
+        self._over: set[str] = set()  # runs that another one of their query has followed
+        self._lock = threading.Lock()
+        self.sampled(dict.fromkeys(self._topics.values()))
+
+    def sampled(self, sizes: Mapping[str, float | None], before: Mapping[str, float] | None = None) -> None:
+        """Before the first batch: the mean bytes of each topic's offsets, None of one without records. Of a
+        topic that is not among them counts what was measured `before`, by another driver. Where nobody knows,
+        its records are taken for large ones."""
+        first = {}
+        self._lately = {}
+        for name, topic in self._topics.items():
+            mean = sizes.get(topic)
+            if mean is None:
+                mean = (before or {}).get(topic)
+            if mean is not None:
+                self._lately[name] = _Measured(1.0, mean)
+            if mean is not None or topic in sizes:
+                first[name] = first_cap(self._bounds, mean)
+            else:
+                first[name] = guessed_cap(self._bounds, self._partitions[name])
+        self._caps = dict.fromkeys(self._queries, first)
+
+    def sizes(self) -> dict[str, float]:
+        """Topic to the mean bytes of its offsets, lately."""
+        with self._lock:
+            return {self._topics[source]: lately.mean for source, lately in self._lately.items()}
+
+    def of(self, query: str) -> Mapping[str, int]:
+        """Source to records of a batch."""
+        return self._caps[query]
+
+    def measured(self, source: str, batch_id: int, records: int, size: int) -> None:
+        """So many records of a batch of the record query had so many bytes of keys and values."""
+        with self._lock:
+            self._counted.setdefault(batch_id, {})[source] = (records, size)
+            while len(self._counted) > _MEASURED:
+                del self._counted[min(self._counted)]
+
+    def ended(self, query: str, told: Told) -> Ended:
+        """Where the record query's offsets are not told, its records stand for them."""
+        total = None
+        with self._lock:
+            self._states[query] = told.state_bytes
+            counted = self._counted.pop(told.batch_id, {}) if query == RECORDS else {}
+            for source, topic in self._topics.items():
+                records, size = counted.get(source, (0, 0))
+                offsets = max(told.offsets.get(topic, 0), records)
+                if source in counted:
+                    self._learn(source, offsets, size)
+                batch = self._batch(source, offsets, size if source in counted else None, told.seconds)
+                if batch is None:
+                    continue
+                total = (total or 0) + batch.bytes
+                # What an earlier run did may be told late, and says nothing of the caps since.
+                if batch.records and told.run not in self._over:
+                    self._batches.setdefault((query, source), deque(maxlen=AGREE)).append(batch)
+        return Ended(total, sum(self._caps[query].values()))
+
+    def _learn(self, source: str, offsets: int, size: int) -> None:
+        if not offsets:
+            return
+        before = self._lately.get(source, _Measured(0.0, 0.0))
+        room = self._bounds.bytes / _SHARE_REMEMBERED
+        part = min(1.0, room / before.bytes) if before.bytes else 1.0
+        self._lately[source] = _Measured(before.offsets * part + offsets, before.bytes * part + size)
+
+    def _batch(self, source: str, offsets: int, size: int | None, seconds: float) -> Batch | None:
+        """None where nothing is known of the source's records."""
+        lately = self._lately.get(source)
+        if lately is None:
+            return None
+        return Batch(offsets, round(offsets * lately.mean) if size is None else size, lately.mean, seconds)
+
+    def due(self, query: str) -> Mapping[str, int] | None:
+        """The caps that a query is to be started with again, or None where those that it has are right."""
+        with self._lock:
+            before = self._caps[query]
+            following = self._rule(query)
+            after = {
+                source: following(cap, tuple(self._batches.get((query, source), ())), self._bounds)
+                for source, cap in before.items()
+            }
+        return after if after != before else None
+
+    def _rule(self, query: str) -> Callable[..., int]:
+        rests = self._clock() < self._rests.get(query, 0.0)
+        if query == RECORDS and rests:
+            return cap_on_the_way_up if self._grew[query] else cap_for_bytes
+        if query == RECORDS:
+            return next_cap
+        small = self._states.get(query, 0) <= self._small_state
+        return cap_that_fits if small and not rests else cap_at_once
+
+    def take(self, query: str, caps: Mapping[str, int], run: str) -> None:
+        """From now on; what its batches were before says nothing of these. `run` is the one that ended."""
+        with self._lock:
+            self._grew[query] = all(cap >= self._caps[query][source] for source, cap in caps.items())
+            self._caps[query] = dict(caps)
+            self._rests[query] = self._clock() + _REST_SECONDS
+            self._over.add(run)
+            for source in caps:
+                self._batches.pop((query, source), None)
