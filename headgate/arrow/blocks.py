@@ -166,9 +166,11 @@ def _within_limits(value: bytes) -> bool:
         return False
     if len(value) > LONG and not _names_are_short(value):
         return False
-    numeric = _NUMERIC[np.frombuffer(value, np.uint8)]
+    raw = np.frombuffer(value, np.uint8)
     # A sample is enough but for objects whose members are all as long as each other.
-    return _run(numeric[::_STRIDE]) <= SHORT // _STRIDE - 3 or _run(numeric) <= SHORT - 3 * _STRIDE
+    if _run(_NUMERIC[raw[::_STRIDE]]) <= SHORT // _STRIDE - 3:
+        return True
+    return _run(_NUMERIC[raw]) <= SHORT - 3 * _STRIDE
 
 
 def _run(mask: npt.NDArray[np.bool_]) -> int:

@@ -78,10 +78,13 @@ def reader_options(contract: Contract, name: str, queries: int, cap: int, master
     `queries` has a consumer for each partition."""
     consumers = queries * sum(source.partitions for source in contract.sources.values())
     room = heap_bytes(contract.job, master) // _SHARE_OF_FETCHES // _FETCHES // consumers
-    fetch = min(max(room, _LEAST_FETCH), _MOST_FETCH)
+    options = contract.sources[name].options
+    # A broker holds an answer back until it has `fetch.min.bytes`, and counts no more than the partition's.
+    least = max(_LEAST_FETCH, int(options.get("kafka.fetch.min.bytes", 0)))
+    fetch = max(min(room, _MOST_FETCH), least)
     # A fetch is of packed bytes. What a consumer unpacks at once is bounded by records: by as many as it has
     # room for when a batch of `cap` records has the bytes that it may have.
-    split = _SPLITTING & contract.sources[name].options.keys()
+    split = _SPLITTING & options.keys()
     most = _MOST_POLLED_SPLIT if split else _MOST_POLLED
     polled = min(max(room * cap // bounds_of(contract, master).bytes, 1), most)
     return {

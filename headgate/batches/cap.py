@@ -2,8 +2,8 @@
 
 Another cap costs a restart of the query, so it is never changed for little: only where it would be no more
 than half or no less than twice what it is. It is taken back at once when a batch of no more records than it
-allows had more than twice the bytes that it may have, and in every other case when several batches in a row
-say so.
+allows was measured at more than twice the bytes that it may have, and in every other case when several
+batches in a row say so.
 
 What follows a change is never the way back: a batch of the new cap has the bytes, or takes the time, that the
 change aimed at, and the bounds at which the next change begins are a factor of two away on either side.
@@ -24,6 +24,7 @@ __all__ = [
     "cap_for_bytes",
     "cap_on_the_way_up",
     "cap_that_fits",
+    "cap_worth_its_state",
     "first_cap",
     "guessed_cap",
     "next_cap",
@@ -36,6 +37,9 @@ _FULL = 0.5
 # Part of a batch's time is the same however small it is. Where that alone is too long, smaller batches would
 # only carry less: time makes them so much smaller than their bytes, and no more.
 _LEAST_BY_TIME = 8
+# More records than this many times as many are worth a second copy of a large state for a while: without them
+# a query that one burst of large records has made small would stay behind for as long as its driver lives.
+_WORTH_A_STATE = 8
 # Kafka's own limit of a record, `max.message.bytes`, where nobody says another.
 _LARGE_RECORD = 1024 * 1024
 
@@ -43,12 +47,14 @@ _LARGE_RECORD = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a query has read of one source. Records are counted as Spark bounds them, by their offsets.
-    `record_bytes` is the mean of what came lately, which one odd batch of few records hardly changes."""
+    `record_bytes` is the mean of what came lately, which one odd batch of few records hardly changes. The
+    bytes of a batch that was not `measured` follow from it, and another part of the topic may be meant."""
 
     records: int
     bytes: int
     record_bytes: float
     seconds: float
+    measured: bool = True
 
 
 def first_cap(bounds: Bounds, record_bytes: float | None) -> int:
@@ -79,15 +85,16 @@ def next_cap(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
 
 
 def cap_at_once(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
-    """The cap after a batch that was far too large, which is not waited for any longer. One of more records
-    than the cap was planned under an older one, or rounded up by Spark: the cap did not make it so large."""
-    if not batches:
+    """The cap after a batch that was far too large, which is not waited for any longer; of those that were
+    not measured several must have been. One of more records than the cap was planned under an older one, or
+    rounded up by Spark: the cap did not make it so large."""
+    told = batches[-1:] if batches and batches[-1].measured else batches[-AGREE:]
+    if not told or (not told[-1].measured and len(told) < AGREE):
         return cap
-    newest = batches[-1]
-    if newest.bytes <= _FAR * bounds.bytes or newest.records > cap:
+    if any(each.bytes <= _FAR * bounds.bytes or each.records > cap for each in told):
         return cap
     # No more than half of the cap: that is what more than twice the bytes in no more records come to.
-    return min(cap, _fitting(bounds, newest.bytes / newest.records))
+    return min(cap, max(_fitting(bounds, each.bytes / each.records) for each in told))
 
 
 def cap_for_bytes(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
@@ -107,6 +114,12 @@ def cap_that_fits(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
     if (less := cap_at_once(cap, batches, bounds)) != cap:
         return less
     return max(cap, next_cap(cap, batches, replace(bounds, seconds=inf)))
+
+
+def cap_worth_its_state(cap: int, batches: Sequence[Batch], bounds: Bounds) -> int:
+    """`cap_that_fits` of a query whose state is large: more only where it is many times more."""
+    found = cap_that_fits(cap, batches, bounds)
+    return cap if cap < found < cap * _WORTH_A_STATE else found
 
 
 def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from headgate.batches.bounds import batch_bytes, bounds_of
+from headgate.batches.bounds import bounds_of, heap_bytes
 from headgate.batches.cap import (
     AGREE,
     Batch,
@@ -16,6 +16,7 @@ from headgate.batches.cap import (
     cap_for_bytes,
     cap_on_the_way_up,
     cap_that_fits,
+    cap_worth_its_state,
     first_cap,
     guessed_cap,
     next_cap,
@@ -31,6 +32,8 @@ _SHARE_REMEMBERED = 8
 # After a start with other caps, until the next one in the other direction: batches of two kinds by turns
 # would otherwise have a query start again and again. Less for bytes does not wait.
 _REST_SECONDS = 300.0
+# Of the heap: what a second copy of a query's state may take of it for little reason.
+_SHARE_OF_STATE = 4
 _MEASURED = 16  # batches that were measured and of which nothing else is known yet
 
 
@@ -71,8 +74,8 @@ class BatchCaps:
     Every thread may call.
 
     The state of a query's earlier run stays in memory beside its own until Spark's maintenance finds it. So a
-    query with state starts again for batches that are far too large, and for larger ones only as long as its
-    state takes no more than a batch may.
+    query with much state starts again for batches that are far too large or far too small, and never for
+    time.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class BatchCaps:
         self._topics = dict(frozen.topics)
         self._partitions = {name: source.partitions for name, source in frozen.contract.sources.items()}
         self._bounds = bounds_of(frozen.contract, master)
-        self._small_state = batch_bytes(frozen.contract.job, master)
+        self._small_state = heap_bytes(frozen.contract.job, master) // _SHARE_OF_STATE
         self._queries = (RECORDS, *frozen.stateful_outputs)
         self._clock = clock
         self._lately: dict[str, _Measured] = {}  # by source
@@ -165,7 +168,8 @@ class BatchCaps:
         lately = self._lately.get(source)
         if lately is None:
             return None
-        return Batch(offsets, round(offsets * lately.mean) if size is None else size, lately.mean, seconds)
+        bytes_ = round(offsets * lately.mean) if size is None else size
+        return Batch(offsets, bytes_, lately.mean, seconds, measured=size is not None)
 
     def due(self, query: str) -> Mapping[str, int] | None:
         """The caps that a query is to be started with again, or None where those that it has are right."""
@@ -184,8 +188,9 @@ class BatchCaps:
             return cap_on_the_way_up if self._grew[query] else cap_for_bytes
         if query == RECORDS:
             return next_cap
-        small = self._states.get(query, 0) <= self._small_state
-        return cap_that_fits if small and not rests else cap_at_once
+        if rests:
+            return cap_at_once
+        return cap_that_fits if self._states.get(query, 0) <= self._small_state else cap_worth_its_state
 
     def take(self, query: str, caps: Mapping[str, int], run: str) -> None:
         """From now on; what its batches were before says nothing of these. `run` is the one that ended."""

@@ -84,6 +84,15 @@ def test_what_all_consumers_unpack_at_once_is_a_small_part_of_the_memory(record_
     assert polled == 1 or polled * record_bytes * partitions * queries <= 64 * MB
 
 
+def test_a_fetch_has_room_for_what_the_contract_has_the_broker_wait_for():
+    """A broker would hold each answer back for the whole of `fetch.max.wait.ms`."""
+    found = contract(partitions=256, memory="1g")
+    source = found.sources["s0"].model_copy(update={"options": {"kafka.fetch.min.bytes": 512 * 1024}})
+    asked = found.model_copy(update={"sources": {"s0": source}})
+    assert fetches(found, 4, 1_000)[0] < 512 * 1024
+    assert fetches(asked, 4, 1_000)[0] == 512 * 1024
+
+
 def test_on_a_cluster_an_executor_has_all_consumers_at_worst():
     found = contract(partitions=64, memory="8g")
     assert fetches(found, 2, 100_000) == (MB, 195)

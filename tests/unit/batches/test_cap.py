@@ -16,6 +16,7 @@ from headgate.batches.cap import (
     cap_for_bytes,
     cap_on_the_way_up,
     cap_that_fits,
+    cap_worth_its_state,
     first_cap,
     guessed_cap,
     next_cap,
@@ -211,3 +212,20 @@ def test_records_and_times_that_vary_by_less_than_twofold_never_change_a_cap(noi
     for size, full, slow in noise:
         seen.append(of(max(1, int(cap * full)), 2048.0 * size, 30.0 * full * slow * 1.9))
         assert next_cap(cap, seen, settled) == cap
+
+
+def estimated(records: int, record_bytes: float) -> Batch:
+    return Batch(records, round(records * record_bytes), record_bytes, 1.0, measured=False)
+
+
+def test_one_estimate_of_far_too_many_bytes_takes_nothing_back_and_several_do():
+    batches = [estimated(1_000, MB)] * AGREE
+    assert cap_at_once(1_000, batches[:1], BOUNDS) == 1_000
+    assert cap_at_once(1_000, [estimated(1_000, 1_024.0), *batches[1:]], BOUNDS) == 1_000
+    assert cap_at_once(1_000, batches, BOUNDS) == 64
+
+
+def test_a_large_state_is_worth_many_times_more_records_and_no_few():
+    assert cap_worth_its_state(1_000, [estimated(1_000, 64 * MB / 7_999)] * AGREE, BOUNDS) == 1_000
+    assert cap_worth_its_state(1_000, [estimated(1_000, 64 * MB / 8_001)] * AGREE, BOUNDS) == 8_001
+    assert cap_worth_its_state(1_000, [estimated(1_000, MB)] * AGREE, BOUNDS) == 64

@@ -109,7 +109,21 @@ def test_what_the_record_query_measures_counts_for_the_other_queries_too():
     assert world.output(400) == Ended(None, 200_000)
     world.records(500, 1.0 * MB)
     assert world.output(400) == Ended(400 * MB, 200_000)
+    assert world.caps.due("o") is None, "the two may read different parts of the topic"
+    for _ in range(AGREE - 1):
+        world.output(400)
     assert world.caps.due("o") == {"a": 32, "b": 100_000}
+
+
+def test_a_few_large_records_that_another_query_meets_do_not_make_a_query_small():
+    world = World({"env.ta": 1_000.0, "env.tb": None})
+    before = world.caps.of("o")["a"]
+    world.records(100, 1.0 * MB)
+    world.output(5_000)
+    for _ in range(AGREE):
+        world.records(before, 1_000.0)
+        world.output(before)
+    assert world.caps.due("o") is None
 
 
 def test_a_cap_that_is_taken_is_judged_by_its_own_batches():
@@ -197,20 +211,38 @@ def test_a_query_with_little_state_starts_again_for_larger_batches_and_never_for
     assert world.caps.due("o") is None
 
 
-def test_a_query_with_much_state_starts_again_for_far_too_many_bytes_and_for_nothing_else():
+def test_a_query_with_much_state_starts_again_for_far_too_many_bytes_or_far_too_few_and_for_nothing_else():
+    much = 256 * MB + 1  # a quarter of the heap
     world = World({"env.ta": 1.0 * MB, "env.tb": None})
     for _ in range(AGREE):
-        world.records(32, 1_024.0, 0.01)
-        world.output(32, 0.01, state=64 * MB + 1)
-    assert world.caps.due("o") is None, "not for more"
+        world.records(32, MB / 7, 0.01)
+        world.output(32, 0.01, state=much)
+    assert world.caps.due("o") is None, "not for a few times more"
     for _ in range(AGREE):
-        world.output(32, 10_000.0, state=64 * MB + 1)
+        world.output(32, 10_000.0, state=much)
     assert world.caps.due("o") is None, "not for time"
     for _ in range(AGREE):
         world.records(32, 3.0 * MB)
-    assert world.caps.due("o") is None
-    world.output(32, state=64 * MB + 1)
+    for _ in range(AGREE):
+        assert world.caps.due("o") is None
+        world.output(32, state=much)
     assert world.take("o", "o1")["a"] <= 16
+
+
+def test_what_one_burst_of_large_records_has_made_small_grows_again_whatever_the_state_is():
+    world = World({"env.ta": 1_024.0, "env.tb": None})
+    for _ in range(AGREE):
+        world.records(32_000, 1.0 * MB)
+        world.output(32_000, state=1024 * MB)
+    small = world.take("o", "o1")["a"]
+    assert small == pytest.approx(32, abs=4)
+    full(world, "r1", 1_024.0, 0.1)
+    for _ in range(AGREE):
+        world.records(32_000, 1_024.0)
+        world.output(small, 0.1, run="o2", state=1024 * MB)
+    assert world.caps.due("o") is None, "not before it has rested"
+    world.clock.now += 301
+    assert world.take("o", "o2")["a"] > 16_000
 
 
 def full(world: World, run: str, record_bytes: float, seconds: float) -> None:
