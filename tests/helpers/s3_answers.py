@@ -29,6 +29,7 @@ class Answers:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
+        self.keys: list[str] = []  # whose each request was
         self.refuses: Callable[[str, str], int | None] = lambda *_: None
         self.loses: Callable[[str, str], bool] = lambda *_: False
         self.hides = False
@@ -99,6 +100,7 @@ def _handler(answers: Answers) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with answers.lock:
+                answers.keys += re.findall(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
                 status, found = answers.answer(
                     self.command, self.path, body, self.headers.get("If-None-Match")
                 )
