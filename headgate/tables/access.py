@@ -93,8 +93,8 @@ class S3Access:
         name = next((each for each in _ENDPOINTS if os.environ.get(each)), None)
         if self.endpoint is None and name is not None:
             raise SettingsError(
-                f"{name} is set, and [s3] names no endpoint: some of the libraries that read and write tables "
-                "would go there, and others to AWS",
+                f"{name} is set, and [s3] names no endpoint: some of the libraries that read and write "
+                "tables would go there, and others to AWS",
                 expected="the address of the store in [s3], or none anywhere",
                 help=f"set s3.endpoint, or unset {name}",
             )
