@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.tables.place import S3Folder
 
-__all__ = ["StoreDenied", "answered", "cause_of", "first_line", "is_denial", "masked", "unavailable"]
+__all__ = [
+    "StoreDenied",
+    "answer_of",
+    "answered",
+    "cause_of",
+    "first_line",
+    "is_denial",
+    "masked",
+    "unavailable",
+]
 
 # Where a library keeps no type for it: of a list, of one key among several, and of what is sent at the end.
 # A token that has expired is none of these: a driver reads its references anew when it starts again.
 _DENIAL = re.compile(
     r"\b40[13] (?:Unauthorized|Forbidden)|\bAccessDenied\b|lacked the necessary privileges"
-    r"|lacked valid authentication"
+    r"|lacked valid authentication|AWS Error ACCESS_DENIED"
 )
 # A store repeats the request that it does not take, and with it the token that it was signed with.
 _TOKEN = re.compile(
@@ -38,7 +47,11 @@ def answered(place: S3Folder) -> Iterator[None]:
     except (HeadgateError, FileNotFoundError):
         raise
     except (BaseError, OSError) as error:
-        raise (_denied if is_denial(error) else unavailable)(place, error) from cause_of(error)
+        raise answer_of(place, error) from cause_of(error)
+
+
+def answer_of(place: S3Folder, error: Exception) -> StoreDenied | TablesUnavailable:
+    return (_denied if is_denial(error) else unavailable)(place, error)
 
 
 def is_denial(error: Exception) -> bool:
