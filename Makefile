@@ -6,10 +6,10 @@ PIPELINE := realtime-data
 SEEDS := 50
 SOURCES := headgate spark producers serving monitoring dags bench tools tests
 
-.PHONY: help setup up down check lint format types unit e2e test torture bench lock schema docs jars clean
+.PHONY: help setup up down check lint format types unit e2e test torture bench bench-peers lock schema docs jars clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## everything a fresh clone needs: packages, .venv, jars
 	@tools/setup.sh
@@ -50,14 +50,20 @@ torture: setup ## kill a private copy of PIPELINE (realtime-data) by SEEDS (50) 
 bench: setup ## the benchmark against the embedded broker; results in bench/RESULTS.md
 	@$(BIN)/python -m bench
 
-lock: ## regenerate requirements.lock from pyproject.toml (UPGRADE=1: newest allowed versions)
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
-	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
-	@uv pip compile tests/s3.in --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
-	  $(if $(UPGRADE),--upgrade) --output-file tests/s3.lock
-	@! grep -nE '://|^-' requirements.lock tests/s3.lock || { echo "error: the lock names an address" >&2; exit 1; }
+bench-peers: ## the benchmark against PyFlink, in an environment of its own; results in bench/RESULTS.md
+	@tools/setup.sh --peers
+	@$(BIN)/python -m bench peers
+
+COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+  --no-annotate --quiet
+lock: ## regenerate the locks of the packages (UPGRADE=1: newest allowed versions)
+	@$(COMPILE) pyproject.toml --group dev --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+	  --output-file requirements.lock
+	@$(COMPILE) bench/peers/requirements.in --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+	  --output-file bench/peers/requirements.lock
+	@$(COMPILE) tests/s3.in --python-version 3.11 $(if $(UPGRADE),--upgrade) --output-file tests/s3.lock
+	@! grep -nE '://|^-' requirements.lock bench/peers/requirements.lock tests/s3.lock || \
+	  { echo "error: a lock names an address" >&2; exit 1; }
 
 schema: setup ## regenerate the contracts' JSON Schema
 	@$(BIN)/headgate schema > headgate/contract/.schema.json && mv headgate/contract/.schema.json headgate/contract/schema.json

@@ -9,7 +9,7 @@ import sys
 import time
 from types import FrameType
 
-from bench.parts import PARTS
+from bench.parts import BY_NAME_ONLY, PARTS, chosen
 from bench.place import open_place
 from bench.report import append, render
 from bench.services import broker_and_redis
@@ -17,7 +17,8 @@ from bench.services import broker_and_redis
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{' '.join(PARTS)} (default: all)")
+    told = f"{' '.join(PARTS)} (default: all but {' '.join(sorted(BY_NAME_ONLY))})"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=told)
     parser.add_argument("--records", type=int, default=16_000_000, help="records of a throughput job")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs of each measurement")
     parser.add_argument("--seconds", type=int, default=60, help="seconds of a latency measurement")
@@ -25,12 +26,11 @@ def main() -> int:
     unknown = sorted(set(options.parts) - set(PARTS))
     if unknown:
         parser.error(f"unknown part {unknown[0]}: expected {', '.join(PARTS)}")
-    chosen = [part for part in PARTS if part in options.parts or not options.parts]
     signal.signal(signal.SIGTERM, _end)
     place = open_place()
     command = " ".join(["python -m bench", *map(shlex.quote, sys.argv[1:])])
     with broker_and_redis(place):
-        for part in chosen:
+        for part in chosen(options.parts):
             begun = time.time()
             for result in PARTS[part](place, options):
                 append(result | {"part": part, "at": begun, "command": command})

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from bench.dataset import Dataset
+from bench.dataset import Dataset, Expected
 from bench.lanes import LANES
 from bench.loader import load
 from bench.place import Place
-from bench.rates import spread, steady_window
+from bench.rates import Steady, spread
 from bench.stream import driver
-from bench.throughput import JOBS, Job, batch_size, headgate_commits
+from bench.throughput import JOBS, Job, batch_size, headgate_part
 from bench.timed_claim import FILE
 
 __all__ = ["measure", "share"]
@@ -46,15 +46,15 @@ def measure(place: Place, records: int, runs: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _one(place: Place, job: Job, expected: Any, records: int, lane: str) -> float:
+def _one(place: Place, job: Job, expected: Expected, records: int, lane: str) -> float:
     file = place.root / "claim-times.json"
     run = partial(driver, module="bench.timed_claim", extra={FILE: str(file)})
     batch = batch_size(records)
-    commits = headgate_commits(place, job, expected, records, batch, run=run, lane=lane)
-    return share(json.loads(file.read_text(encoding="utf-8")), steady_window(commits, records))
+    steady = headgate_part(place, job, expected, records, batch, run=run, lane=lane)
+    return share(json.loads(file.read_text(encoding="utf-8")), steady)
 
 
-def share(times: Sequence[Sequence[float]], window: tuple[float, float]) -> float:
-    """The part of a window of time that these (moment of the end, seconds) take together."""
-    begun, ended = window
-    return sum(seconds for at, seconds in times if begun < at <= ended) / (ended - begun)
+def share(times: Sequence[Sequence[float]], steady: Steady) -> float:
+    """Of the time of a steady part, what these (moment of the end, seconds) take together."""
+    within = (seconds for at, seconds in times if steady.begun < at <= steady.ended)
+    return sum(within) / (steady.ended - steady.begun)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench import fencing, lanes, latency, memory, recovery, start
+from bench.peers import compare as peers
 from bench.place import Place
 from bench.throughput import JOBS, compare, show
 
-__all__ = ["PARTS"]
+__all__ = ["BY_NAME_ONLY", "PARTS", "chosen"]
 
 Part = Callable[[Place, argparse.Namespace], Iterator[dict[str, Any]]]
 
@@ -46,4 +47,12 @@ PARTS: dict[str, Part] = {
     "recovery": lambda place, options: recovery.measure(place, options.runs),
     "latency": lambda place, options: latency.measure(place, options.seconds),
     "memory": lambda place, options: memory.measure(place, options.seconds),
+    "peers": lambda place, options: peers.measure(place, records=options.records, runs=options.runs),
 }
+# What needs more than `make setup`.
+BY_NAME_ONLY = frozenset({"peers"})
+
+
+def chosen(named: Sequence[str]) -> list[str]:
+    """The parts to run, in their order: those that are named, or all that need no naming."""
+    return [part for part in PARTS if (part in named if named else part not in BY_NAME_ONLY)]

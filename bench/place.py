@@ -3,7 +3,8 @@
 var/bench/ports.json     the ports, chosen once: the broker's data remember them
 var/bench/services/      broker and Redis; the loaded topics stay between runs
 var/bench/run/           one installation of headgate: contracts, checkpoints, tables, status
-var/bench/plain/         tables and checkpoints of the hand-written jobs
+var/bench/plain/         tables and checkpoints of the hand-written jobs, of Spark or of Flink
+var/bench/flink/         PyFlink's environment and jars, see bench/peers/environment.py
 """
 
 from __future__ import annotations

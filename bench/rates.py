@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headgate.checkpoints.logs import batch_offsets
 
-__all__ = ["Commits", "Spread", "read_commits", "spread", "steady_rate", "steady_window"]
+__all__ = ["Commits", "Spread", "Steady", "read_commits", "spread", "steady_part", "steady_rate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,33 @@ def read_commits(query: Path) -> Commits:
     return Commits(tuple(points))
 
 
-def steady_window(queries: Sequence[Commits], total: int) -> tuple[float, float]:
-    """From when every query has committed its first batch until every one has committed the last record."""
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """The part of a run that a rate is taken from."""
+
+    begun: float
+    ended: float
+    records: int
+
+    @property
+    def rate(self) -> float:
+        return self.records / (self.ended - self.begun)
+
+
+def steady_part(queries: Sequence[Commits], total: int) -> Steady:
+    """What *every* query has committed, from when each has committed its first batch until each has
+    committed the last record. Raises ValueError without two batches."""
     begun = max(query.points[0][0] for query in queries)
-    return begun, max(min(when for when, records in query.points if records >= total) for query in queries)
-
-
-def steady_rate(queries: Sequence[Commits], total: int) -> float:
-    """Records per second that *every* query has committed in the steady window. Raises ValueError without two
-    batches."""
-    begun, ended = steady_window(queries, total)
+    ended = max(min(when for when, records in query.points if records >= total) for query in queries)
     before = min(query.at(begun) for query in queries)
     if ended <= begun or before >= total:
         raise ValueError("a steady rate needs more than one batch: more records, or fewer per batch")
-    return (total - before) / (ended - begun)
+    return Steady(begun, ended, total - before)
+
+
+def steady_rate(queries: Sequence[Commits], total: int) -> float:
+    """Records per second of the steady part."""
+    return steady_part(queries, total).rate
 
 
 @dataclass(frozen=True, slots=True)

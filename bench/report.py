@@ -25,6 +25,16 @@ tables are read back: every good record once, every bad one in the quarantine, e
 the count that a recount of the input gives.
 """
 
+_PEERS = """\
+PyFlink runs its SQL in one JVM with two slots, the same heap, object reuse and exactly-once checkpoints;
+like the hand-written Spark jobs it has no rules, no quarantine and no metrics, which headgate has. It writes
+Parquet files, which a checkpoint commits: no jar of Delta's connector for this Flink is published, and to
+commit files is less work than to commit them to a Delta table. Its rate is taken from the offsets that
+completed checkpoints commit to Kafka, from the first checkpoint that has as many records as the others' first
+batch to the last one before the end of the topic, so that neither the start nor the wait for the last
+checkpoint counts. Its files are read back like the others' tables; the end of the topic closes every window.
+"""
+
 
 def append(result: Mapping[str, Any]) -> None:
     """Put one result, with the machine and the versions it was measured on, in the place of an older one."""
@@ -106,6 +116,54 @@ def _lanes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _peers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| job | records | checkpoint | PyFlink, records/s | headgate, records/s | headgate : PyFlink "
+        "| to reach |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        sides = " | ".join(_with_spread(each[side]) for side in ("flink", "headgate"))
+        job = each["job"].removeprefix("peers-")
+        lines.append(
+            f"| {job} | {each['records']:,} | {each['interval']:g} s | {sides} | {each['ratio']:.2f} "
+            f"| {each['target']:.2f} |"
+        )
+    lines += ["", "Median of the runs, and their spread in brackets.", "", *_PEERS.splitlines(), ""]
+    told = ", ".join(f"{name} {value}" for name, value in rows[-1]["peer"].items())
+    return [*lines, *_processor(rows), "", *_hotspots(rows), f"Versions of the other side: {told}."]
+
+
+def _processor(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the time of each side goes: what says why a ratio is what it is."""
+    lines = ["| job | side | seconds of processor per million records | of these |", "|---|---|---:|---|"]
+    for each in rows:
+        for side, name in (("flink", "PyFlink"), ("headgate", "headgate")):
+            spent = each["processor"][side]
+            most = sorted(spent.items(), key=lambda item: -item[1])
+            told = " · ".join(f"{kind} {seconds:.2f}" for kind, seconds in most if seconds >= 0.01)
+            job = each["job"].removeprefix("peers-")
+            lines.append(f"| {job} | {name} | {sum(spent.values()):.2f} | {told} |")
+    return lines
+
+
+def _hotspots(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each job that has not reached what it is to reach, where both sides' JVMs are meanwhile."""
+    lines = []
+    for each in rows:
+        for side, name in (("flink", "PyFlink"), ("headgate", "headgate")):
+            found = each["hotspots"].get(side, {})
+            told = " · ".join(f"{area} {share:.0%}" for area, share in found.items() if share >= 0.01)
+            if told:
+                lines.append(f"| {each['job'].removeprefix('peers-')} | {name} | {told} |")
+    if not lines:
+        return []
+    head = [
+        "| not reached | side | samples of the JVM's threads, by the innermost frame that has a place here |"
+    ]
+    return [*head, "|---|---|---|", *lines, ""]
+
+
 def _seconds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| measurement | seconds, median | spread | to reach |", "|---|---:|---:|---:|"]
     for each in rows:
@@ -167,6 +225,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 _SECTIONS = (
     ("Throughput", ("records", "windows"), _throughput),
     ("Lanes", ("lanes", "lanes-windows"), _lanes),
+    ("Peers", ("peers",), _peers),
     ("Start and recovery", ("start", "recovery"), _seconds),
     ("Latency", ("latency",), _latency),
     ("Fencing", ("fencing",), _fencing),

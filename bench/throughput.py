@@ -12,10 +12,20 @@ from bench.dataset import Dataset, Expected
 from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
 from bench.loader import load
 from bench.place import Place
-from bench.rates import Commits, read_commits, spread, steady_rate
+from bench.rates import Steady, read_commits, spread, steady_part, steady_rate
 from bench.stream import Driver, apply, driver
 
-__all__ = ["JOBS", "Job", "batch_size", "compare", "headgate_commits", "headgate_rate", "plain_rate", "show"]
+__all__ = [
+    "JOBS",
+    "MEMORY",
+    "Job",
+    "batch_size",
+    "compare",
+    "headgate_part",
+    "headgate_rate",
+    "plain_rate",
+    "show",
+]
 
 MEMORY = "3g"
 MAX_BATCH = 1_000_000
@@ -86,12 +96,11 @@ def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: 
 def headgate_rate(
     place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
 ) -> float:
-    """Records per second of one run by headgate."""
-    commits = headgate_commits(place, job, expected, records, batch, **job_keys)
-    return steady_rate(commits, records)
+    """One run by headgate, exact; `job_keys` are written to the `job` of its contract."""
+    return headgate_part(place, job, expected, records, batch, **job_keys).rate
 
 
-def headgate_commits(
+def headgate_part(
     place: Place,
     job: Job,
     expected: Expected,
@@ -100,9 +109,8 @@ def headgate_commits(
     *,
     run: Callable[..., AbstractContextManager[Driver]] = driver,
     **job_keys: Any,
-) -> list[Commits]:
-    """What each query committed when in one run by headgate, exact; `job_keys` are written to the `job` of
-    its contract."""
+) -> Steady:
+    """The same, with the times between which its rate is taken."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
@@ -120,7 +128,7 @@ def headgate_commits(
         check_windows(tables["windows"], expected)
     else:
         check_records(tables["kept"], expected)
-    return [read_commits(query) for query in queries]
+    return steady_part([read_commits(query) for query in queries], records)
 
 
 def show(result: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh            what `headgate up` needs
 #   tools/setup.sh --tests    also what the tests need (a browser, Postgres, a schema registry, an S3)
+#   tools/setup.sh --peers    also what the benchmark compares with (PyFlink, in an environment of its own)
 #
 # Each step looks first and does nothing when its result is there, so that a second run takes
 # under a second. No service is started by installing a package.
@@ -11,7 +12,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 WITH_TESTS=0
+WITH_PEERS=0
 [ "${1:-}" = "--tests" ] && WITH_TESTS=1
+[ "${1:-}" = "--peers" ] && WITH_PEERS=1
 UV_VERSION="0.13.8"
 UV_HOME="var/uv"
 POLICY="/usr/sbin/policy-rc.d"
@@ -192,6 +195,13 @@ bootstrap_uv() {
     printf '%s\n' "$UV_HOME/bin/uv"
 }
 
+uv_surroundings() {
+    if ! mkdir -p "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}" 2>/dev/null; then
+        export UV_CACHE_DIR="$PWD/var/cache/uv" # a home that is not there or not ours
+    fi
+    export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
+}
+
 environment() {
     local python uv stamp=".venv/.headgate-setup" wanted
     wanted="$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1) $PWD"
@@ -201,10 +211,8 @@ environment() {
     python="$(find_python)" || die "Python 3.11, 3.12 or 3.13 was not found" \
         "apt-get install python3 (Debian 12, Ubuntu 24.04 or newer), or set PYTHON=/path/to/python3.x"
     uv="$(bootstrap_uv "$python")"
-    if ! mkdir -p "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}" 2>/dev/null; then
-        export UV_CACHE_DIR="$PWD/var/cache/uv" # a home that is not there or not ours
-    fi
-    export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 VIRTUAL_ENV="$PWD/.venv"
+    uv_surroundings
+    export VIRTUAL_ENV="$PWD/.venv"
     step "Python environment .venv from requirements.lock ($("$python" --version))"
     if ! .venv/bin/python -c '' 2>/dev/null; then
         "$uv" venv -q --clear --no-config --python "$python" .venv
@@ -239,6 +247,27 @@ registry() {
     fi
 }
 
+# PyFlink pins packages otherwise than headgate's own do, so it has an environment to itself.
+peers() {
+    local folder="var/bench/flink/venv" uv wanted
+    local stamp="$folder/.headgate-setup"
+    wanted="$(sha256sum <bench/peers/requirements.lock | cut -d' ' -f1) $PWD"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! "$folder/bin/python" -c '' 2>/dev/null; then
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' ||
+            die "PyFlink has no packages for $(.venv/bin/python --version)" \
+                "set PYTHON=/path/to/python3.11 or 3.12, remove .venv and run make bench-peers again"
+        uv="$(bootstrap_uv .venv/bin/python)"
+        uv_surroundings
+        step "PyFlink in $folder from bench/peers/requirements.lock"
+        "$uv" venv -q --clear --no-config --python .venv/bin/python "$folder"
+        VIRTUAL_ENV="$PWD/$folder" "$uv" pip sync -q --require-hashes bench/peers/requirements.lock ||
+            die "the locked packages of PyFlink could not be installed" \
+                "check the network and run make bench-peers again"
+        printf '%s\n' "$wanted" >"$stamp"
+    fi
+    .venv/bin/python -m bench.peers.environment
+}
+
 # In an environment of its own: its libraries would hold those of the product back.
 s3_server() {
     local folder="var/s3-server" stamp="var/s3-server/.synced" wanted python uv
@@ -247,6 +276,7 @@ s3_server() {
     step "the S3 server that the tests run"
     python="$(find_python)"
     uv="$(bootstrap_uv "$python")"
+    uv_surroundings
     if "$uv" venv -q --clear --no-config --python "$python" "$folder" &&
         VIRTUAL_ENV="$PWD/$folder" "$uv" pip sync -q --require-hashes tests/s3.lock; then
         printf '%s\n' "$wanted" >"$stamp"
@@ -277,3 +307,4 @@ if [ "$WITH_TESTS" = 1 ]; then
     s3_server
 fi
 class_archive
+if [ "$WITH_PEERS" = 1 ]; then peers; fi

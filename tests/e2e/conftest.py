@@ -20,8 +20,10 @@ from headgate.settings import Settings, load_settings
 from headgate.torture import services
 from headgate.torture.services import BrokerService, RedisService
 
-# Every test starts JVMs for seconds: the second compiler would take a core and be done when they end.
-os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Every test starts JVMs for seconds: the second compiler would take a core and be done when they end. Without
+# it Java keeps 48 MiB for compiled code, which a driver fills in a minute or two, and then fails at random
+# ("Out of space in CodeCache for method handle intrinsic"). With it it would be 240 MiB.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UP_SECONDS = 1500.0

@@ -10,7 +10,7 @@ import pytest
 from bench import lanes
 from bench.fencing import share
 from bench.latency import Sight, percentiles, readable, waits
-from bench.rates import Commits, read_commits, spread, steady_rate, steady_window
+from bench.rates import Commits, read_commits, spread, steady_part, steady_rate
 from bench.report import TEXT, recorded, results_text
 from bench.throughput import batch_size, show
 
@@ -125,10 +125,10 @@ def test_the_lanes_of_a_job_stand_side_by_side() -> None:
 
 
 def test_the_cost_of_fencing_is_a_share_of_the_steady_time() -> None:
-    window = steady_window([Commits(((100.0, 1000), (110.0, 4000), (120.0, 4000)))], 4000)
-    assert window == (100.0, 110.0)
+    steady = steady_part([Commits(((100.0, 1000), (110.0, 4000), (120.0, 4000)))], 4000)
+    assert (steady.begun, steady.ended) == (100.0, 110.0)
     before, inside, after = [[99.0, 5.0]], [[101.0, 0.02], [110.0, 0.03]], [[110.5, 5.0]]
-    assert share([*before, *inside, *after], window) == pytest.approx(0.005)
+    assert share([*before, *inside, *after], steady) == pytest.approx(0.005)
     result = {**_throughput(1.0, 0.5), "part": "fencing", "job": "fencing-jvm", "title": "records, JVM lane"}
     text = results_text([{**result, "share": spread([0.0012]).to_json(), "target": 0.03}])
     assert "| records, JVM lane | 16,000,000 | 0.120% | 0.120%–0.120% | 3% |" in text
