@@ -100,8 +100,8 @@ class S3Access:
             )
 
     def _common(self) -> dict[str, str]:
-        """All that the environment could say otherwise is said. A version of the log is written where there
-        is none, or not at all."""
+        """Said in full: the environment says it otherwise where nothing is said. A version of the log is
+        written where there is none, or not at all."""
         found = {"aws_region": self.region, "aws_conditional_put": "etag"}
         if self.endpoint is not None:
             # The second would win if only the environment had it.
