@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from headgate.errors import HeadgateError
+from headgate.tables.answers import answer_of, cause_of, first_line
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:
@@ -12,7 +17,10 @@ if TYPE_CHECKING:
     import pyarrow.fs
     from deltalake import DeltaTable
 
-__all__ = ["delta_rows", "table_files"]
+__all__ = ["delta_rows", "reading", "table_files"]
+
+# What Arrow says where the store has failed, and the file has not.
+_OF_STORE = re.compile(r"AWS Error (?P<gone>RESOURCE_NOT_FOUND|NO_SUCH_KEY)?")
 
 
 def delta_rows(table: DeltaTable, at: Place | None = None) -> pyarrow.dataset.Dataset:
@@ -23,6 +31,21 @@ def delta_rows(table: DeltaTable, at: Place | None = None) -> pyarrow.dataset.Da
     had printed its result died with SIGABRT.
     """
     return table.to_pyarrow_dataset(filesystem=table_files(table, at))
+
+
+@contextmanager
+def reading(at: Place | None) -> Iterator[None]:
+    """Around all that reads such rows: what a store answers to Arrow, raised as headgate's own errors, and a
+    file that is gone as FileNotFoundError. All of a disk goes on as it is."""
+    try:
+        yield
+    except OSError as error:
+        found = _OF_STORE.search(str(error))
+        if not isinstance(at, S3Folder) or isinstance(error, HeadgateError) or found is None:
+            raise
+        if found["gone"]:
+            raise FileNotFoundError(first_line(error)) from cause_of(error)
+        raise answer_of(at, error) from cause_of(error)
 
 
 def table_files(table: DeltaTable, at: Place | None = None) -> pyarrow.fs.SubTreeFileSystem:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from headgate.checkpoints.layout import table_path
 from headgate.contract.frozen import FrozenContract
-from headgate.delta_rows import table_files
+from headgate.delta_rows import reading, table_files
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
 from headgate.tables.delta import is_table, open_table
@@ -153,15 +153,16 @@ def _rows(table: DeltaTable, at: Place | None, files: dict[str, dict[str, Any]])
     import pyarrow.parquet as pq
     from pyarrow.fs import FileType
 
-    folder = table_files(table, at)
-    rows: list[dict[str, Any]] = []
-    for path, partition in files.items():
-        # The log may hold the path as it is in a URL, with a partition's spaces and colons escaped.
-        there = folder.get_file_info(path).type is FileType.File
-        with folder.open_input_file(path if there else unquote(path)) as file:
-            content = pq.ParquetFile(file).read().to_pylist()
-        rows.extend({**row, **partition} for row in content)
-    return rows
+    with reading(at):
+        folder = table_files(table, at)
+        rows: list[dict[str, Any]] = []
+        for path, partition in files.items():
+            # The log may hold the path as it is in a URL, with a partition's spaces and colons escaped.
+            there = folder.get_file_info(path).type is FileType.File
+            with folder.open_input_file(path if there else unquote(path)) as file:
+                content = pq.ParquetFile(file).read().to_pylist()
+            rows.extend({**row, **partition} for row in content)
+        return rows
 
 
 def _plain(value: Any) -> str:

@@ -20,7 +20,8 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from headgate.tables.delta import open_table
+from headgate.tables.answers import masked
+from headgate.tables.delta import answered_to_delta, open_table
 from headgate.tables.place import Place, S3Folder, on_disk
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class DeltaSink:
 
     def has(self, batch_id: int) -> bool:
         """Whether this batch, or a later one, is committed."""
-        self._table.update_incremental()
+        self._update()
         done = self._table.transaction_version(self.transaction)
         return done is not None and done >= batch_id
 
@@ -71,13 +72,14 @@ class DeltaSink:
 
         A table that `apply` has widened since this driver started gets NULL in what it does not write.
         """
-        write_deltalake(
-            self._table,
-            self._widened(rows),
-            mode="append",
-            commit_properties=self._commit(batch_id),
-            post_commithook_properties=_NO_HOOKS,
-        )
+        with answered_to_delta(self.path):
+            write_deltalake(
+                self._table,
+                self._widened(rows),
+                mode="append",
+                commit_properties=self._commit(batch_id),
+                post_commithook_properties=_NO_HOOKS,
+            )
 
     def merge_rows(self, rows: pa.Table, key: Sequence[str], batch_id: int, bound: str | None) -> None:
         """Upsert collected rows on `key`, null-safely. `bound` is a column of timestamps, whose range in
@@ -131,29 +133,31 @@ class DeltaSink:
         actions: list[AddAction | RemoveAction] = [
             AddAction(each.path, each.size, {}, each.modified, True, each.statistics) for each in files
         ]
-        self._table.create_write_transaction(
-            actions,
-            "append",
-            self._table.schema(),
-            commit_properties=self._commit(batch_id),
-            post_commithook_properties=_NO_HOOKS,
-        )
+        with answered_to_delta(self.path):
+            self._table.create_write_transaction(
+                actions,
+                "append",
+                self._table.schema(),
+                commit_properties=self._commit(batch_id),
+                post_commithook_properties=_NO_HOOKS,
+            )
 
     @property
     def noted_writer(self) -> str | None:
         """The library that writes the table, as its properties say; None where they do not."""
-        self._table.update_incremental()
+        self._update()
         return self._table.metadata().configuration.get(WRITER_PROPERTY)
 
     def note_writer(self, library: str) -> None:
         """Note the one library that writes this table from now on. Look at `noted_writer` first, then at the
         claim: all use the same handle, so that a commit from elsewhere in between makes this one fail."""
-        self._table.alter.set_table_properties(
-            {WRITER_PROPERTY: library},
-            raise_if_not_exists=False,
-            commit_properties=CommitProperties(max_commit_retries=0),
-            post_commithook_properties=_NO_HOOKS,
-        )
+        with answered_to_delta(self.path):
+            self._table.alter.set_table_properties(
+                {WRITER_PROPERTY: library},
+                raise_if_not_exists=False,
+                commit_properties=CommitProperties(max_commit_retries=0),
+                post_commithook_properties=_NO_HOOKS,
+            )
 
     def upkeep(self, batch_id: int) -> None:
         """Keep log and files small. Call it after each commit: between batches, in the process that writes.
@@ -175,7 +179,12 @@ class DeltaSink:
             if tidy:
                 self._table.cleanup_metadata()
         except later as error:
-            _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, error)
+            told = masked(str(error))
+            _log.warning("the upkeep of %s after batch %d is put off: %s", self.path, batch_id, told)
+
+    def _update(self) -> None:
+        with answered_to_delta(self.path):
+            self._table.update_incremental()
 
     def _tidy(self) -> None:
         target = int(self._table.metadata().configuration.get("delta.targetFileSize") or SMALL_BYTES)

@@ -11,6 +11,7 @@ from headgate.errors import HeadgateError, RefusedError, UnavailableError
 from headgate.streams.failures import classify
 from headgate.streams.model import FailureClass
 from headgate.streams.poison import PoisonedError
+from headgate.tables.answers import masked
 
 __all__ = ["Failure", "failure_of"]
 
@@ -28,7 +29,7 @@ def failure_of(error: BaseException) -> Failure:
     """Classify an exception. headgate's own say what they are; others are read along their causes."""
     own = _own_class(error)
     if own is not None:
-        return Failure(own, type(error).__name__, str(error)[:MAX_MESSAGE])
+        return Failure(own, type(error).__name__, masked(str(error))[:MAX_MESSAGE])
     conditions = list(dict.fromkeys(_conditions(error)))
     text = _text(error)
     found = classify(conditions, text)
@@ -81,4 +82,4 @@ def _text(error: BaseException) -> str:
     while throwable is not None and len(causes) < 20:
         causes.append(str(throwable.toString()))
         throwable = throwable.getCause()
-    return "\nCaused by: ".join([text, *causes])
+    return masked("\nCaused by: ".join([text, *causes]))

@@ -230,6 +230,14 @@ def _gone_help(layout: CheckpointLayout) -> str:
 def has_history(table: Place, pipeline: str) -> bool:
     """Whether a transaction of this pipeline was committed to a table."""
     log, mark = table / "_delta_log", f'"appId":"headgate/{pipeline}/'
-    if any(mark in read_text(log / name) for name in files_in(log, "*.json")):
+    if any(mark in _log_text(log / name) for name in files_in(log, "*.json")):
         return True
     return bool(files_in(log, "*.checkpoint*.parquet"))
+
+
+def _log_text(file: Place) -> str:
+    """Nothing of a file that was cleaned up since it was listed: the log has a checkpoint instead of it."""
+    try:
+        return read_text(file)
+    except FileNotFoundError:
+        return ""

@@ -58,8 +58,9 @@ def preflight(settings: Settings, frozen: FrozenContract, origin: Origin | None 
         return [*kept, *foreign, Finding("origin", "ok", f"it begins from {origin.told}, as ordered")]
     lineage = _lineage(settings, layout)
     findings += lineage
-    name = layout.current_lineage()
-    if name is not None and all(each.severity != "refuse" for each in lineage):
+    if any(each.severity == "refuse" for each in lineage):
+        return findings
+    if (name := layout.current_lineage()) is not None:
         ground = _ground(settings, layout, name, frozen, kafka)
         for query in queries_of(frozen):
             findings += check_query(ground, query)
@@ -179,13 +180,14 @@ def _tables(settings: Settings, frozen: FrozenContract) -> Iterable[Finding]:
 def _lineage(settings: Settings, layout: CheckpointLayout) -> list[Finding]:
     try:
         name = layout.current_lineage()
-        if name is None:
-            return [_without_lineage(settings, layout)]
-        found = read_lineage(layout, name)
+        found = read_lineage(layout, name) if name is not None else None
     except (RefusedError, OSError) as error:
         told = error.message if isinstance(error, RefusedError) else str(error)
         choices = lineage_choices(layout.pipeline)
         return [refuse("checkpoint_foreign", told, f"restore {layout.folder} from a backup", *choices)]
+    # Outside: a store that is away now is no reason to begin anew, which would write rows a second time.
+    if found is None:
+        return [_without_lineage(settings, layout)]
     return [Finding("checkpoint", "ok", f"lineage {found.id} of {found.pipeline}")]
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headgate.checkpoints.layout import RECORDS, transaction_id
 from headgate.contract.frozen import FrozenContract
+from headgate.tables.delta import is_table, open_table
 from headgate.tables.place import Place
 
-__all__ = ["QUARANTINE", "Sink", "sinks_of"]
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+__all__ = ["QUARANTINE", "Sink", "sinks_of", "versions_of"]
 
 QUARANTINE = "_quarantine"
 
@@ -37,3 +43,25 @@ def sinks_of(frozen: FrozenContract) -> tuple[Sink, ...]:
         found += [Sink(t.delta, query, (name,), output.mode == "update") for t in output.to if t.delta]
     sources = tuple(f"{QUARANTINE}.{source}" for source in frozen.contract.sources)
     return (*found, Sink(QUARANTINE, RECORDS, sources, keyed=False))
+
+
+def versions_of(
+    sinks: Sequence[Sink], tables: Place, pipeline: str, lineage: str, queries: Mapping[str, int]
+) -> dict[str, int]:
+    """The newest version of each table that holds no batch after these of its query."""
+    found = {}
+    for sink in sinks:
+        path = sink.path(tables, pipeline)
+        if not is_table(path):
+            continue
+        table = open_table(path)
+        names = sink.transactions(pipeline, lineage)
+        while any(_batch(table, name) > queries[sink.query] for name in names):
+            table = open_table(path, table.version() - 1)
+        found[sink.table] = table.version()
+    return found
+
+
+def _batch(table: DeltaTable, transaction: str) -> int:
+    found = table.transaction_version(transaction)
+    return -1 if found is None else int(found)

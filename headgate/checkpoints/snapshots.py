@@ -15,7 +15,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,12 +27,11 @@ from headgate.checkpoints.copying import FileMark, PurgedError, copy_file, copy_
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import read_lineage
 from headgate.checkpoints.logs import Offsets, batch_offsets, verify_log
-from headgate.checkpoints.sinks import Sink, sinks_of
+from headgate.checkpoints.sinks import sinks_of, versions_of
 from headgate.checkpoints.state_files import CODEC_CONF, verify_state
 from headgate.checkpoints.wayback import MANIFEST
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError, NotFoundError, RefusedError
-from headgate.tables.delta import is_table, open_table
 from headgate.tables.place import Place
 
 __all__ = [
@@ -110,32 +110,48 @@ def take_snapshot(
         )
     lineage = read_lineage(layout, current)
     draft = folder.with_name(f".{id}.new")
-    queries, files = _copy_patiently(layout, lineage.id, (RECORDS, *frozen.stateful_outputs), draft)
-    snapshot = Snapshot(
-        id=id,
-        pipeline=layout.pipeline,
-        lineage=lineage.id,
-        reason=reason,
-        taken_at=at,
-        contract_hash=frozen.hash,
-        headgate_version=__version__,
-        spark_version=version("pyspark"),
-        topics=topics,
-        queries=queries,
-        offsets={
-            query: batch_offsets(draft / "queries" / query, batch).offsets
-            for query, batch in queries.items()
-            if batch >= 0
-        },
-        tables=_versions(sinks_of(frozen), tables, layout.pipeline, lineage.id, queries),
-        files=files,
-    )
+    with _gone_where_it_fails(draft):
+        queries, files = _copy_patiently(layout, lineage.id, (RECORDS, *frozen.stateful_outputs), draft)
+        snapshot = Snapshot(
+            id=id,
+            pipeline=layout.pipeline,
+            lineage=lineage.id,
+            reason=reason,
+            taken_at=at,
+            contract_hash=frozen.hash,
+            headgate_version=__version__,
+            spark_version=version("pyspark"),
+            topics=topics,
+            queries=queries,
+            offsets={
+                query: batch_offsets(draft / "queries" / query, batch).offsets
+                for query, batch in queries.items()
+                if batch >= 0
+            },
+            tables=versions_of(sinks_of(frozen), tables, layout.pipeline, lineage.id, queries),
+            files=files,
+        )
+        _write_manifest(draft, snapshot)
+        draft.rename(folder)
+    return snapshot
+
+
+@contextmanager
+def _gone_where_it_fails(draft: Path) -> Iterator[None]:
+    """A schedule tries again every few minutes, under another name: what a store that is away leaves of each
+    would be a whole copy of the checkpoint."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _write_manifest(draft: Path, snapshot: Snapshot) -> None:
     with (draft / MANIFEST).open("w", encoding="utf-8") as stream:
         json.dump(snapshot.to_json(), stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
-    draft.rename(folder)
-    return snapshot
 
 
 def find_snapshots(root: Path, pipeline: str) -> list[Snapshot]:
@@ -226,10 +242,6 @@ def _copy_patiently(
             return queries, files
         except PurgedError as error:
             last = error
-        except RefusedError:
-            shutil.rmtree(draft)
-            raise
-    shutil.rmtree(draft, ignore_errors=True)
     raise HeadgateError(
         f"{layout.pipeline} commits and cleans up faster than its checkpoint can be copied: {last}",
         help=f"headgate stop {layout.pipeline}, then headgate snapshot take {layout.pipeline}",
@@ -270,25 +282,3 @@ def _verify_copy(pipeline: str, draft: Path, queries: Mapping[str, int]) -> None
                 expected="a checkpoint that a restart could go on from",
                 help=f"headgate preflight {pipeline}; headgate snapshot list {pipeline} has the older ones",
             ) from error
-
-
-def _versions(
-    sinks: Sequence[Sink], tables: Place, pipeline: str, lineage: str, queries: Mapping[str, int]
-) -> dict[str, int]:
-    """The newest version of each table that holds no batch after the copy's."""
-    found = {}
-    for sink in sinks:
-        path = sink.path(tables, pipeline)
-        if not is_table(path):
-            continue
-        table = open_table(path)
-        names = sink.transactions(pipeline, lineage)
-        while any(_batch(table, name) > queries[sink.query] for name in names):
-            table = open_table(path, table.version() - 1)
-        found[sink.table] = table.version()
-    return found
-
-
-def _batch(table: Any, transaction: str) -> int:
-    found = table.transaction_version(transaction)
-    return -1 if found is None else int(found)

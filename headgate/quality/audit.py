@@ -29,7 +29,7 @@ from headgate.checkpoints.logs import committed_offsets
 from headgate.checkpoints.sinks import QUARANTINE
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.sql import parse_output
-from headgate.delta_rows import delta_rows
+from headgate.delta_rows import delta_rows, reading
 from headgate.errors import NotFoundError
 from headgate.quality.counted import NotComparable, Offsets, Ranges, between, counted_at
 from headgate.replays.traces import swapped_into
@@ -227,7 +227,8 @@ def _table(settings: Settings, frozen: FrozenContract, name: str) -> Place:
 def _sum(table: DeltaTable, at: Place, column: str | None) -> int:
     import pyarrow.compute as pc
 
-    return int(pc.sum(delta_rows(table, at).to_table(columns=[column])[column]).as_py() or 0)
+    with reading(at):
+        return int(pc.sum(delta_rows(table, at).to_table(columns=[column])[column]).as_py() or 0)
 
 
 def _quarantine(settings: Settings, pipeline: str) -> pyarrow.dataset.Dataset:
@@ -238,19 +239,20 @@ def _quarantine(settings: Settings, pipeline: str) -> pyarrow.dataset.Dataset:
 def _quarantined_between(settings: Settings, pipeline: str, lineage: str, ranges: Ranges) -> int:
     import pyarrow.compute as pc
 
-    rows = _quarantine(settings, pipeline)
     total = 0
-    for (topic, number), (first, last) in ranges.items():
-        if first < last:
-            place = (pc.field("topic") == topic) & (pc.field("partition") == number)
-            inside = (pc.field("offset") >= first) & (pc.field("offset") < last)
-            total += rows.count_rows(filter=(pc.field("lineage") == lineage) & place & inside)
+    with reading(settings.tables):
+        rows = _quarantine(settings, pipeline)
+        for (topic, number), (first, last) in ranges.items():
+            if first < last:
+                place = (pc.field("topic") == topic) & (pc.field("partition") == number)
+                inside = (pc.field("offset") >= first) & (pc.field("offset") < last)
+                total += rows.count_rows(filter=(pc.field("lineage") == lineage) & place & inside)
     return total
 
 
 def _quarantine_rows(settings: Settings, pipeline: str, lineage: str, batch_id: int) -> int:
     import pyarrow.compute as pc
 
-    rows = _quarantine(settings, pipeline)
     mine = (pc.field("lineage") == lineage) & (pc.field("batch_id") <= batch_id)
-    return int(rows.count_rows(filter=mine))
+    with reading(settings.tables):
+        return int(_quarantine(settings, pipeline).count_rows(filter=mine))

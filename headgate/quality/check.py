@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.checkpoints.layout import table_path
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
-from headgate.delta_rows import delta_rows
+from headgate.delta_rows import delta_rows, reading
 from headgate.errors import HeadgateError, RefusedError
 from headgate.quality.suites import PlannedExpectation, suites
 from headgate.quality.verdict import ExpectationResult, Status, Verdict, worst_severity
@@ -108,9 +108,14 @@ def _status(results: Sequence[ExpectationResult]) -> Status:
 def _read(
     settings: Settings, frozen: FrozenContract, output: str, suite: Sequence[PlannedExpectation]
 ) -> _Rows:
+    path = _table_of(settings, frozen, output)
+    with reading(path):
+        return _rows_at(path, frozen, output, suite)
+
+
+def _rows_at(path: Place, frozen: FrozenContract, output: str, suite: Sequence[PlannedExpectation]) -> _Rows:
     import pyarrow.compute as pc
 
-    path = _table_of(settings, frozen, output)
     dataset = delta_rows(open_table(path), path)
     event_time = frozen.outputs[output].event_time
     newest = None

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from headgate.checkpoints.layout import quarantine_table
 from headgate.contract.frozen import ContractStore
-from headgate.delta_rows import delta_rows
+from headgate.delta_rows import delta_rows, reading
 from headgate.errors import NotFoundError
 from headgate.settings import Settings
 from headgate.suggest import did_you_mean
@@ -81,7 +81,11 @@ def newest_quarantined(
             expected=f"a table at {path}",
             help="headgate apply makes it; headgate status names the pipelines",
         ) from error
-    files = _files(table, path)
+    with reading(path):
+        return _newest(_files(table, path), limit, rule)
+
+
+def _newest(files: Sequence[_File], limit: int, rule: str | None) -> list[Quarantined]:
     chosen: list[tuple[datetime, int, int]] = []
     for number, file in enumerate(files):
         if len(chosen) == limit and file.newest + _STATISTICS < chosen[0][0]:

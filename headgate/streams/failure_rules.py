@@ -206,7 +206,7 @@ RULES = (
         connection (?:refused|reset|timed out)
         name or service not known|temporary failure in name resolution
         \b503 (?:Slow Down|Service Unavailable)|\bSlowDown\b
-        Generic S3 error|error sending request
+        Generic S3 error|HTTP error: error sending request
         headgate\.errors\.TablesUnavailable
         (?:read|connect) timed out""",
     ),

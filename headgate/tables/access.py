@@ -24,6 +24,7 @@ __all__ = ["S3Access", "s3_store"]
 # It would send commits through a table of DynamoDB that nobody else looks at.
 _OTHER_LOCKING = "AWS_S3_LOCKING_PROVIDER"
 _KEY, _TOKEN, _PROFILE = "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_PROFILE"
+_ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class S3Access:
         return {name: read_secret(each, self.home) for name, each in references.items() if each is not None}
 
     def for_deltalake(self) -> dict[str, str]:
-        """Storage options. A version of the log is written where there is none, or not at all."""
-        return {**self.credentials(), **self._common(), "aws_conditional_put": "etag"}
+        """Storage options."""
+        return {**self.credentials(), **self._common()}
 
     def for_arrow(self) -> Any:
         """A file system of Arrow's own, for datasets: its threads touch no object of Python."""
@@ -66,6 +67,7 @@ class S3Access:
 
     def _check_environment(self) -> None:
         own = self.access_key is not None
+        self._check_endpoint()
         if os.environ.get(_OTHER_LOCKING):
             raise SettingsError(
                 f"{_OTHER_LOCKING} is set: commits would be kept apart by that table, and not by the store",
@@ -87,10 +89,24 @@ class S3Access:
                 help=f"name the keys in [s3], or unset {_PROFILE}",
             )
 
+    def _check_endpoint(self) -> None:
+        name = next((each for each in _ENDPOINTS if os.environ.get(each)), None)
+        if self.endpoint is None and name is not None:
+            raise SettingsError(
+                f"{name} is set, and [s3] names no endpoint: some of the libraries that read and write "
+                "tables would go there, and others to AWS",
+                expected="the address of the store in [s3], or none anywhere",
+                help=f"set s3.endpoint, or unset {name}",
+            )
+
     def _common(self) -> dict[str, str]:
-        found = {"aws_region": self.region}
+        """Said in full: the environment says it otherwise where nothing is said. A version of the log is
+        written where there is none, or not at all."""
+        found = {"aws_region": self.region, "aws_conditional_put": "etag"}
         if self.endpoint is not None:
-            found |= {"aws_endpoint_url": self.endpoint, "aws_virtual_hosted_style_request": "false"}
+            # The second would win if only the environment had it.
+            found |= {"aws_endpoint_url": self.endpoint, "aws_endpoint_url_s3": self.endpoint}
+            found |= {"aws_virtual_hosted_style_request": "false"}
             found |= {"aws_allow_http": "true"} if self.endpoint.startswith("http://") else {}
         return found
 
@@ -101,9 +117,15 @@ class S3Access:
         return {"config": {**self.credentials(), **common}, "client_options": {"allow_http": http, **client}}
 
 
-@lru_cache(maxsize=8)
 def s3_store(access: S3Access, bucket: str) -> S3Store:
-    """One client for all objects of a bucket, which keeps its connections."""
+    """One client for all objects of a bucket, which keeps its connections as long as what the references say
+    is the same: where it was changed, the next use has it."""
+    return _client(access, bucket, tuple(access.credentials().items()))
+
+
+@lru_cache(maxsize=8)
+def _client(access: S3Access, bucket: str, credentials: tuple[tuple[str, str], ...]) -> S3Store:
     from obstore.store import S3Store
 
-    return S3Store(bucket, **access.for_objects())
+    options = access.for_objects()
+    return S3Store(bucket, **{**options, "config": {**options["config"], **dict(credentials)}})

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from headgate.errors import HeadgateError, RefusedError
-from headgate.tables.answers import first_line, is_denial, unavailable
+from headgate.tables.answers import cause_of, first_line, is_denial, unavailable
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:
@@ -130,15 +130,15 @@ def _told(tables: S3Folder) -> Iterator[None]:
         raise
     except (BaseError, OSError) as error:
         if isinstance(error, NotSupportedError) or _NOT_KNOWN in str(error):
-            raise _refused(tables, first_line(error)) from error
+            raise _refused(tables, first_line(error)) from cause_of(error)
         if not (isinstance(error, FileNotFoundError) or is_denial(error)):
-            raise unavailable(tables, error) from error
+            raise unavailable(tables, error) from cause_of(error)
         raise StoreRefused(
             f"{tables} cannot be written to: {first_line(error)}",
             expected=f"a bucket {tables.bucket} that is there, and credentials that may put, read, list and "
             "delete its objects",
             help="correct roots.tables or [s3]; then headgate doctor",
-        ) from error
+        ) from cause_of(error)
 
 
 def _refused(tables: S3Folder, why: str) -> StoreRefused:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from headgate.tables.answers import answered
+from headgate.tables.answers import answered, cause_of
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def storage_options(at: Place) -> dict[str, str] | None:
 
 @contextmanager
 def answered_to_delta(at: Place) -> Iterator[None]:
-    """What a store answers to deltalake, raised as headgate's own errors; all of a disk goes on as it is."""
-    from deltalake.exceptions import DeltaError, TableNotFoundError
+    """What a store answers to deltalake, raised as headgate's own errors; all of a disk goes on as it is, and
+    so does a commit that another writer was faster than."""
+    from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
     if not isinstance(at, S3Folder):
         yield
@@ -53,9 +54,9 @@ def answered_to_delta(at: Place) -> Iterator[None]:
     with answered(at):
         try:
             yield
-        except TableNotFoundError:
+        except (TableNotFoundError, CommitFailedError):
             raise
         except DeltaError as error:
             if not _OF_STORE.search(str(error)):
                 raise
-            raise OSError(str(error)) from error
+            raise OSError(str(error)) from cause_of(error)

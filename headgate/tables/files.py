@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.tables.access import s3_store
-from headgate.tables.answers import answered
+from headgate.tables.answers import answered, cause_of, unavailable
 from headgate.tables.place import Place, S3Folder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _AT_ONCE = 8  # requests to a store, each of which mostly waits
+_PARTS = 2  # of an upload that are under way at once, 10 MiB each: a task writes several files
 
 
 def files_in(folder: Place, pattern: str) -> list[str]:
@@ -90,10 +92,11 @@ def read_text(file: Place) -> str:
     return bytes(found).decode("utf-8", errors="replace")
 
 
-def make_folder(folder: Place) -> None:
-    """On S3 there is nothing to make."""
+def make_folder(folder: Place, *, parents: bool = False) -> None:
+    """On S3 there is nothing to make. Without `parents` the folder that it lies in must be there: of a disk
+    that is not mounted, nothing is made anew."""
     if isinstance(folder, Path):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=parents, exist_ok=True)
 
 
 def remove(folder: Place, names: Iterable[str]) -> None:
@@ -120,7 +123,8 @@ def open_output(file: Place) -> Any:
     import obstore
 
     with answered(file):
-        return _Upload(file, obstore.open_writer(s3_store(file.access, file.bucket), file.key))
+        store = s3_store(file.access, file.bucket)
+        return _Upload(file, obstore.open_writer(store, file.key, max_concurrency=_PARTS))
 
 
 def drop_output(output: Any) -> None:
@@ -155,7 +159,7 @@ class _Upload:
         # Arrow writes the end of a file also where nothing is to come of it.
         if self._writer is None:
             return len(data)
-        with answered(self._file):
+        with self._sent():
             taken = self._writer.write(data)
         self._bytes += taken
         return taken
@@ -171,11 +175,21 @@ class _Upload:
         self.closed = True
         writer, self._writer = self._writer, None
         if writer is not None:
-            with answered(self._file):
+            with self._sent():
                 writer.close()
 
     def drop(self) -> None:
         self._writer = None
+
+    @contextmanager
+    def _sent(self) -> Iterator[None]:
+        """Where the answer to its end was lost, the store no longer knows the upload when it is asked again:
+        then the object may be there, and nobody has named it."""
+        with answered(self._file):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise unavailable(self._file, error) from cause_of(error)
 
 
 class _Download:

@@ -65,7 +65,8 @@ def apply_plan(settings: Settings, plan: Plan, *, by: str, lock_seconds: float =
     live system is not what the plan saw, and what Kafka, the store and the tables raise.
     """
     _refuse_refused(plan, settings)
-    require_conditional_put(settings.tables)
+    if any(action.kind in TABLE_ACTIONS for action in plan.actions):
+        require_conditional_put(settings.tables)
     with apply_lock(settings, lock_seconds):
         journal = settings.state / "apply.journal"
         actions = _still_valid(settings, plan, journal)

@@ -9,7 +9,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from headgate.checkpoints.layout import table_path
 from headgate.errors import PlanChangedError, ServiceError, UnavailableError
-from headgate.tables.delta import is_table, open_table, storage_options
+from headgate.tables.delta import answered_to_delta, is_table, open_table, storage_options
 from headgate.tables.files import make_folder
 from headgate.tables.place import Place
 from headgate.topics.differences import Action
@@ -20,15 +20,16 @@ TABLE_ACTIONS = ("create_table", "add_columns")
 
 
 def carry_out_table(tables: Place, action: Action) -> None:
-    """Create the table or add its columns. Raises PlanChangedError, ServiceError, and what `open_table` does
-    where a store is away."""
+    """Create the table or add its columns. Raises PlanChangedError, ServiceError, and what
+    `answered_to_delta` does where a store is away or denies."""
     path = table_path(tables, action.pipeline, action.arguments["table"])
     try:
-        if action.kind == "create_table":
-            _create(path, action)
-        else:
-            schema = {"type": "struct", "fields": action.arguments["columns"]}
-            open_table(path).alter.add_columns(list(Schema.from_json(json.dumps(schema)).fields))
+        with answered_to_delta(path):
+            if action.kind == "create_table":
+                _create(path, action)
+            else:
+                schema = {"type": "struct", "fields": action.arguments["columns"]}
+                open_table(path).alter.add_columns(list(Schema.from_json(json.dumps(schema)).fields))
     except CommitFailedError as error:
         raise PlanChangedError(
             f"{action.address}: {action.summary}: another writer was faster: {_first_line(error)}",
@@ -45,7 +46,7 @@ def carry_out_table(tables: Place, action: Action) -> None:
 def _create(path: Place, action: Action) -> None:
     if is_table(path):
         raise PlanChangedError(f"{action.address} is there already", help="headgate plan shows what it is")
-    make_folder(path)
+    make_folder(path, parents=True)
     DeltaTable.create(
         str(path),
         Schema.from_json(json.dumps(action.arguments["schema"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from s3_service import ACCESS_KEY, SECRET_KEY, keys_below, s3_environ, s3_server
 from two_lanes import frozen_of
 
 from headgate import failpoints
-from headgate.arrow.files import TableFiles, Written
+from headgate.arrow.files import TableFiles, Written, require
 from headgate.checkpoints import restore
 from headgate.checkpoints.layout import quarantine_table, table_path
 from headgate.checkpoints.lineage import has_history
@@ -48,6 +49,7 @@ from headgate.topics.lake import carry_out_table
 from headgate.topics.live import read_table
 from headgate.topics.plan import make_plan
 from headgate.topics.tables import compare_table, desired_tables
+from headgate.torture.services import until
 from serving.tail import new_rows, tail, tailed_output
 from spark.delta import DeltaSink
 
@@ -284,6 +286,46 @@ def test_what_no_commit_names_is_found_and_removed(table):
     remove(table, [file.path, "not-there.parquet"])
     assert files_in(table, "*.parquet") == []
     assert size_of(table / file.path) is None
+
+
+def large_rows() -> pa.Table:
+    """Some 25 MB that nothing packs: a file of them goes in three parts."""
+    count = 3_200_000
+    return pa.table(
+        {"n": pa.Array.from_buffers(pa.int64(), count, [None, pa.py_buffer(os.urandom(8 * count))])}
+    )
+
+
+def parts_sent(server_log: Path, folder: S3Folder) -> list[str]:
+    """The keys of Parquet files below a folder, as often as something of them was put."""
+    puts = [line.split()[1] for line in server_log.read_text().splitlines() if line.startswith("put ")]
+    return [path for path in puts if f"/{folder.key}/part-" in path]
+
+
+def test_a_large_file_goes_in_parts_and_is_read_as_it_was_written(table, server_log):
+    rows = large_rows()
+    files = TableFiles(table, SCHEMA)
+    files.write(rows)
+    (file,) = files.close()
+    assert parts_sent(server_log, table) == [f"/lake/{table.key}/{file.path}"] * 3
+    require(table, [file])
+    sink = DeltaSink(table, "app")
+    assert not sink.has(0)
+    sink.append_files([file], 0)
+    assert delta_rows(open_table(table), table).to_table().combine_chunks() == rows
+
+
+def test_of_a_large_file_that_is_abandoned_after_a_part_was_sent_no_object_comes(table, server_log):
+    files = TableFiles(table, SCHEMA)
+    files.write(large_rows())
+    until(lambda: bool(parts_sent(server_log, table)), 60, "a part is sent")
+    files.abandon()
+    del files
+    gc.collect()
+    assert files_in(table, "*.parquet") == []
+    # Nor when the client goes on to others, which it sends by the same threads.
+    (other,) = written(table, 1)
+    assert files_in(table, "*.parquet") == [other.path]
 
 
 def test_upkeep_keeps_the_rows_and_makes_few_files_of_many(table):

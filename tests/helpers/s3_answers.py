@@ -24,14 +24,18 @@ _LONG_AGO = "Wed, 01 Jan 2025 00:00:00 GMT"
 class Answers:
     """What lies in the store and was asked of it. `refuses`: by method and key, the status instead of an
     answer; of a delete of several keys it is told within the answer, as AWS does it. `loses`: whether a
-    request is carried out and answered with 500. `hides`: lists are those of an empty store."""
+    request is carried out and answered with 500. `hides`: lists are those of an empty store. `says`: the body
+    of a refusal."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
+        self.keys: list[str] = []  # whose each request was
         self.refuses: Callable[[str, str], int | None] = lambda *_: None
         self.loses: Callable[[str, str], bool] = lambda *_: False
         self.hides = False
+        self.says = b""
+        self.uploads: dict[str, dict[int, bytes]] = {}  # by key, as far as they are not completed
         self.lock = threading.Lock()
 
     def answer(self, method: str, url: str, body: bytes, condition: str | None) -> tuple[int, bytes]:
@@ -42,16 +46,21 @@ class Answers:
         if method == "POST" and "delete" in query:
             return 200, self._deleted(re.findall(r"<Key>(.*?)</Key>", body.decode()))
         if status := self.refuses(method, key):
-            return status, b""
-        if method == "PUT":
-            if condition == "*" and key in self.objects:
-                return 412, b""
-            self.objects[key] = body
-            return (500 if self.loses(method, key) else 200), b""
+            return status, self.says
+        if "uploads" in query or "uploadId" in query:
+            return self._upload(method, key, query, body)
         if method == "GET" and "list-type" in query:
             return 200, self._list(query.get("prefix", [""])[0])
+        if method == "PUT":
+            return self._put(key, body, condition), b""
         found = self.objects.get(key)
         return (404, b"") if found is None else (200, found)
+
+    def _put(self, key: str, body: bytes, condition: str | None) -> int:
+        if condition == "*" and key in self.objects:
+            return 412
+        self.objects[key] = body
+        return 500 if self.loses("PUT", key) else 200
 
     def _deleted(self, keys: list[str]) -> bytes:
         told = []
@@ -62,6 +71,22 @@ class Answers:
                 self.objects.pop(key, None)
                 told.append(f"<Deleted><Key>{key}</Key></Deleted>")
         return f"<DeleteResult>{''.join(told)}</DeleteResult>".encode()
+
+    def _upload(self, method: str, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes]:
+        if "uploads" in query:
+            self.uploads[key] = {}
+            return (
+                200,
+                b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+            )
+        if key not in self.uploads:
+            return 404, b"<Error><Code>NoSuchUpload</Code></Error>"
+        if method == "PUT":
+            self.uploads[key][int(query["partNumber"][0])] = body
+            return 200, b""
+        self.objects[key] = b"".join(part for _, part in sorted(self.uploads.pop(key).items()))
+        done = b"<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>"
+        return (500, b"") if self.loses(method, key) else (200, done)
 
     def _list(self, prefix: str) -> bytes:
         keys = sorted(key for key in self.objects if key.startswith(prefix) and not self.hides)
@@ -99,6 +124,7 @@ def _handler(answers: Answers) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with answers.lock:
+                answers.keys += re.findall(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
                 status, found = answers.answer(
                     self.command, self.path, body, self.headers.get("If-None-Match")
                 )

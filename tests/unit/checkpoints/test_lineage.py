@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
+from headgate.checkpoints import lineage
 from headgate.checkpoints.layout import CheckpointLayout, transaction_id
 from headgate.checkpoints.lineage import Lineage, begin_lineage, open_lineage, read_lineage
 from headgate.errors import RefusedError
@@ -49,6 +50,18 @@ def test_tables_that_apply_has_just_made_are_no_history(tmp_path):
     layout = CheckpointLayout(tmp_path / "c", "logs")
     opened(layout, written(tmp_path / "t" / "copy", None), tmp_path / "t" / "not-made-yet")
     assert layout.current_lineage() is not None
+
+
+def test_a_file_of_a_log_that_is_cleaned_up_between_list_and_get_hides_no_history(tmp_path, monkeypatch):
+    table = written(tmp_path / "t" / "copy", "logs")
+
+    def cleaned(file: Path) -> str:
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr(lineage, "read_text", cleaned)
+    assert not lineage.has_history(table, "logs")
+    DeltaTable(str(table)).create_checkpoint()
+    assert lineage.has_history(table, "logs")
 
 
 def test_a_checkpoint_that_is_gone_while_tables_have_history_is_refused(tmp_path):

@@ -148,6 +148,20 @@ def test_a_store_that_is_away_is_no_verdict(world, monkeypatch):
         on_s3(world, monkeypatch, away).look(arrow_alone())
 
 
+def test_a_store_that_is_away_after_its_trial_is_no_foreign_checkpoint(world, monkeypatch):
+    def away(_folder: Any) -> list[str]:
+        raise TablesUnavailable("s3://lake/a cannot be reached: 503 Slow Down")
+
+    monkeypatch.setattr(module, "folders_in", away)
+    with pytest.raises(TablesUnavailable, match="503 Slow Down"):
+        on_s3(world, monkeypatch, lambda _tables: None).look(arrow_alone())
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_as_such(world: World) -> None:
+    world.layout.current.mkdir(parents=True)
+    assert world.refused() == ["checkpoint_foreign"]
+
+
 def test_each_partition_that_lost_records_is_told_with_its_range(world: World) -> None:
     world.commit(RECORDS, 0, {0: 5, 1: 2})
     world.commit("counts", 0, {0: 9, 1: 9})

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_checkpoint import batch, begin_query, commit, rows_in, write_batch
 
-from headgate.checkpoints import copying
+from headgate.checkpoints import copying, sinks
 from headgate.checkpoints.copying import PurgedError, copy_query
 from headgate.checkpoints.layout import CheckpointLayout, transaction_id
 from headgate.checkpoints.lineage import begin_lineage
@@ -40,7 +40,8 @@ from headgate.checkpoints.snapshots import (
     take_snapshot,
     verify,
 )
-from headgate.errors import HeadgateError, NotFoundError, RefusedError
+from headgate.errors import HeadgateError, NotFoundError, RefusedError, TablesUnavailable
+from headgate.tables.answers import StoreDenied
 from spark.redo import redo, waiting
 
 COPY = Sink("copy", "records", ("copy",), keyed=False)
@@ -211,6 +212,20 @@ def test_of_a_damaged_checkpoint_no_snapshot_is_taken_and_nothing_is_left_of_the
     ):
         world.take()
     assert not list(world.snapshots.glob("shop/*")) and not list(world.snapshots.glob("shop/.*"))
+
+
+@pytest.mark.parametrize("error", [TablesUnavailable("503 Slow Down"), StoreDenied("403")])
+def test_a_store_that_fails_after_the_copy_leaves_nothing_of_the_try(world, monkeypatch, error):
+    world.run(3)
+
+    def away(*_: object) -> bool:
+        assert list(world.snapshots.glob("shop/.one.new/queries/*")), "the copy is made before"
+        raise error
+
+    monkeypatch.setattr(sinks, "is_table", away)
+    with pytest.raises(type(error)):
+        world.take()
+    assert list((world.snapshots / "shop").iterdir()) == []
 
 
 def test_a_copy_whose_own_batch_was_purged_is_refused(tmp_path):

@@ -127,6 +127,15 @@ def test_a_batch_is_one_commit_for_each_table_and_a_page_of_the_books(place):
     assert lane.example == "topic t, partition 0, offset 7"
 
 
+def test_where_the_folder_of_the_tables_went_away_nothing_is_made_in_its_place(place):
+    lane = ArrowLane(place.context, place.pages.append)
+    (place.tables / "_quarantine").rename(place.tables / "elsewhere")
+    frame: Any = Raw(GOOD)
+    with pytest.raises(FileNotFoundError):
+        lane.frame(frame)
+    assert not (place.tables / "_quarantine").exists()
+
+
 def test_a_batch_that_runs_again_writes_nothing_twice_and_leaves_no_file(place):
     place.run([*GOOD, *BAD])
     files = place.files()

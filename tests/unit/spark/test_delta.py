@@ -13,7 +13,9 @@ import pytest
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from headgate.errors import TablesUnavailable
 from headgate.tables.access import S3Access
+from headgate.tables.answers import StoreDenied
 from headgate.tables.place import S3Folder
 from spark.delta import CHECKPOINT_EVERY, TIDY_FIRST, DeltaSink
 
@@ -237,6 +239,40 @@ def test_a_store_that_is_away_for_a_moment_puts_the_upkeep_off_and_a_disk_does_n
     sink._commits = CHECKPOINT_EVERY * 2 - 1
     sink.upkeep(0)
     assert "the upkeep of s3://lake/t after batch 0 is put off: Generic S3 error: 503" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("The operation lacked valid authentication credentials for path t/a: Error performing PUT "
+                 "http://store/lake/t/a - 401 Unauthorized"), StoreDenied),
+        (DeltaError("Generic DeltaTable error: Generic S3 error: Error performing GET http://store/lake: 401 "
+                    "Unauthorized"), StoreDenied),
+        (DeltaError("Generic S3 error: Error performing PUT http://store/lake: 503"), TablesUnavailable),
+        (CommitFailedError("another was faster"), CommitFailedError),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("step", "do"),
+    [
+        ("update_incremental", lambda sink: sink.has(0)),
+        ("update_incremental", lambda sink: sink.noted_writer),
+        ("create_write_transaction", lambda sink: sink.append_files([], 0)),
+        ("alter.set_table_properties", lambda sink: sink.note_writer("deltalake")),
+    ],
+)
+def test_what_a_store_answers_about_a_table_that_is_open_is_told_as_headgates_own(
+    tmp_path, error, told, step, do
+):
+    DeltaTable.create(str(tmp_path / "t"), schema=SCHEMA)
+    sink = DeltaSink(tmp_path / "t", "app")
+    sink._table = Mock(**{f"{step}.side_effect": error})
+    with pytest.raises(type(error)) as on_disk:
+        do(sink)
+    assert on_disk.value is error
+    sink.path = S3Folder(S3Access("us-east-1", tmp_path), "lake", "t")
+    with pytest.raises(told):
+        do(sink)
 
 
 def test_upkeep_keeps_the_rows_and_makes_a_checkpoint_of_the_log(table):

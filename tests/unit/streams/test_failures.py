@@ -238,6 +238,16 @@ CORPUS: list[tuple[FailureClass, list[str], str]] = [
         "headgate.tables.answers.StoreDenied: s3://lake/t/part-1.parquet: the store does not let us: The "
         "operation lacked valid authentication credentials for path t/part-1.parquet",
     ),
+    (
+        DEPENDENCY,
+        ["PythonException"],
+        "HTTP error: error sending request (http://127.0.0.1:9000/lake?list-type=2)",
+    ),
+    (
+        DETERMINISTIC,
+        ["FOREACH_BATCH_USER_FUNCTION_ERROR"],
+        "java.lang.IllegalArgumentException: cannot use the record 'upstream: error sending request'",
+    ),
     (TRANSIENT, ["CANNOT_LOAD_STATE_STORE.ROCKSDB_STORE_PROVIDER_OUT_OF_MEMORY"], "Could not load RocksDB."),
     (
         TRANSIENT,

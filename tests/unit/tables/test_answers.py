@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import traceback
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -14,12 +16,32 @@ from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.streams.model import FailureClass
 from headgate.tables import files as module
 from headgate.tables.answers import StoreDenied
-from headgate.tables.files import files_in, open_input, remove, size_of, sizes_of
+from headgate.tables.files import (
+    files_in,
+    make_folder,
+    open_input,
+    open_output,
+    read_text,
+    remove,
+    size_of,
+    sizes_of,
+)
 from headgate.tables.place import S3Folder
 from spark.failure import failure_of
 
 SCHEMA = pa.schema([("n", pa.int64())])
 ROWS = pa.table({"n": pa.array([1, 2], pa.int64())})
+LARGE = os.urandom(12 * 1024 * 1024)  # more than the client holds back: it sends the file in parts
+SESSION = "FwoGZXIvYXdzEXAMPLE/+token=="
+# As AWS answers, with what it was asked.
+MISMATCH = f"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code><Token-0>{SESSION}</Token-0>
+<CanonicalRequest>GET
+/lake/tables/a
+x-amz-date:20250101T000000Z
+x-amz-security-token:{SESSION}
+
+host;x-amz-date</CanonicalRequest><CanonicalRequestBytes>{SESSION.encode().hex(" ")}</CanonicalRequestBytes>
+</Error>""".encode()
 # Not one that the client tries again by itself, which takes minutes.
 AWAY = 400
 
@@ -133,3 +155,59 @@ def test_what_is_asked_without_the_right_to_is_no_store_that_is_away(store):
     ):
         with pytest.raises(StoreDenied, match="does not let us"):
             ask()
+
+
+def test_a_large_file_goes_in_parts_and_is_there_whole_when_it_is_closed(store):
+    answers, folder = store
+    output = open_output(folder / "a")
+    output.write(LARGE)
+    assert answers.objects == {}
+    output.close()
+    assert (answers.objects, answers.uploads) == ({"tables/a": LARGE}, {})
+
+
+def test_an_upload_whose_last_answer_was_lost_is_a_store_that_was_away(store):
+    """The client asks again by itself, and by then the store knows no such upload."""
+    answers, folder = store
+    answers.loses = lambda method, _: method == "POST"
+    output = open_output(folder / "a")
+    output.write(LARGE)
+    with pytest.raises(TablesUnavailable, match="NoSuchUpload") as caught:
+        output.close()
+    assert failure_of(caught.value).failure_class == FailureClass.DEPENDENCY.value
+
+
+def test_an_upload_that_the_store_has_ended_meanwhile_is_a_store_that_was_away(store):
+    answers, folder = store
+    answers.refuses = lambda method, _: 404 if method == "PUT" else None
+    output = open_output(folder / "a")
+    with pytest.raises(TablesUnavailable, match="404"):
+        for _ in range(3):
+            output.write(LARGE)
+
+
+@pytest.mark.parametrize(("status", "error"), [(AWAY, TablesUnavailable), (403, StoreDenied)])
+def test_a_token_that_the_store_repeats_is_told_to_nobody(store, status, error):
+    answers, folder = store
+    answers.refuses, answers.says = lambda *_: status, MISMATCH
+    with pytest.raises(error, match=r"SignatureDoesNotMatch.*<Token-0>…<") as caught:
+        read_text(folder / "a")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert SESSION not in shown
+    assert SESSION.encode().hex(" ") not in shown
+
+
+def test_what_is_told_of_a_failure_shows_no_token_either():
+    found = failure_of(OSError(f"Generic S3 error: 400 Bad Request: {MISMATCH.decode()}"))
+    assert found.failure_class == FailureClass.DEPENDENCY.value
+    assert "x-amz-security-token:…" in found.message
+    assert SESSION not in found.message
+    assert SESSION.encode().hex(" ") not in found.message
+
+
+def test_below_what_is_not_there_no_folder_is_made_unless_it_is_to_be(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "t" / "_doubtful")
+    make_folder(tmp_path / "t", parents=True)
+    for _ in range(2):
+        make_folder(tmp_path / "t" / "_doubtful")

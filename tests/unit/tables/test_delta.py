@@ -13,6 +13,8 @@ from headgate.tables.access import S3Access
 from headgate.tables.answers import StoreDenied
 from headgate.tables.delta import answered_to_delta, is_table, open_table
 from headgate.tables.place import S3Folder
+from headgate.topics import lake
+from headgate.topics.differences import Action
 from headgate.topics.live import read_table
 
 
@@ -63,3 +65,13 @@ def test_what_deltalake_says_of_a_disk_goes_on_as_it_is(tmp_path):
     with pytest.raises(OSError, match="Generic") as caught, answered_to_delta(tmp_path):
         raise error
     assert caught.value is error
+
+
+def test_a_store_that_stops_while_a_table_is_made_is_told_as_such(away, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise DeltaError("Generic S3 error: Error performing PUT http://store/lake: 503 Slow Down")
+
+    monkeypatch.setattr(lake, "_create", stopped)
+    action = Action("create_table", "table p.t", "p", "create it", "it is not there", {"table": "t"})
+    with pytest.raises(TablesUnavailable, match="503 Slow Down"):
+        lake.carry_out_table(away, action)

@@ -133,6 +133,9 @@ def test_what_needs_a_disk_is_refused_on_s3(tmp_path):
         (True, {"AWS_SESSION_TOKEN": "other"}, "without a session_token"),
         (False, {"AWS_PROFILE": "lake"}, "know profiles"),
         (True, {"AWS_S3_LOCKING_PROVIDER": "dynamodb"}, "conditional put alone"),
+        (True, {"AWS_ENDPOINT": "http://127.0.0.1:1"}, "AWS_ENDPOINT is set, and .* names no endpoint"),
+        (True, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "AWS_ENDPOINT_URL is set"),
+        (True, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "AWS_ENDPOINT_URL_S3 is set"),
     ],
 )
 def test_what_not_all_libraries_heed_is_refused_at_each_of_their_doors(
