@@ -17,6 +17,9 @@ __all__ = ["RegistryService"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATH = "/apis/ccompat/v7"
+# A commit is in the file when it is answered, and nothing is moved in it while the process ends: a registry
+# that ran for a minute and was asked to end has come back without its newest schemas.
+_DURABLE = "WRITE_DELAY=0;MAX_COMPACT_TIME=0;DB_CLOSE_ON_EXIT=FALSE"
 
 
 def _registry_folder() -> Path:
@@ -42,7 +45,7 @@ class RegistryService:
             "quarkus.management.port": str(management),
             "apicurio.storage.kind": "sql",
             "apicurio.storage.sql.kind": "h2",
-            "apicurio.datasource.url": f"jdbc:h2:file:{state / 'schemas'}",
+            "apicurio.datasource.url": f"jdbc:h2:file:{state / 'schemas'};{_DURABLE}",
         }
         folder = _registry_folder()
         jar = next(iter(sorted(folder.rglob("quarkus-run.jar"))), None)
