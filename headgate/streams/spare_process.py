@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,7 +64,9 @@ class SpareProcess:
         self.runner.stdin.close()
         self.runner.stdout.close()
         _kill(self.nonce)
-        self.runner.poll()
+        # What was killed is not seen any more a moment before it can be reaped.
+        with suppress(subprocess.TimeoutExpired):
+            self.runner.wait(_END_SECONDS)
         clear_files(self.log)
 
 
