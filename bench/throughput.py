@@ -84,11 +84,10 @@ def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: 
 
 
 def headgate_rate(
-    place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
+    place: Place, job: Job, expected: Expected, records: int, batch: int, *, lane: str | None = None
 ) -> float:
     """Records per second of one run by headgate."""
-    commits = headgate_commits(place, job, expected, records, batch, **job_keys)
-    return steady_rate(commits, records)
+    return steady_rate(headgate_commits(place, job, expected, records, batch, lane=lane), records)
 
 
 def headgate_commits(
@@ -99,15 +98,16 @@ def headgate_commits(
     batch: int,
     *,
     run: Callable[..., AbstractContextManager[Driver]] = driver,
-    **job_keys: Any,
+    lane: str | None = None,
 ) -> list[Commits]:
-    """What each query committed when in one run by headgate, exact; `job_keys` are written to the `job` of
-    its contract."""
+    """What each query committed when in one run by headgate, exact. Without a `lane` it is that of the
+    contract."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
         "job.memory": MEMORY,
-        **{f"job.{name}": value for name, value in job_keys.items()},
+        **({"job.lane": lane} if lane else {}),
+        **({"outputs.windows.lane": lane} if lane and job.name == "windows" else {}),
     }
     frozen = apply(place, job.pipeline, changes)
     with run(place, frozen) as running:

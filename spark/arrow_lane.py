@@ -32,17 +32,23 @@ from spark.quarantine import batch_values
 from spark.record import keep_books, refuse
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from spark.delta import DeltaSink
 
-__all__ = ["ArrowLane"]
+__all__ = ["ArrowLane", "bound_batches"]
 
 WRITER = "deltalake"
 # An Arrow batch ends at the first of both. A task holds one of them, and what it has decoded of it.
 BATCH_ROWS, BATCH_BYTES = 50_000, 16 * 1024 * 1024
 PIECE_BYTES = 32 * 1024 * 1024  # of doubtful records that are judged at once, as long as a row group is
 _ASIDE = "_doubtful"  # below the quarantine; readers and vacuum leave names with `_` alone
+
+
+def bound_batches(spark: SparkSession) -> None:
+    """What a task is given at once, for every query that this session starts from here on."""
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
 
 
 @dataclass(slots=True)
@@ -83,9 +89,7 @@ class ArrowLane:
             sink.sweeps = True
 
     def frame(self, raw: DataFrame) -> DataFrame:
-        confs = raw.sparkSession.conf
-        confs.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
-        confs.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
+        bound_batches(raw.sparkSession)
         self._prepare()
         order = TaskOrder(
             contract=json.dumps(self._context.frozen.to_json()),

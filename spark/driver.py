@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
+from headgate.arrow.choice import stateful_lane
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, note_contract, note_query
@@ -161,6 +162,8 @@ class Driver:
             frame = records.frame(raw)
             started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
         for output in filter(self._wanted, frozen.stateful_outputs):
+            if stateful_lane(frozen, output).lane == "arrow":
+                _log.info("the records of output %s are read in Arrow", output)
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
             frame = self._changes(spark, frozen, output, starts.get(output, {}))

@@ -1,0 +1,126 @@
+"""The good records of a stateful output in the Arrow lane are those of the JVM lane: every row and type, and
+what Spark computes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hostile_records import COLUMNS, CORPUS, EVENT_TIME
+from spark_batch import kafka_frame, spark_session
+from two_lanes import frozen_of
+
+from headgate.arrow.passed import passed_plan
+from headgate.contract.compile import source_columns
+from headgate.contract.frozen import FrozenContract
+from spark.decode import raw_columns
+from spark.passed import good_in_arrow
+from spark.screen import screen
+from spark.stateful import output_frame, with_watermark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+pytestmark = pytest.mark.e2e
+__all__ = ["spark_session"]
+
+RULES = [
+    {"name": "small", "expect": "n < 1000000 OR n IS NULL"},
+    {"name": "known", "expect": "s IS NULL OR s <> 'x'"},
+    {"name": "never", "expect": "n <> 66 OR n IS NULL", "otherwise": "fail"},
+    {"name": "dated", "expect": "t > timestamp'2000-01-01 00:00:00'", "otherwise": "warn"},
+]
+EVERY = "SELECT * FROM a"
+# Whatever Spark can compute over a stream: the lane has no part in it.
+QUERIES = [
+    "SELECT window.start AS w, s, count(*) AS c, avg(d) AS a, stddev(d) AS e, min(d) AS low, max(d) AS h "
+    "FROM a GROUP BY window(at, '10 seconds'), s",
+    "SELECT window.end AS w, n, b, sum(l) AS c, sum(f) AS f, count(day) AS e, min(s) AS l, max(ms) AS h "
+    "FROM a WHERE n > 0 OR at > timestamp'2025-10-01 12:00:30' "
+    "GROUP BY window(at, '1 minute', '20 seconds'), n, b",
+    "SELECT window.start AS w, count(DISTINCT s) AS c, collect_list(n) AS n, percentile(d, 0.5) AS p "
+    "FROM a GROUP BY window(at, '7 seconds', '7 seconds', '2 seconds') HAVING count(*) > 1",
+    "SELECT session_window.start AS w, n, max(_offset) AS o, max(_arrival) AS r, min(_topic) AS topic "
+    "FROM a GROUP BY session_window(at, '5 seconds'), n",
+    "SELECT w, sum(c) AS c, first(c) AS f "
+    "FROM (SELECT window.start AS w, n, count(*) AS c FROM a GROUP BY window(at, '1 second'), n) GROUP BY w",
+    "SELECT DISTINCT n, d, at FROM a",
+]
+
+
+def frozen(sql: str, **source: Any) -> FrozenContract:
+    base = {"topic": "t", "columns": COLUMNS, "event_time": EVENT_TIME, "rules": RULES}
+    outputs = {"o": {"sql": sql, "to": [{"redis": "o"}], "lane": "arrow"}}
+    return frozen_of({**base, **source}, outputs, {"o": {}}, stateful=True)
+
+
+def spread(count: int) -> list[bytes]:
+    """Records over some minutes, of which some are bad, and of some only Spark can say."""
+    values = []
+    for n in range(count):
+        at = f"2025-10-01 12:{n // 60 % 5:02}:{n * 7 % 60:02}"
+        if n % 31 == 0:
+            at = at[:-3] if n % 2 else "soon"
+        number = "-0" if n % 13 == 0 else f"{n % 50}.5"
+        record = f'{{"at": "{at}", "l": {n}, "n": {n % 90}, "d": {number}, "f": {n % 7}, "s": "s{n % 4}"}}'
+        values.append(record.encode()[: -1 if n % 97 == 0 else None])
+    return values
+
+
+def both(
+    spark: SparkSession, contract: FrozenContract, values: Sequence[bytes | None]
+) -> tuple[DataFrame, DataFrame]:
+    def raw() -> DataFrame:
+        return raw_columns(kafka_frame(spark, values).coalesce(2))
+
+    return screen(raw(), contract.contract, "a").good(), good_in_arrow(raw(), contract, "o", "a")
+
+
+def sorted_rows(frame: DataFrame) -> list[str]:
+    # Through Arrow: rows of Python would take times into this process' zone.
+    return sorted(repr(row) for row in frame.toArrow().to_pylist())
+
+
+def test_every_record_of_the_hostile_corpus_is_good_in_both_lanes_or_in_none(spark_session):
+    values = [*CORPUS, *spread(500)]
+    jvm, arrow = both(spark_session, frozen(EVERY), values)
+    assert jvm.columns == source_columns(frozen(EVERY).contract.sources["a"])
+    assert jvm.schema == arrow.schema
+    one, two = ({row["_offset"]: row for row in frame.toArrow().to_pylist()} for frame in (jvm, arrow))
+    wrong = [
+        (values[at], one.get(at), two.get(at))
+        for at in {*one, *two}
+        if repr(one.get(at)) != repr(two.get(at))
+    ]
+    assert not wrong, "\n".join(map(str, wrong[:20]))
+    assert len(one) == jvm.count() > 300
+    assert sorted_rows(jvm) == sorted_rows(arrow)
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_what_spark_computes_from_either_is_the_same(spark_session, sql):
+    contract = frozen(sql)
+    found = []
+    for good in both(spark_session, contract, spread(3000)):
+        timed = with_watermark(good, contract.contract.sources["a"])
+        frame = output_frame(spark_session, contract.contract, "o", {"a": timed})
+        found.append((frame.schema, sorted_rows(frame)))
+    (jvm_schema, jvm), (arrow_schema, arrow) = found
+    assert jvm_schema == arrow_schema
+    assert jvm == arrow
+    assert len(jvm) > 5
+
+
+def test_a_task_passes_on_no_more_columns_than_the_query_names():
+    def names(sql: str) -> list[str]:
+        return list(passed_plan(frozen(sql), "o", "a").columns)
+
+    assert names(QUERIES[0]) == ["at", "d", "s"]
+    assert names(QUERIES[3]) == ["at", "n", "_topic", "_offset", "_arrival"]
+
+
+def test_a_batch_without_records_and_one_without_good_ones_are_empty_in_both_lanes(spark_session):
+    for values in ([], [b"{", None, b'{"at": "soon"}']):
+        jvm, arrow = both(spark_session, frozen(QUERIES[0]), values)
+        assert jvm.count() == arrow.count() == 0
