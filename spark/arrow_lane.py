@@ -22,6 +22,7 @@ from headgate.arrow.files import TableFiles, Written, batch_mark, epoch_of, file
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
+from headgate.arrow.stretches import read_rows, tally
 from headgate.checkpoints.books import Page, Totals
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from spark.delta import DeltaSink
+    from spark.shared import SharedScreening
 
 __all__ = ["ArrowLane", "bound_batches"]
 
@@ -73,9 +75,11 @@ class ArrowLane:
         context: DriverContext,
         counted: Callable[[Page], None],
         doubted: Callable[[Doubts], None] = lambda _: None,
+        shared: SharedScreening | None = None,
     ) -> None:
         self._context = context
         self._counted = counted
+        self._shared = shared
         self._doubts, self._doubted = Doubts(), doubted
         self.example = ""
         self._plan: RecordPlan = plan_records(context.frozen)
@@ -119,7 +123,7 @@ class ArrowLane:
         hit("records.gate")
         found = _Batch()
         try:
-            found = _reported(batch.toArrow())
+            found = self._judged_elsewhere(batch_id) or _reported(batch.toArrow())
             self._require(found)
             self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
@@ -137,6 +141,17 @@ class ArrowLane:
         keep_books(context, self._counted, batch_id, self._totals(found.counts))
         if self._doubts.note(found.counts[READ], found.doubted):
             self._doubted(self._doubts)
+
+    def _judged_elsewhere(self, batch_id: int) -> _Batch | None:
+        """What the tasks of another query have found in the same records. Its own then do not run: Spark
+        computes a batch when somebody asks for its rows."""
+        parts = self._shared.parts(batch_id) if self._shared is not None else None
+        if parts is None:
+            return None
+        rows = read_rows(parts)
+        judged = rows.column("reasons").is_valid()
+        bad, doubtful = rows.filter(judged), rows.filter(pc.invert(judged)).select(RAW.names)
+        return _Batch(tally(parts, rows), bad=[bad], doubtful=doubtful, examples=newest(bad))
 
     def _require(self, found: _Batch) -> None:
         """What the tasks have written must be here, too."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate import failpoints
-from headgate.arrow.choice import stateful_lane
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage, note_contract, note_query
@@ -32,6 +31,7 @@ from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.redo import redo
+from spark.shared import SharedScreening, shared_screening
 from spark.starts import query_starts
 from spark.stop import StopGate, StopRequestedError, drain
 from spark.tasks import TaskWatch
@@ -59,6 +59,7 @@ class Driver:
     """Of a live stream. Where a replay is another, it overrides a step."""
 
     done = False  # whether it has come to an end of its own
+    shares = True  # whether one query may judge for another, too
 
     def __init__(self, settings: Settings, order: Order, gate: StopGate, status: StatusFile) -> None:
         self._settings = settings
@@ -72,6 +73,7 @@ class Driver:
         self._desk: SchemaDesk | None = None
         self._writers: Mapping[str, Writers] = {}  # what finds the schemas of records, by source
         self._poison: PoisonWatch | None = None
+        self._shared: SharedScreening | None = None
         self.first_failure: Failure | None = None
         self.failed_query: str | None = None
 
@@ -154,7 +156,8 @@ class Driver:
             poison.note(page.batch, records.example, time.monotonic())
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
-        records = lane_of(context, counted, self._status)
+        self._shared = shared_screening(context) if self.shares else None
+        records = lane_of(context, counted, self._status, self._shared)
         starts = query_starts(self._settings, frozen, context.lineage)
         started = []
         if self._wanted(RECORDS):
@@ -162,8 +165,6 @@ class Driver:
             frame = records.frame(raw)
             started.append((RECORDS, self._query(context, RECORDS, frame, records.commit, "append")))
         for output in filter(self._wanted, frozen.stateful_outputs):
-            if stateful_lane(frozen, output).lane == "arrow":
-                _log.info("the records of output %s are read in Arrow", output)
             folder = context.layout.query(context.lineage.id, output)
             commit = StatefulQuery(context, output, partial(batch_watermark, folder))
             frame = self._changes(spark, frozen, output, starts.get(output, {}))
@@ -184,7 +185,9 @@ class Driver:
     def _changes(self, spark: SparkSession, frozen: FrozenContract, output: str, starts: Starts) -> DataFrame:
         from spark.window import stateful_frame
 
-        return stateful_frame(spark, self._settings, frozen, output, starts, writers=self._writers)
+        notes = self._shared.notes_of(output) if self._shared is not None else None
+        settings, writers = self._settings, self._writers
+        return stateful_frame(spark, settings, frozen, output, starts, writers=writers, notes=notes)
 
     def _query(
         self, context: DriverContext, name: str, frame: DataFrame, commit: Any, mode: str

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from spark.context import DriverContext
     from spark.progress import StatusFile
+    from spark.shared import SharedScreening
 
 __all__ = ["Lane", "applied_lane", "lane_of"]
 
@@ -39,8 +40,14 @@ class Lane(Protocol):
         """What runs in foreachBatch, with a batch of `frame`'s rows."""
 
 
-def lane_of(context: DriverContext, counted: Callable[[Page], None], status: StatusFile) -> Lane:
-    """The lane of a pipeline's record query; it is told in the log and in the driver's status."""
+def lane_of(
+    context: DriverContext,
+    counted: Callable[[Page], None],
+    status: StatusFile,
+    shared: SharedScreening | None = None,
+) -> Lane:
+    """The lane of a pipeline's record query; it is told in the log and in the driver's status. `shared`: what
+    the tasks of another query have judged."""
     choice = applied_lane(context.frozen)
     told = f"{choice.lane}: {choice.why}"
     _log.info("the lane of the records is %s", told)
@@ -51,7 +58,7 @@ def lane_of(context: DriverContext, counted: Callable[[Page], None], status: Sta
         def doubted(doubts: Doubts) -> None:
             status.change(lane=f"{told}{_aside(most=doubts.most)}")
 
-        return ArrowLane(context, counted, doubted)
+        return ArrowLane(context, counted, doubted, shared)
     from spark.record import RecordQuery
 
     return RecordQuery(context, counted)

@@ -8,6 +8,7 @@ that is used twice is read twice.
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -26,14 +27,24 @@ if TYPE_CHECKING:
 
 __all__ = ["good_in_arrow"]
 
+_log = logging.getLogger("headgate.driver")
+
 _GOOD = "_good_"  # before the names of columns that a task has read
 _READ = "_in_arrow"
 
 
-def good_in_arrow(raw: DataFrame, frozen: FrozenContract, output: str, source: str) -> DataFrame:
-    """Those columns of the good records that the output looks at; `raw` is as `spark.screen` has it."""
+def good_in_arrow(
+    raw: DataFrame,
+    frozen: FrozenContract,
+    output: str,
+    source: str,
+    notes: tuple[str, str] | None = None,
+) -> DataFrame:
+    """Those columns of the good records that the output looks at; `raw` is as `spark.screen` has it. `notes`:
+    folder and mark of what the tasks note for another query (`headgate.arrow.stretches`)."""
+    _log.info("the records of output %s are read in Arrow", output)
     plan = passed_plan(frozen, output, source)
-    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source])
+    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], notes)
     bound_batches(raw.sparkSession)
     rows = raw.select(*RAW.names).mapInArrow(pass_on(order), from_arrow_schema(plan.schema))
     came = F.get(F.col("_as_came"), F.lit(0))

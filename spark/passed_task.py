@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
 
 from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
 from headgate.arrow.screen import RAW, Screen
+from headgate.arrow.stretches import StretchNotes
 from headgate.contract.frozen import FrozenContract
 
 __all__ = ["PassedOrder", "pass_on"]
@@ -22,6 +24,7 @@ class PassedOrder:
     output: str
     source: str
     topic: str
+    notes: tuple[str, str] | None = None  # where what was judged is noted for another query, and the mark
 
 
 @lru_cache(maxsize=8)
@@ -36,8 +39,22 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
         screen = Screen(plan.records, order.topic)
+        notes = _notes(order, plan)
         for batch in batches:
-            judged = screen.judge(pa.Table.from_batches([batch]).cast(RAW))
+            records = pa.Table.from_batches([batch]).cast(RAW)
+            judged = screen.judge(records)
+            if notes is not None:
+                notes.take(records, judged)
             yield from passed_rows(judged, plan).to_batches()
+        if notes is not None:
+            notes.end()
 
     return run
+
+
+def _notes(order: PassedOrder, plan: PassedPlan) -> StretchNotes | None:
+    if order.notes is None:
+        return None
+    folder, mark = order.notes
+    refused = [check.name for check in plan.records.checks if check.otherwise != "quarantine"]
+    return StretchNotes(Path(folder), mark, refused)

@@ -52,15 +52,17 @@ def stateful_frame(
     ends: Starts | None = None,
     late: bool = True,
     writers: Mapping[str, Writers] | None = None,
+    notes: tuple[str, str] | None = None,
 ) -> DataFrame:
     """Source, decoding and screening in the output's lane, watermark and what the output itself computes.
-    Without `late` there is no watermark: no record is too late, and all groups stay in the state."""
+    Without `late` there is no watermark: no record is too late, and all groups stay in the state. `notes` are
+    those of `spark.passed`."""
     frames = {}
     in_arrow = read_sources(frozen, output) if stateful_lane(frozen, output).lane == "arrow" else []
     for name, source in frozen.contract.sources.items():
         raw = read_source(spark, settings, frozen, name, starts, ends=ends)
         if name in in_arrow:
-            good = good_in_arrow(raw, frozen, output, name)
+            good = good_in_arrow(raw, frozen, output, name, notes)
         else:
             good = screen(raw, frozen.contract, name, (writers or {}).get(name)).good()
         frames[name] = with_watermark(good, source) if late else good

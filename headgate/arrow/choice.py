@@ -31,6 +31,7 @@ __all__ = [
     "lane_problems",
     "lanes",
     "record_lane",
+    "screening_output",
     "stateful_lane",
 ]
 
@@ -74,6 +75,15 @@ def stateful_lane(frozen: FrozenContract, output: str) -> LaneChoice:
         return LaneChoice("jvm", _STATE)
     reason = _not_read(frozen, output)
     return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", _ASKED)
+
+
+def screening_output(frozen: FrozenContract) -> str | None:
+    """The stateful output whose tasks find all that the record query would find, so that one reading does for
+    both; None where that one writes outputs of its own, or judges in another lane."""
+    if frozen.record_outputs or len(frozen.contract.sources) > 1 or record_lane(frozen).lane != "arrow":
+        return None
+    found = (name for name in frozen.stateful_outputs if stateful_lane(frozen, name).lane == "arrow")
+    return next(found, None)
 
 
 def record_lane(frozen: FrozenContract) -> LaneChoice:

@@ -3,17 +3,23 @@ what Spark computes from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from hostile_records import COLUMNS, CORPUS, EVENT_TIME
+from pyspark.sql import functions as F
 from spark_batch import kafka_frame, spark_session
-from two_lanes import frozen_of
+from two_lanes import frozen_of, lane_context
 
 from headgate.arrow.passed import passed_plan
+from headgate.arrow.stretches import Stretch, covering, noted_stretches
 from headgate.contract.compile import source_columns
-from headgate.contract.frozen import FrozenContract
+from headgate.contract.frozen import FrozenContract, with_lane
+from spark.arrow_lane import ArrowLane
 from spark.decode import raw_columns
 from spark.passed import good_in_arrow
 from spark.screen import screen
@@ -124,3 +130,55 @@ def test_a_batch_without_records_and_one_without_good_ones_are_empty_in_both_lan
     for values in ([], [b"{", None, b'{"at": "soon"}']):
         jvm, arrow = both(spark_session, frozen(QUERIES[0]), values)
         assert jvm.count() == arrow.count() == 0
+
+
+class Noted:
+    """What tasks have noted, for batches of the record query of the first and of the other half."""
+
+    def __init__(self, folder: Path, cut: int, end: int) -> None:
+        self._folder, self._ranges = folder, {0: (0, cut), 1: (cut, end)}
+
+    def parts(self, batch_id: int) -> list[Stretch] | None:
+        return covering(noted_stretches(self._folder, "mark"), {0: self._ranges[batch_id]})
+
+
+@pytest.mark.parametrize("cut", [1, 500])
+def test_what_the_tasks_of_windows_note_is_what_the_record_query_finds_itself(spark_session, tmp_path, cut):
+    values = [value for value in spread(1200) if b'"n": 66' not in value]
+    contract = with_lane(frozen(QUERIES[0], rules=RULES[:2]), "arrow")
+    raw = raw_columns(kafka_frame(spark_session, values))
+    (tmp_path / "notes").mkdir()
+    good_in_arrow(raw, contract, "o", "a", notes=(str(tmp_path / "notes"), "mark")).count()
+
+    alone, shared = (lane_context(contract, tmp_path / name) for name in ("alone", "shared"))
+    noted: Any = Noted(tmp_path / "notes", cut, len(values))
+    found = []
+    for batch, (first, behind) in enumerate([(0, cut), (cut, len(values))]):
+        part = raw.where(F.col("_offset").between(first, behind - 1))
+        own, other = [], []
+        spark_session.sparkContext.setLocalProperty("streaming.sql.batchId", str(batch))
+        lane = ArrowLane(alone, own.append)
+        lane.commit(lane.frame(part), batch)
+        never = part.mapInArrow(_refuse, part.schema)
+        ArrowLane(shared, other.append, shared=noted).commit(never, batch)
+        found.append((own[0].batch, other[0].batch))
+    for mine, theirs in found:
+        assert mine == replace(theirs, rules=mine.rules)
+        assert dict(mine.rules) == dict(theirs.rules)
+    tables = [
+        spark_session.read.format("delta").load(str(context.quarantine_sink("a").path)).orderBy("offset")
+        for context in (alone, shared)
+    ]
+    own_rows, other_rows = (table.toArrow().to_pylist() for table in tables)
+    assert [without_now(row) for row in own_rows] == [without_now(row) for row in other_rows]
+    assert len(own_rows) == sum(mine.quarantined for mine, _ in found) > 20
+
+
+def _refuse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    raise AssertionError("the tasks of the record query ran")
+    yield from batches
+
+
+def without_now(row: dict[str, Any]) -> dict[str, Any]:
+    """Each plan of a batch has a time of its own here; in a stream it is the query's."""
+    return {name: value for name, value in row.items() if name != "quarantined_at"}
