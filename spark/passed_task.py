@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
-from headgate.arrow.screen import RAW, Screen
+from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.arrow.stretches import StretchNotes
 from headgate.contract.frozen import FrozenContract
 
@@ -39,22 +40,39 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
         screen = Screen(plan.records, order.topic)
-        notes = _notes(order, plan)
+        notes = _Notes(order, plan)
         for batch in batches:
             records = pa.Table.from_batches([batch]).cast(RAW)
             judged = screen.judge(records)
-            if notes is not None:
-                notes.take(records, judged)
+            notes.take(records, judged)
             yield from passed_rows(judged, plan).to_batches()
-        if notes is not None:
-            notes.end()
+        notes.end()
 
     return run
 
 
-def _notes(order: PassedOrder, plan: PassedPlan) -> StretchNotes | None:
-    if order.notes is None:
-        return None
-    folder, mark = order.notes
-    refused = [check.name for check in plan.records.checks if check.otherwise != "quarantine"]
-    return StretchNotes(Path(folder), mark, refused)
+class _Notes:
+    """What is judged, noted where somebody wants it. A note that cannot be written is one that is missing,
+    and no reason to fail."""
+
+    def __init__(self, order: PassedOrder, plan: PassedPlan) -> None:
+        self._notes: StretchNotes | None = None
+        if order.notes is not None:
+            folder, mark = order.notes
+            refused = [check.name for check in plan.records.checks if check.otherwise != "quarantine"]
+            self._notes = StretchNotes(Path(folder), mark, refused)
+
+    def take(self, records: pa.Table, judged: Judged) -> None:
+        self._try(lambda notes: notes.take(records, judged))
+
+    def end(self) -> None:
+        self._try(StretchNotes.end)
+
+    def _try(self, note: Callable[[StretchNotes], None]) -> None:
+        if self._notes is None:
+            return
+        try:
+            note(self._notes)
+        except OSError as error:
+            self._notes = None
+            sys.stderr.write(f"what was judged is not noted for the record query: {error}\n")

@@ -169,7 +169,7 @@ def test_windows_are_exact_over_kills_and_both_lanes_on_one_checkpoint(stream):
     for _ in range(10):  # on a machine that is busy enough the record query gives up waiting
         feed.send(3_000)
         settle(stream, feed)
-        if "the tasks that screen are those of output open" in stream.drivers[-1].tail(2_000):
+        if "the tasks that screen are those of output" in stream.drivers[-1].tail(2_000):
             break
     else:
         raise AssertionError("the record query never took what the tasks of an output had judged")
