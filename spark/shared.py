@@ -100,8 +100,8 @@ class SharedScreening:
             self._context.before_batch()
 
     def _wanted(self, batch_id: int) -> Ranges | None:
-        """The offsets of a batch; None of the first one, whose beginning is in no log."""
-        if batch_id == 0:
+        """The offsets of a batch; None of the first one in a log, which does not say where it begins."""
+        if not (self._records / "offsets" / str(batch_id - 1)).is_file():
             return None
         ends = batch_offsets(self._records, batch_id).offsets.get(self._topic, {})
         begins = batch_offsets(self._records, batch_id - 1).offsets.get(self._topic, {})
