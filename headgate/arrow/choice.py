@@ -35,8 +35,9 @@ __all__ = [
     "stateful_lane",
 ]
 
-_STATE = "its windows, joins and other state are Spark's; with `lane: arrow` its records are read in Arrow"
-_ASKED = "the contract asks for it"
+_STATE = "its windows, joins and other state are Spark's"
+_OFFER = f"{_STATE}; with `lane: arrow` its records are read in Arrow"
+_ASKED, _SAID = "the contract asks for it", "the contract says so"
 _READ_IN_SPARK = "change that, or leave `lane` out: Spark reads its records then"
 _SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
 _NOT_ASKED = "nothing was decided for it, as on a cluster, and the contract does not ask for the other one"
@@ -63,16 +64,16 @@ def lanes(frozen: FrozenContract) -> dict[str, LaneChoice]:
     are problems it is what would run without the word."""
     shared = record_lane(frozen)
     found = {
-        name: stateful_lane(frozen, name) if output.stateful else shared
-        for name, output in frozen.outputs.items()
+        name: _told(frozen, name) if output.stateful else shared for name, output in frozen.outputs.items()
     }
     return found if frozen.record_outputs else {RECORDS: shared, **found}
 
 
 def stateful_lane(frozen: FrozenContract, output: str) -> LaneChoice:
     """The lane in which a stateful output's records are read. Its state is the same in both."""
-    if frozen.contract.outputs[output].lane != "arrow":
-        return LaneChoice("jvm", _STATE)
+    asked = frozen.contract.outputs[output].lane
+    if asked != "arrow":
+        return LaneChoice("jvm", _SAID if asked == "jvm" else _STATE)
     reason = _not_read(frozen, output)
     return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", _ASKED)
 
@@ -90,7 +91,7 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
     """The lane of the record query."""
     asked = {word for word, _ in _asked(frozen)}
     if "jvm" in asked:
-        return LaneChoice("jvm", "the contract says so")
+        return LaneChoice("jvm", _SAID)
     if not asked and frozen.lane is None:
         return LaneChoice("jvm", _NOT_ASKED)
     reason = _unsupported(frozen)
@@ -129,6 +130,12 @@ def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
         message = f"it cannot run in the Arrow lane: {reason}"
         found += [LaneProblem(at, message, _CHOICES) for at in wanted]
     return found
+
+
+def _told(frozen: FrozenContract, output: str) -> LaneChoice:
+    """The lane of a stateful output, and that there is another one for it, where nobody has chosen."""
+    choice = stateful_lane(frozen, output)
+    return LaneChoice("jvm", _OFFER) if choice.why == _STATE and not _not_read(frozen, output) else choice
 
 
 def _asked(frozen: FrozenContract) -> list[tuple[str, tuple[str, ...]]]:

@@ -67,8 +67,15 @@ def test_outputs_of_one_query_cannot_be_sent_to_both_lanes():
 def test_a_stateful_output_has_the_jvm_lane_unless_it_asks_for_the_other_itself(asked):
     found = with_lane(frozen("arrow", asked, stateful=(False, True), job="arrow"), "arrow")
     assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "jvm"}
-    assert stateful_lane(found, "o1").why.startswith("its windows, joins and other state are Spark's")
+    offer = "its windows, joins and other state are Spark's; with `lane: arrow` its records are read in Arrow"
+    assert lanes(found)["o1"].why == ("the contract says so" if asked == "jvm" else offer)
     assert lane_problems(found) == []
+
+
+def test_nobody_is_offered_what_cannot_be():
+    rules = [{"name": "loud", "expect": "upper(s) = s"}]
+    found = frozen(None, stateful=(True,), source={"rules": rules})
+    assert lanes(found)["o0"].why == "its windows, joins and other state are Spark's"
 
 
 def test_the_records_of_a_stateful_output_are_read_in_arrow_where_it_asks_for_it():
