@@ -6,10 +6,13 @@ Both give the same rows, the same quarantine and the same books; `headgate.arrow
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.arrow.choice import LaneChoice, lane_problems, record_lane
+from headgate.checkpoints.layout import RECORDS
 from headgate.errors import HeadgateError
 
 if TYPE_CHECKING:
@@ -58,6 +61,11 @@ def lane_of(
         def doubted(doubts: Doubts) -> None:
             status.change(lane=f"{told}{_aside(most=doubts.most)}")
 
+        def came_on() -> None:
+            status.query(RECORDS, lambda before: replace(before, last_task_at=time.time()))
+
+        if shared is not None:
+            shared.came_on = came_on
         return ArrowLane(context, counted, doubted, shared)
     from spark.record import RecordQuery
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ __all__ = ["SharedScreening", "shared_screening"]
 
 _log = logging.getLogger("headgate.driver")
 
-# How long a batch waits for the other query: as long as it comes on, and no longer than nobody would mind.
-_SILENCE, _LONGEST = 30.0, 120.0
+# How long a batch waits for the other query: as long as that comes on, less than would pass for a stall.
+_SILENCE, _LONGEST = 20.0, 120.0
 _LOOK = 0.1
 MOST_BYTES = 16 * 1024 * 1024  # of records that are not good, that the driver takes into its memory
 
@@ -51,6 +51,7 @@ class SharedScreening:
 
     def __init__(self, context: DriverContext, output: str) -> None:
         self.output = output
+        self.came_on: Callable[[], None] = lambda: None  # told while a batch waits and tasks end
         self._heard = False  # whether that query runs: before, nobody should wait for it
         self._used: bool | None = None
         self._context = context
@@ -94,6 +95,7 @@ class SharedScreening:
             now = time.monotonic()
             if len(stretches) != known:
                 known, heard = len(stretches), now
+                self.came_on()
             if not behind or now - heard > _SILENCE or now - begun > _LONGEST:
                 return None
             self._context.gate.wait(_LOOK)
