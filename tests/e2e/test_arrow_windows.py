@@ -18,6 +18,7 @@ from two_lanes import frozen_of
 
 from headgate.checkpoints.logs import newest
 from headgate.contract.frozen import FrozenContract, freeze
+from headgate.quality.audit import audit
 from headgate.topics.apply import apply_plan
 from headgate.topics.plan import make_plan
 
@@ -140,6 +141,8 @@ def stream(service_environ: dict[str, str], broker: object, tmp_path: Path) -> I
 def settle(stream: Stream, feed: Feed) -> None:
     stream.until_drained()
     feed.check()
+    found = audit(stream.settings, stream.frozen)
+    assert (found.difference, found.quarantine_rows) == (0, feed.bad)
     stream.until(feed.closed, "every window that the watermark has passed is written")
 
 
