@@ -16,6 +16,7 @@ import pytest
 from driver_process import Stream, send
 from two_lanes import frozen_of
 
+from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
 from headgate.contract.frozen import FrozenContract, freeze
 from headgate.quality.audit import audit
@@ -176,6 +177,14 @@ def test_windows_are_exact_over_kills_and_both_lanes_on_one_checkpoint(stream):
             break
     else:
         raise AssertionError("the record query never took what the tasks of an output had judged")
+
+    # Killed while one query judges for the other: notes are gone, books and quarantine are not.
+    before = newest(stream.query(RECORDS) / "commits")
+    feed.send(12_000)
+    stream.until(lambda: newest(stream.query(RECORDS) / "commits") != before, "a batch of the record query")
+    stream.drivers[-1].kill()
+    stream.start(contract_hash=arrow.hash)
+    settle(stream, feed)
     assert stream.drivers[-1].stop() == 0
 
     apply_plan(stream.settings, make_plan(stream.settings, [stream.frozen]), by="tests")
