@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from contract_examples import contract_of
 from hostile_records import COLUMNS, CORPUS, EVENT_TIME
 from pyspark.sql import functions as F
 from spark_batch import kafka_frame, spark_session
 from two_lanes import frozen_of, lane_context
 
-from headgate.arrow.passed import passed_plan
+from headgate.arrow.passed import passed_plan, read_sources, unsupported_reason
 from headgate.arrow.stretches import Stretch, covering, noted_stretches
 from headgate.contract.compile import source_columns
-from headgate.contract.frozen import FrozenContract, with_lane
+from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 from spark.arrow_lane import ArrowLane
 from spark.decode import raw_columns
 from spark.passed import good_in_arrow
@@ -116,6 +117,30 @@ def test_what_spark_computes_from_either_is_the_same(spark_session, sql):
     assert jvm_schema == arrow_schema
     assert jvm == arrow
     assert len(jvm) > 5
+
+
+def test_a_join_reads_each_of_its_sources_in_arrow(spark_session):
+    base = {"columns": COLUMNS, "event_time": EVENT_TIME}
+    sql = "SELECT a.at, a.l, b.s AS other, b.d FROM a JOIN b ON a.n = b.n AND a.s <> b.s WHERE a.l % 7 = 0"
+    model = contract_of(
+        {"a": {**base, "topic": "t", "rules": RULES}, "b": {**base, "topic": "u"}},
+        {"o": {"sql": sql, "to": [{"redis": "o"}], "lane": "arrow"}},
+    )
+    outputs = {"o": ResolvedOutput(True, {"type": "struct", "fields": []})}
+    topics = {"a": "t", "b": "u"}
+    contract = freeze(model, topics=topics, replication=1, outputs=outputs, env="local", headgate_version="0")
+    assert read_sources(contract, "o") == ["a", "b"]
+    assert unsupported_reason(contract, "o") is None
+
+    def raw() -> DataFrame:
+        return raw_columns(kafka_frame(spark_session, spread(400)))
+
+    jvm = {name: screen(raw(), model, name).good() for name in topics}
+    arrow = {name: good_in_arrow(raw(), contract, "o", name) for name in topics}
+    one, two = (output_frame(spark_session, model, "o", frames) for frames in (jvm, arrow))
+    assert one.schema == two.schema
+    assert sorted_rows(one) == sorted_rows(two)
+    assert one.count() > 50
 
 
 def test_a_task_passes_on_no_more_columns_than_the_query_names():
