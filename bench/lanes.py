@@ -1,6 +1,6 @@
 """The lanes in turn, on the same topic: hand-written, in the JVM lane, and in the Arrow lane.
 
-Windows are Spark's in either lane: there it is the screening of their records that has one.
+Windows are Spark's in either lane: what has one is how their records are read and screened.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ def make_topic(settings: Settings, topic: str) -> str:
             [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1, topic_configs=TOPIC_CONFIG)]
         )
         wait_for(lambda: topic in admin.list_topics(), 30, f"{topic} is there")
+        end_offsets(settings, topic)  # answered once the broker leads every partition, and takes records
         return str(admin.describe_topics([topic])[0]["topic_id"])
 
 

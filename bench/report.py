@@ -112,7 +112,7 @@ def _lanes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         *lines,
         "",
         "Median of the runs, and their spread in brackets. Windows are computed by Spark in either "
-        "lane; what has a lane there is the screening of their records.",
+        "lane; what has a lane there is how their records are read and screened.",
     ]
 
 

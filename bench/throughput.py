@@ -94,10 +94,10 @@ def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: 
 
 
 def headgate_rate(
-    place: Place, job: Job, expected: Expected, records: int, batch: int, **job_keys: Any
+    place: Place, job: Job, expected: Expected, records: int, batch: int, *, lane: str | None = None
 ) -> float:
-    """One run by headgate, exact; `job_keys` are written to the `job` of its contract."""
-    return headgate_part(place, job, expected, records, batch, **job_keys).rate
+    """Records per second of one run by headgate, exact. Without a `lane` it is that of the contract."""
+    return headgate_part(place, job, expected, records, batch, lane=lane).rate
 
 
 def headgate_part(
@@ -108,14 +108,15 @@ def headgate_part(
     batch: int,
     *,
     run: Callable[..., AbstractContextManager[Driver]] = driver,
-    **job_keys: Any,
+    lane: str | None = None,
 ) -> Steady:
     """The same, with the times between which its rate is taken."""
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
         "job.memory": MEMORY,
-        **{f"job.{name}": value for name, value in job_keys.items()},
+        **({"job.lane": lane} if lane else {}),
+        **({"outputs.windows.lane": lane} if lane and job.name == "windows" else {}),
     }
     frozen = apply(place, job.pipeline, changes)
     with run(place, frozen) as running:

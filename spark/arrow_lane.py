@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headgate.arrow.doubts import Doubts
@@ -33,14 +30,16 @@ from spark.context import DriverContext
 from spark.doubtful import settle
 from spark.quarantine import batch_values
 from spark.record import keep_books, refuse
+from spark.reported import Reported, noted, reported
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from headgate.tables.place import Place
     from spark.delta import DeltaSink
+    from spark.shared import SharedScreening
 
-__all__ = ["ArrowLane"]
+__all__ = ["ArrowLane", "bound_batches"]
 
 _log = logging.getLogger("headgate.driver")
 
@@ -55,19 +54,10 @@ CARRIED_BYTES = 32 * 1024 * 1024
 _ASIDE = "_doubtful"  # below the quarantine; readers and vacuum leave names with `_` alone
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What the tasks of a batch report, and what the driver adds to it."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0  # of keys and values
-    outputs: defaultdict[str, list[Written]] = field(default_factory=lambda: defaultdict(list))
-    quarantine: list[Written] = field(default_factory=list)
-    aside: list[Written] = field(default_factory=list)
-    bad: list[pa.Table] = field(default_factory=list)  # a few that came along
-    doubtful: pa.Table = field(default_factory=RAW.empty_table)  # the same
-    doubted: int = 0  # how many they were, with those that were put aside
-    examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
+def bound_batches(spark: SparkSession) -> None:
+    """What a task is given at once, for every query that this session starts from here on."""
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
 
 
 class ArrowLane:
@@ -78,9 +68,11 @@ class ArrowLane:
         context: DriverContext,
         counted: Callable[[Page], None],
         doubted: Callable[[Doubts], None] = lambda _: None,
+        shared: SharedScreening | None = None,
     ) -> None:
         self._context = context
         self._counted = counted
+        self._shared = shared
         self._doubts, self._doubted = Doubts(), doubted
         self.example = ""
         self._plan: RecordPlan = plan_records(context.frozen)
@@ -94,9 +86,7 @@ class ArrowLane:
             sink.sweeps = True
 
     def frame(self, raw: DataFrame) -> DataFrame:
-        confs = raw.sparkSession.conf
-        confs.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
-        confs.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
+        bound_batches(raw.sparkSession)
         self._prepare()
         order = TaskOrder(
             contract=json.dumps(self._context.frozen.to_json()),
@@ -125,14 +115,17 @@ class ArrowLane:
         context = self._context
         context.before_batch()
         hit("records.gate")
-        found = _Batch()
+        found = Reported()
         try:
-            found = _reported(batch.toArrow())
+            elsewhere = self._judged_elsewhere(batch_id)
+            found = elsewhere or reported(batch.toArrow())
             self._require(found)
             self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
             self._check_counts(batch_id, found)
-            context.caps.measured(self._plan.source_name, batch_id, found.counts[READ], found.bytes)
+            records, shared = found.counts[READ], elsewhere is not None
+            name = self._plan.source_name
+            context.caps.measured(name, batch_id, records, found.bytes, elsewhere=shared)
         except BaseException:
             self._forget(found, batch_id)
             raise
@@ -147,14 +140,20 @@ class ArrowLane:
         if self._doubts.note(found.counts[READ], found.doubted):
             self._doubted(self._doubts)
 
-    def _require(self, found: _Batch) -> None:
+    def _judged_elsewhere(self, batch_id: int) -> Reported | None:
+        """What the tasks of another query have found in the same records. Its own then do not run: Spark
+        computes a batch when somebody asks for its rows."""
+        parts = self._shared.parts(batch_id) if self._shared is not None else None
+        return None if parts is None else noted(parts)
+
+    def _require(self, found: Reported) -> None:
         """What the tasks have written must be here, too."""
         for name, sink in self._tables.items():
             require(sink.path, found.outputs[name])
         require(self._quarantine.path, found.quarantine)
         require(self._aside, found.aside)
 
-    def _add_own(self, batch: DataFrame, batch_id: int, found: _Batch) -> None:
+    def _add_own(self, batch: DataFrame, batch_id: int, found: Reported) -> None:
         """Judge what the tasks have left to the driver, piece by piece, and write it at once: however much
         that is, no more than a piece and a row group of each table is held."""
         prefix = batch_mark(self._mark, batch_id)
@@ -186,7 +185,7 @@ class ArrowLane:
                 files.abandon()
             raise
 
-    def _doubtful(self, found: _Batch) -> Iterator[pa.Table]:
+    def _doubtful(self, found: Reported) -> Iterator[pa.Table]:
         """What is to be judged here, in pieces that fit in memory: few, as each costs jobs of Spark."""
         waiting = found.doubtful
         for each in found.aside:
@@ -201,7 +200,7 @@ class ArrowLane:
         if waiting.num_rows:
             yield waiting
 
-    def _check_counts(self, batch_id: int, found: _Batch) -> None:
+    def _check_counts(self, batch_id: int, found: Reported) -> None:
         """As many rows are to be committed as records were counted: of the bad ones, and of the good ones for
         each output that leaves none out."""
         rows = sum(file.rows for file in found.quarantine)
@@ -223,7 +222,7 @@ class ArrowLane:
             self._context.before_write()
             sink.upkeep(batch_id)
 
-    def _commit_quarantine(self, found: _Batch, batch_id: int) -> None:
+    def _commit_quarantine(self, found: Reported, batch_id: int) -> None:
         sink = self._quarantine
         if sink.has(batch_id):
             _sweep(sink.path, found.quarantine)
@@ -235,7 +234,7 @@ class ArrowLane:
         self._context.before_write()
         sink.upkeep(batch_id)
 
-    def _forget(self, found: _Batch, batch_id: int) -> None:
+    def _forget(self, found: Reported, batch_id: int) -> None:
         """Remove what nobody will name: also files of tasks that ended before another one failed, of which
         nothing was told. A batch that failed ends this driver, and its files are no other one's. It raises
         nothing, since what failed before matters, and ends where it fails: a store is away for all."""
@@ -258,25 +257,6 @@ class ArrowLane:
             warned=counts[WARNED],
             rules={name: number for name, number in counts.items() if number and name not in own},
         )
-
-
-def _reported(rows: pa.Table) -> _Batch:
-    """What the tasks say, and the records that came along: those without `reasons` are doubtful."""
-    found = _Batch()
-    for text in rows.column("report").drop_null().to_pylist():
-        report: dict[str, Any] = json.loads(text)
-        found.counts.update(report["counts"])
-        found.bytes += report["bytes"]
-        for name, files in report["outputs"].items():
-            found.outputs[name].extend(Written(**file) for file in files)
-        found.quarantine.extend(Written(**file) for file in report["quarantine"])
-        found.aside.extend(Written(**file) for file in report["aside"])
-        found.examples.extend((offset, partition) for offset, partition in report["examples"])
-    carried = rows.filter(rows.column("report").is_null())
-    judged = carried.column("reasons").is_valid()
-    found.bad = [carried.filter(judged).select([*RAW.names, "reasons"])]
-    found.doubtful = carried.filter(pc.invert(judged)).select(RAW.names).cast(RAW)
-    return found
 
 
 def _sweep(folder: Place, files: Iterable[Written]) -> None:

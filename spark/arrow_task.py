@@ -14,12 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headgate.arrow.files import TableFiles, batch_mark
 from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
-from headgate.arrow.screen import RAW, Judged, Screen
+from headgate.arrow.screen import RAW, Judged, Screen, record_bytes
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError
 from headgate.tables.place import Place
@@ -93,7 +92,7 @@ class _Work:
         )
 
     def take(self, records: pa.Table) -> None:
-        self._bytes += _record_bytes(records)
+        self._bytes += record_bytes(records)
         judged: Judged = self._screen.judge(records)
         self._counts.update(judged.counts)
         for name, rows in judged.good.items():
@@ -153,12 +152,6 @@ class _QuarantineShape:
         if self._shared is None:
             self._shared = {**self._order.shared, "batch_id": (_batch_id(), "bigint")}
         return quarantine_rows(bad, self._order.topic, self._source, self._shared)
-
-
-def _record_bytes(records: pa.Table) -> int:
-    """Of keys and values alone: a key or value that is null has none."""
-    lengths = (pc.sum(pc.binary_length(records.column(name))).as_py() for name in ("_key", "_value"))
-    return sum(length or 0 for length in lengths)
 
 
 def _batch() -> int | None:

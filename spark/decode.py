@@ -13,6 +13,7 @@ reason, a boolean beside the columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,10 +74,13 @@ def raw_columns(frame: DataFrame) -> DataFrame:
     )
 
 
-def decode(raw: DataFrame, source: Source, writers: Writers | None = None) -> Decoded:
+def decode(
+    raw: DataFrame, source: Source, writers: Writers | None = None, beside: Sequence[str] = ()
+) -> Decoded:
     """Decode a frame of `raw_columns`; works on streaming and batch frames alike.
 
-    `writers` finds the schemas of records that carry a registry's id.
+    `writers` finds the schemas of records that carry a registry's id. Columns `beside` a record's own are
+    passed on as they are.
     """
     frame, texts, reasons = _fields(raw, source, writers)
     shown = carriers(source) if source.with_schema else {}
@@ -98,7 +102,7 @@ def decode(raw: DataFrame, source: Source, writers: Writers | None = None) -> De
         if _converts(c, source)
     ]
     checks = [column.alias(name) for name, column in reasons]
-    frame = frame.select(*origin, *columns, *given, *checks)
+    frame = frame.select(*origin, *beside, *columns, *given, *checks)
     # In a step of its own, for which the conversion is a value: Spark would convert twice within one.
     frame = frame.withColumns({c.name: _known(c) for c in source.columns if c.type in {"timestamp", "date"}})
     return Decoded(frame, tuple(_reasons(source, [name for name, _ in reasons])))

@@ -18,7 +18,7 @@ from headgate.checkpoints.books import Page
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.lineage import Lineage
 from headgate.checkpoints.logs import batch_watermark
-from headgate.checkpoints.owner import FencedError, OwnerClaim
+from headgate.checkpoints.owner import OwnerClaim
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.model import seconds
 from headgate.errors import HeadgateError
@@ -28,11 +28,12 @@ from headgate.streams.poison import PoisonWatch
 from serving.results import ResultStore
 from spark.begin import begin_query
 from spark.context import DriverContext
-from spark.failure import Failure, failure_of
+from spark.failure import Failure, failure_of, fence_of
 from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
 from spark.progress import DriverMetrics, ProgressListener, StatusFile
 from spark.running import RunningQueries
+from spark.shared import SharedScreening, shared_screening
 from spark.sizes import RecordSizes
 from spark.starts import query_starts, readings
 from spark.stop import StopGate, StopRequestedError, drain, end_with
@@ -61,6 +62,7 @@ class Driver:
     """Of a live stream. Where a replay is another, it overrides a step."""
 
     done = False  # whether it has come to an end of its own
+    shares = True  # whether one query may judge for another, too
 
     def __init__(self, settings: Settings, order: Order, gate: StopGate, status: StatusFile) -> None:
         self._settings = settings
@@ -76,6 +78,7 @@ class Driver:
         self._desk: SchemaDesk | None = None
         self._writers: Mapping[str, Writers] = {}  # what finds the schemas of records, by source
         self._poison: PoisonWatch | None = None
+        self._shared: SharedScreening | None = None
         self.first_failure: Failure | None = None
         self.failed_query: str | None = None
 
@@ -174,7 +177,8 @@ class Driver:
             poison.note(page.batch, records.example, time.monotonic())
 
         poison = self._poison = PoisonWatch(frozen.pipeline, frozen.contract.job)
-        records = lane_of(context, counted, self._status)
+        self._shared = shared_screening(context) if self.shares else None
+        records = lane_of(context, counted, self._status, self._shared)
 
         def begin_records() -> StreamingQuery:
             frame = records.frame(self._records(spark, context, starts.get(RECORDS, {})))
@@ -205,8 +209,10 @@ class Driver:
         from spark.window import stateful_frame
 
         caps, writers = context.caps.of(output), self._writers
+        notes = self._shared.notes_of(output) if self._shared is not None else None
+        settings, frozen = self._settings, context.frozen
         return stateful_frame(
-            spark, self._settings, context.frozen, output, starts, caps=caps, writers=writers
+            spark, settings, frozen, output, starts, caps=caps, writers=writers, notes=notes
         )
 
     def _query(
@@ -264,15 +270,7 @@ class Driver:
             end_with(error, self._gate, self._queries.values())
 
     def fenced(self) -> Failure | None:
-        """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or
-        Delta above all, follows from that, and must not be read as a failure of the stream."""
-        try:
-            self._check_claim()
-        except FencedError as error:
-            return failure_of(error)
-        except OSError:
-            _log.exception("the claims cannot be looked at")
-        return None
+        return fence_of(self._check_claim)
 
     def _check_claim(self) -> None:
         """Also between batches: a driver without input would never learn that it was replaced."""

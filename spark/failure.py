@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ from headgate.streams.model import FailureClass
 from headgate.streams.poison import PoisonedError
 from headgate.tables.answers import masked
 
-__all__ = ["Failure", "failure_of"]
+__all__ = ["Failure", "failure_of", "fence_of"]
+
+_log = logging.getLogger("headgate.driver")
 
 MAX_MESSAGE = 4000
 
@@ -35,6 +38,19 @@ def failure_of(error: BaseException) -> Failure:
     found = classify(conditions, text)
     named = [name for name in conditions if name.isupper()] or conditions
     return Failure(found.value, named[-1] if named else type(error).__name__, text[:MAX_MESSAGE])
+
+
+def fence_of(look: Callable[[], None]) -> Failure | None:
+    """Whether a newer epoch exists. What else an old driver meets, a lost race for a file of Spark or Delta
+    above all, follows from that, and must not be read as a failure of the stream. `look` raises
+    FencedError."""
+    try:
+        look()
+    except FencedError as error:
+        return failure_of(error)
+    except OSError:
+        _log.exception("the claims cannot be looked at")
+    return None
 
 
 def _own_class(error: BaseException) -> str | None:

@@ -6,10 +6,13 @@ Both give the same rows, the same quarantine and the same books; `headgate.arrow
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.arrow.choice import LaneChoice, lane_problems, record_lane
+from headgate.checkpoints.layout import RECORDS
 from headgate.errors import HeadgateError
 from headgate.tables.fits import unfit
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from headgate.contract.frozen import FrozenContract
     from spark.context import DriverContext
     from spark.progress import StatusFile
+    from spark.shared import SharedScreening
 
 __all__ = ["Lane", "applied_lane", "lane_of"]
 
@@ -40,8 +44,14 @@ class Lane(Protocol):
         """What runs in foreachBatch, with a batch of `frame`'s rows."""
 
 
-def lane_of(context: DriverContext, counted: Callable[[Page], None], status: StatusFile) -> Lane:
-    """The lane of a pipeline's record query; it is told in the log and in the driver's status."""
+def lane_of(
+    context: DriverContext,
+    counted: Callable[[Page], None],
+    status: StatusFile,
+    shared: SharedScreening | None = None,
+) -> Lane:
+    """The lane of a pipeline's record query; it is told in the log and in the driver's status. `shared`: what
+    the tasks of another query have judged."""
     choice = applied_lane(context.frozen)
     for each in unfit(context.frozen, context.settings.tables):
         raise HeadgateError(
@@ -59,7 +69,12 @@ def lane_of(context: DriverContext, counted: Callable[[Page], None], status: Sta
         def doubted(doubts: Doubts) -> None:
             status.change(lane=f"{told}{_aside(most=doubts.most)}")
 
-        return ArrowLane(context, counted, doubted)
+        def came_on() -> None:
+            status.query(RECORDS, lambda before: replace(before, last_task_at=time.time()))
+
+        if shared is not None:
+            shared.came_on = came_on
+        return ArrowLane(context, counted, doubted, shared)
     from spark.record import RecordQuery
 
     return RecordQuery(context, counted)

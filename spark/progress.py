@@ -45,6 +45,7 @@ class StatusFile:
         self._path = path
         self._lock = threading.Lock()
         self._status = status
+        self._waited_at = 0.0  # when a batch last began or ceased to wait
 
     @property
     def status(self) -> DriverStatus:
@@ -79,11 +80,16 @@ class StatusFile:
         """Note what a batch waits for. Written when it changes, and logged once."""
         if service == self._status.waiting_for:
             return
+        self._waited_at = time.time()
         if service is not None and self._status.waiting_for is None:
             _log.warning("the batch waits for %s", service)
         elif service is None:
             _log.info("the batch goes on, it has waited for %s", self._status.waiting_for)
         self.change(waiting_for=service)
+
+    def waited_since(self, moment: float) -> bool:
+        """Whether a batch has waited for a service at that moment or later."""
+        return self._status.waiting_for is not None or self._waited_at >= moment
 
     def _write(self, *, whatever: bool = False) -> None:
         self._status = replace(self._status, written_at=time.time())
@@ -216,7 +222,8 @@ class ProgressListener:
         self._metrics.progress(name, now, late)
         # The record query may read a batch twice, and knows its records better than Spark's count of rows.
         read = offsets_read(progress, rows=name != RECORDS)
-        told = Told(progress["runId"], progress["batchId"], read, now.batch_seconds, now.state_bytes)
+        waited = self._status.waited_since(datetime.fromisoformat(progress["timestamp"]).timestamp())
+        told = Told(progress["runId"], progress["batchId"], read, now.batch_seconds, now.state_bytes, waited)
         self._metrics.batch(name, self._ended(name, told))
 
     def onQueryIdle(self, event: JavaObject) -> None:

@@ -99,6 +99,8 @@ def _milliseconds(folder: Path, batch: int) -> int | None:
 
 
 class ReplayDriver(Driver):
+    shares = False  # its queries begin and end by themselves, and each has its own range
+
     def __init__(
         self, settings: Settings, replay: Replay, order: Order, gate: StopGate, status: StatusFile
     ) -> None:

@@ -85,10 +85,17 @@ class Screened:
         return [name for name, bit in self._quarantine.items() if words[bit // _BITS] >> bit % _BITS & 1]
 
 
-def screen(raw: DataFrame, contract: Contract, source_name: str, writers: Writers | None = None) -> Screened:
-    """Decode and judge the records of one source; `raw` has the columns of `spark.decode.raw_columns`."""
+def screen(
+    raw: DataFrame,
+    contract: Contract,
+    source_name: str,
+    writers: Writers | None = None,
+    beside: Sequence[str] = (),
+) -> Screened:
+    """Decode and judge the records of one source; `raw` has the columns of `spark.decode.raw_columns`, and
+    what is `beside` them stays in the frame as it is."""
     source = contract.sources[source_name]
-    decoded = decode(raw, source, writers)
+    decoded = decode(raw, source, writers, beside)
     # What could not be decoded has no columns to judge: it has its reason already.
     undecoded = reduce(
         lambda left, right: left | right, [found for _, found in decoded.reasons], F.lit(False)
@@ -105,7 +112,7 @@ def screen(raw: DataFrame, contract: Contract, source_name: str, writers: Writer
     words = [_word(conditions[first : first + _BITS]) for first in range(0, len(conditions), _BITS)]
     names = tuple(f"_broken{number}" for number in range(len(words)))
     columns = tuple(source_columns(source))
-    kept = dict.fromkeys((*_ORIGIN, *columns))
+    kept = dict.fromkeys((*_ORIGIN, *beside, *columns))
     frame = frame.select(
         *kept, *(_settled(word).alias(name) for word, name in zip(words, names, strict=True))
     )

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from headgate.arrow.choice import stateful_lane
+from headgate.arrow.passed import read_sources
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.collected import few_rows, text_bytes
 from spark.context import DriverContext
+from spark.passed import good_in_arrow
 from spark.quarantine import COLLECT_BYTES
 from spark.rows import newest_rows, result_rows
 from spark.screen import screen
@@ -50,14 +53,20 @@ def stateful_frame(
     caps: Caps | None = None,
     late: bool = True,
     writers: Mapping[str, Writers] | None = None,
+    notes: tuple[str, str] | None = None,
 ) -> DataFrame:
-    """Source, decoding, screening, watermark and the output's own computation. Without `late` there is no
-    watermark: no record is too late, and all groups stay in the state."""
+    """Source, decoding and screening in the output's lane, watermark and what the output itself computes.
+    Without `late` there is no watermark: no record is too late, and all groups stay in the state. `notes` are
+    those of `spark.passed`."""
     frames = {}
+    in_arrow = read_sources(frozen, output) if stateful_lane(frozen, output).lane == "arrow" else []
     for name, source in frozen.contract.sources.items():
         raw = read_source(spark, settings, frozen, name, starts, ends=ends, caps=caps)
-        screened = screen(raw, frozen.contract, name, (writers or {}).get(name))
-        frames[name] = with_watermark(screened.good(), source) if late else screened.good()
+        if name in in_arrow:
+            good = good_in_arrow(raw, frozen, output, name, notes)
+        else:
+            good = screen(raw, frozen.contract, name, (writers or {}).get(name)).good()
+        frames[name] = with_watermark(good, source) if late else good
     return output_frame(spark, frozen.contract, output, frames)
 
 

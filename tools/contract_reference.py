@@ -123,7 +123,8 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "event_time": "the timestamp column that orders what is published; without it the first "
         "timestamp of `key`",
         "keep": "how many event times Redis keeps",
-        "lane": "`jvm`, `arrow` or `auto`: how records are read and written; same rows, see Lanes",
+        "lane": "`jvm`, `arrow` or `auto`: how records are read and written; same rows, see Lanes; of "
+        "windows and joins it is how their records are read, and only `arrow` asks for that",
         "to": "where it goes: one table and one Redis key at most",
     },
     Target: {

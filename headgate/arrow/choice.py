@@ -10,6 +10,10 @@ and without any of them the query still screens every record. An output's own `l
 Without a word it is `auto` where Spark runs in the driver, and the JVM lane on a cluster, whose workers would
 need this environment and the tables' folder. What `auto` comes to is kept with the contract when it is
 frozen: what is installed later may know more, or less, and a driver runs what was applied.
+
+An output with windows, joins or other state is a query of its own, and Spark's. Only how its records are read
+and screened has a lane, and only the output's own `lane: arrow` asks for the other one: what was applied when
+there was none goes on as it is.
 """
 
 from __future__ import annotations
@@ -20,10 +24,21 @@ from typing import Literal
 from headgate.checkpoints.layout import RECORDS
 from headgate.contract.frozen import FrozenContract
 
-__all__ = ["LaneChoice", "LaneProblem", "decided_lane", "lane_problems", "lanes", "record_lane"]
+__all__ = [
+    "LaneChoice",
+    "LaneProblem",
+    "decided_lane",
+    "lane_problems",
+    "lanes",
+    "record_lane",
+    "screening_output",
+    "stateful_lane",
+]
 
-_STATE = "windows, joins and other state are Spark's"
-_LEAVE_OUT = "leave `lane` out; `job.lane` is for the records of a pipeline"
+_STATE = "its windows, joins and other state are Spark's"
+_OFFER = f"{_STATE}; with `lane: arrow` its records are read in Arrow"
+_ASKED, _SAID = "the contract asks for it", "the contract says so"
+_READ_IN_SPARK = "change that, or leave `lane` out: Spark reads its records then"
 _SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
 _NOT_ASKED = "nothing was decided for it, as on a cluster, and the contract does not ask for the other one"
 _CHOICES = "change that, or `lane: jvm`, or `lane: auto`: Arrow as soon as it can be"
@@ -48,16 +63,35 @@ def lanes(frozen: FrozenContract) -> dict[str, LaneChoice]:
     """The lane of each output; of the record query under its own name where it writes no output. Where there
     are problems it is what would run without the word."""
     shared = record_lane(frozen)
-    state = LaneChoice("jvm", _STATE)
-    found = {name: state if output.stateful else shared for name, output in frozen.outputs.items()}
+    found = {
+        name: _told(frozen, name) if output.stateful else shared for name, output in frozen.outputs.items()
+    }
     return found if frozen.record_outputs else {RECORDS: shared, **found}
+
+
+def stateful_lane(frozen: FrozenContract, output: str) -> LaneChoice:
+    """The lane in which a stateful output's records are read. Its state is the same in both."""
+    asked = frozen.contract.outputs[output].lane
+    if asked != "arrow":
+        return LaneChoice("jvm", _SAID if asked == "jvm" else _STATE)
+    reason = _not_read(frozen, output)
+    return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", _ASKED)
+
+
+def screening_output(frozen: FrozenContract) -> str | None:
+    """The stateful output whose tasks find all that the record query would find, so that one reading does for
+    both; None where that one writes outputs of its own, or judges in another lane."""
+    if frozen.record_outputs or len(frozen.contract.sources) > 1 or record_lane(frozen).lane != "arrow":
+        return None
+    found = (name for name in frozen.stateful_outputs if stateful_lane(frozen, name).lane == "arrow")
+    return next(found, None)
 
 
 def record_lane(frozen: FrozenContract) -> LaneChoice:
     """The lane of the record query."""
     asked = {word for word, _ in _asked(frozen)}
     if "jvm" in asked:
-        return LaneChoice("jvm", "the contract says so")
+        return LaneChoice("jvm", _SAID)
     if not asked and frozen.lane is None:
         return LaneChoice("jvm", _NOT_ASKED)
     reason = _unsupported(frozen)
@@ -65,7 +99,7 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
         return LaneChoice("jvm", reason or "so it was when the contract was applied")
     if reason:
         return LaneChoice("jvm", reason)
-    return LaneChoice("arrow", "the contract asks for it" if "arrow" in asked else "it gives the same")
+    return LaneChoice("arrow", _ASKED if "arrow" in asked else "it gives the same")
 
 
 def decided_lane(frozen: FrozenContract, *, local: bool) -> Literal["arrow", "jvm"] | None:
@@ -79,9 +113,11 @@ def decided_lane(frozen: FrozenContract, *, local: bool) -> Literal["arrow", "jv
 def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
     """Where a contract asks for a lane that it cannot have, or was applied with."""
     found = [
-        LaneProblem(("outputs", name, "lane"), f"it cannot run in the Arrow lane: {_STATE}", _LEAVE_OUT)
+        LaneProblem(
+            ("outputs", name, "lane"), f"its records cannot be read in Arrow: {reason}", _READ_IN_SPARK
+        )
         for name in frozen.stateful_outputs
-        if frozen.contract.outputs[name].lane == "arrow"
+        if frozen.contract.outputs[name].lane == "arrow" and (reason := _not_read(frozen, name))
     ]
     asked = _asked(frozen)
     wanted = [at for word, at in asked if word == "arrow" or (word == "auto" and frozen.lane == "arrow")]
@@ -94,6 +130,12 @@ def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:
         message = f"it cannot run in the Arrow lane: {reason}"
         found += [LaneProblem(at, message, _CHOICES) for at in wanted]
     return found
+
+
+def _told(frozen: FrozenContract, output: str) -> LaneChoice:
+    """The lane of a stateful output, and that there is another one for it, where nobody has chosen."""
+    choice = stateful_lane(frozen, output)
+    return LaneChoice("jvm", _OFFER) if choice.why == _STATE and not _not_read(frozen, output) else choice
 
 
 def _asked(frozen: FrozenContract) -> list[tuple[str, tuple[str, ...]]]:
@@ -121,3 +163,10 @@ def _unsupported(frozen: FrozenContract) -> str | None:
     except Unsupported as reason:
         return str(reason)
     return None
+
+
+def _not_read(frozen: FrozenContract, output: str) -> str | None:
+    """Why the records of a stateful output cannot be read in Arrow, None where they can."""
+    from headgate.arrow.passed import unsupported_reason
+
+    return unsupported_reason(frozen, output)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source
 from headgate.contract.sql import SPARK, to_sql
 
-__all__ = ["Check", "OutputPlan", "RecordPlan", "plan_records"]
+__all__ = ["Check", "OutputPlan", "RecordPlan", "plan_passed", "plan_records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,44 @@ class RecordPlan:
 
 
 def plan_records(frozen: FrozenContract) -> RecordPlan:
-    """Raises Unsupported where anything of it is the JVM lane's."""
-    contract = frozen.contract
-    if len(contract.sources) > 1:
+    """Of the record query. Raises Unsupported where anything of it is the JVM lane's."""
+    if len(frozen.contract.sources) > 1:
         raise Unsupported("the pipeline reads several sources")
-    ((name, source),) = contract.sources.items()
+    (name,) = frozen.contract.sources
+    screening, kinds = _screening(frozen, name)
+    outputs: list[OutputPlan] = []
+    for each in frozen.record_outputs:
+        with _within(f"output {each}"):
+            outputs.append(_output(each, frozen, name, kinds))
+    return replace(screening, outputs=tuple(outputs))
+
+
+def plan_passed(frozen: FrozenContract, name: str, columns: Sequence[str], output: str) -> RecordPlan:
+    """Of one source: its good records, with these columns of it, under the name of an output. Raises
+    Unsupported."""
+    screening, kinds = _screening(frozen, name)
+    nodes = tuple(compile_expression(exp.column(column), kinds) for column in columns)
+    schema = pa.schema([(column, KINDS[node.kind]) for column, node in zip(columns, nodes, strict=True)])
+    return replace(screening, outputs=(OutputPlan(output, schema, nodes, None),))
+
+
+def _screening(frozen: FrozenContract, name: str) -> tuple[RecordPlan, dict[str, str]]:
+    """What is checked of each record of a source; and the types of its columns, by their names in lower
+    case."""
+    contract = frozen.contract
+    source = contract.sources[name]
     if source.format != "json":
         raise Unsupported(f"source {name} is read as {source.format}")
     read_as, kinds = json_schema(source.columns), column_kinds(source)
     lower = {column.lower(): kind for column, kind in kinds.items()}
     otherwise = {rule.name: rule.otherwise for rule in source.rules}
     checks: list[Check] = []
-    outputs: list[OutputPlan] = []
     for reason, sql in failure_conditions(contract, name):
         computed = reason.startswith(COMPUTE)
         with _within(f"output {reason.removeprefix(COMPUTE)}" if computed else f"rule {reason}"):
             condition = compile_condition(sql, lower)
         checks.append(Check(reason, otherwise.get(reason, "quarantine"), condition))
-    for each in frozen.record_outputs:
-        with _within(f"output {each}"):
-            outputs.append(_output(each, frozen, name, lower))
-    return RecordPlan(name, source, read_as, tuple(checks), tuple(outputs))
+    return RecordPlan(name, source, read_as, tuple(checks), ()), lower
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from headgate.arrow.plan import RecordPlan
 from headgate.contract.facts import event_time_name
 from headgate.contract.model import seconds
 
-__all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "Judged", "Screen"]
+__all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "Judged", "Screen", "record_bytes"]
 
 Mask = npt.NDArray[np.bool_]
 Reasons = Sequence[tuple[str, Mask]]
@@ -50,6 +50,12 @@ class Judged:
     good: Mapping[str, pa.Table]
     bad: pa.Table
     doubtful: pa.Table
+
+
+def record_bytes(records: pa.Table) -> int:
+    """Of keys and values alone: a key or value that is null has none."""
+    lengths = (pc.sum(pc.binary_length(records.column(name))).as_py() for name in ("_key", "_value"))
+    return sum(length or 0 for length in lengths)
 
 
 class Screen:

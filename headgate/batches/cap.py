@@ -55,6 +55,7 @@ class Batch:
     record_bytes: float
     seconds: float
     measured: bool = True
+    timed: bool = True  # whether it took the time by itself
 
 
 def first_cap(bounds: Bounds, record_bytes: float | None) -> int:
@@ -123,9 +124,10 @@ def cap_worth_its_state(cap: int, batches: Sequence[Batch], bounds: Bounds) -> i
 
 
 def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:
-    """The cap that one batch speaks for. One that is not full says nothing of time, and asks for no more."""
+    """The cap that one batch speaks for. One that is not full, or had to wait for others, says nothing of
+    time, and asks for no more."""
     fitting = _fitting(bounds, batch.record_bytes)
-    if batch.records < _FULL * cap:
+    if batch.records < _FULL * cap or not batch.timed:
         return min(cap, fitting)
     in_time = batch.records * bounds.seconds / batch.seconds if batch.seconds > 0 else fitting
     if batch.seconds * cap < bounds.seconds * batch.records:

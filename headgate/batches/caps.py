@@ -50,15 +50,23 @@ class _Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class _Counted:
+    records: int
+    bytes: int
+    elsewhere: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What Spark tells of a batch that a run of a query has committed: the offsets of each topic, how long it
-    took, and what the query's state takes in memory since."""
+    took, whether it `waited` meanwhile for a service, and what the query's state takes in memory since."""
 
     run: str
     batch_id: int
     offsets: Mapping[str, int]
     seconds: float
     state_bytes: int = 0
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class BatchCaps:
         self._queries = (RECORDS, *frozen.stateful_outputs)
         self._clock = clock
         self._lately: dict[str, _Measured] = {}  # by source
-        self._counted: dict[int, dict[str, tuple[int, int]]] = {}  # batch to source to records and bytes
+        self._counted: dict[int, dict[str, _Counted]] = {}  # by batch and source
         self._caps: dict[str, Mapping[str, int]] = {}
         self._batches: dict[tuple[str, str], deque[Batch]] = {}
         self._states: dict[str, int] = {}  # query to the bytes of its state
@@ -128,10 +136,13 @@ class BatchCaps:
         """Source to records of a batch."""
         return self._caps[query]
 
-    def measured(self, source: str, batch_id: int, records: int, size: int) -> None:
-        """So many records of a batch of the record query had so many bytes of keys and values."""
+    def measured(
+        self, source: str, batch_id: int, records: int, size: int, *, elsewhere: bool = False
+    ) -> None:
+        """So many records of a batch of the record query had so many bytes of keys and values. `elsewhere`:
+        the tasks of another query have read them."""
         with self._lock:
-            self._counted.setdefault(batch_id, {})[source] = (records, size)
+            self._counted.setdefault(batch_id, {})[source] = _Counted(records, size, elsewhere)
             while len(self._counted) > _MEASURED:
                 del self._counted[min(self._counted)]
 
@@ -142,11 +153,11 @@ class BatchCaps:
             self._states[query] = told.state_bytes
             counted = self._counted.pop(told.batch_id, {}) if query == RECORDS else {}
             for source, topic in self._topics.items():
-                records, size = counted.get(source, (0, 0))
-                offsets = max(told.offsets.get(topic, 0), records)
-                if source in counted:
-                    self._learn(source, offsets, size)
-                batch = self._batch(source, offsets, size if source in counted else None, told.seconds)
+                count = counted.get(source)
+                offsets = max(told.offsets.get(topic, 0), count.records if count else 0)
+                if count is not None:
+                    self._learn(source, offsets, count.bytes)
+                batch = self._batch(source, offsets, count, told)
                 if batch is None:
                     continue
                 total = (total or 0) + batch.bytes
@@ -163,13 +174,16 @@ class BatchCaps:
         part = min(1.0, room / before.bytes) if before.bytes else 1.0
         self._lately[source] = _Measured(before.offsets * part + offsets, before.bytes * part + size)
 
-    def _batch(self, source: str, offsets: int, size: int | None, seconds: float) -> Batch | None:
+    def _batch(self, source: str, offsets: int, count: _Counted | None, told: Told) -> Batch | None:
         """None where nothing is known of the source's records."""
         lately = self._lately.get(source)
         if lately is None:
             return None
-        bytes_ = round(offsets * lately.mean) if size is None else size
-        return Batch(offsets, bytes_, lately.mean, seconds, measured=size is not None)
+        if count is None:
+            guess = round(offsets * lately.mean)
+            return Batch(offsets, guess, lately.mean, told.seconds, measured=False, timed=not told.waited)
+        timed = not (told.waited or count.elsewhere)
+        return Batch(offsets, count.bytes, lately.mean, told.seconds, timed=timed)
 
     def due(self, query: str) -> Mapping[str, int] | None:
         """The caps that a query is to be started with again, or None where those that it has are right."""

@@ -187,7 +187,8 @@ class Output(_Model):
     `mode: update` upserts on `key`; `append` adds rows. `event_time` names the output's column that
     orders what Redis keeps (`keep` event times) and publishes; by default the timestamp in `key`.
     `lane` says how records are read and written: `jvm` takes every contract, `arrow` is faster and takes
-    not all, `auto` is the faster one that takes it. Both give the same rows.
+    not all, `auto` is the faster one that takes it. Both give the same rows. An output with windows, joins or
+    other state has its records read in Arrow where it says `arrow` itself.
     """
 
     sql: str | None = Field(default=None, max_length=20_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from headgate.arrow.choice import record_lane
+from headgate.arrow.choice import record_lane, stateful_lane
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import size
 from headgate.topics.differences import Refusal
@@ -34,11 +34,15 @@ def driver_memory(contract: FrozenContract) -> int:
 
 
 def _arrow_worker(contract: FrozenContract) -> int:
-    if record_lane(contract).lane != "arrow":
+    writes = record_lane(contract).lane == "arrow"
+    if not writes and all(
+        stateful_lane(contract, name).lane != "arrow" for name in contract.stateful_outputs
+    ):
         return 0
     from headgate.arrow.files import GROUP_BYTES
 
-    return _WORKER + _ARROW_BATCH + len(contract.record_outputs) * GROUP_BYTES
+    written = contract.record_outputs if writes else []
+    return _WORKER + _ARROW_BATCH + len(written) * GROUP_BYTES
 
 
 def machine_memory(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:

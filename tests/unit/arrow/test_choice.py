@@ -8,7 +8,7 @@ import pytest
 from contract_examples import contract_of
 
 from headgate.arrow import choice
-from headgate.arrow.choice import decided_lane, lane_problems, lanes, record_lane
+from headgate.arrow.choice import decided_lane, lane_problems, lanes, record_lane, stateful_lane
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 
 COLUMNS = [{"name": "n", "type": "int"}, {"name": "s", "type": "string"}]
@@ -63,10 +63,46 @@ def test_outputs_of_one_query_cannot_be_sent_to_both_lanes():
     assert [problem.at for problem in lane_problems(found)] == [("outputs", "o0", "lane")]
 
 
-def test_a_stateful_output_has_the_jvm_lane_and_is_told_so():
-    found = frozen("arrow", "arrow", stateful=(False, True))
+@pytest.mark.parametrize("asked", [None, "auto", "jvm"])
+def test_a_stateful_output_has_the_jvm_lane_unless_it_asks_for_the_other_itself(asked):
+    found = with_lane(frozen("arrow", asked, stateful=(False, True), job="arrow"), "arrow")
     assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "jvm"}
-    assert [problem.at for problem in lane_problems(found)] == [("outputs", "o1", "lane")]
+    offer = "its windows, joins and other state are Spark's; with `lane: arrow` its records are read in Arrow"
+    assert lanes(found)["o1"].why == ("the contract says so" if asked == "jvm" else offer)
+    assert lane_problems(found) == []
+
+
+def test_nobody_is_offered_what_cannot_be():
+    rules = [{"name": "loud", "expect": "upper(s) = s"}]
+    found = frozen(None, stateful=(True,), source={"rules": rules})
+    assert lanes(found)["o0"].why == "its windows, joins and other state are Spark's"
+
+
+def test_the_records_of_a_stateful_output_are_read_in_arrow_where_it_asks_for_it():
+    found = frozen("jvm", "arrow", stateful=(False, True))
+    assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "jvm", "o1": "arrow"}
+    assert stateful_lane(found, "o1").why == "the contract asks for it"
+    assert lane_problems(found) == []
+
+
+def test_a_stateful_output_that_cannot_have_its_records_read_in_arrow_is_told_why():
+    rules = [{"name": "loud", "expect": "upper(s) = s"}]
+    found = frozen(None, "arrow", stateful=(False, True), source={"rules": rules})
+    assert lanes(found)["o1"].lane == "jvm"
+    (problem,) = lane_problems(found)
+    assert problem.at == ("outputs", "o1", "lane")
+    assert "its records cannot be read in Arrow: rule loud: `UPPER(s)`" in problem.message
+    assert "leave `lane` out" in problem.help
+
+
+def test_a_stateful_output_is_not_held_to_what_the_record_query_writes():
+    """Its query writes no files in Arrow: any SQL of Spark, any target and any types will do."""
+    sql = "SELECT upper(s) AS s, collect_set(n) AS n FROM a GROUP BY ALL"
+    found = frozen(
+        "arrow", stateful=(True,), output={"sql": sql, "to": [{"redis": "k"}]}, types=("binary", "x")
+    )
+    assert lanes(found)["o0"].lane == "arrow"
+    assert lane_problems(found) == []
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,21 @@ def test_a_few_large_records_that_another_query_meets_do_not_make_a_query_small(
     assert world.caps.due("o") is None
 
 
+@pytest.mark.parametrize("reason", ["it waited", "other tasks have read it"])
+def test_a_batch_that_took_long_for_no_reason_of_its_own_makes_none_smaller(reason):
+    caps = World({"env.ta": 1_000.0, "env.tb": None}).caps
+    full = caps.of(RECORDS)["a"]
+    for batch in range(AGREE):
+        caps.measured("a", batch, full, full * 1_000, elsewhere=reason == "other tasks have read it")
+        told = Told("r1", batch, {"env.ta": full}, 1_000.0, waited=reason == "it waited")
+        caps.ended(RECORDS, told)
+    assert caps.due(RECORDS) is None
+    for batch in range(AGREE, 2 * AGREE):
+        caps.measured("a", batch, full, full * 1_000)
+        caps.ended(RECORDS, Told("r1", batch, {"env.ta": full}, 1_000.0))
+    assert caps.due(RECORDS) is not None
+
+
 def test_a_cap_that_is_taken_is_judged_by_its_own_batches():
     world = World()
     world.records(500, 1.0 * MB)

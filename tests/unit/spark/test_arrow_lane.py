@@ -269,7 +269,7 @@ def test_small_pieces_of_doubtful_records_are_judged_together(place, monkeypatch
 
 @pytest.mark.parametrize("how", ["gone", "cut"])
 def test_a_file_that_the_driver_does_not_find_as_it_was_written_stops_the_batch(place, monkeypatch, how):
-    whole = arrow_lane._reported
+    whole = arrow_lane.reported
 
     def elsewhere(rows: pa.Table) -> Any:
         found = whole(rows)
@@ -280,7 +280,7 @@ def test_a_file_that_the_driver_does_not_find_as_it_was_written_stops_the_batch(
             path.write_bytes(path.read_bytes()[:-1])
         return found
 
-    monkeypatch.setattr(arrow_lane, "_reported", elsewhere)
+    monkeypatch.setattr(arrow_lane, "reported", elsewhere)
     with pytest.raises(HeadgateError, match=r"even_of.*nothing was committed") as caught:
         place.run([*GOOD, *BAD])
     assert "the driver and all workers share" in str(caught.value.expected)
@@ -356,7 +356,7 @@ def test_a_rule_that_stops_the_stream_does_so_before_any_commit_and_leaves_no_fi
 
 @pytest.mark.parametrize("lost", ["all", "quarantine"])
 def test_rows_that_are_lost_on_the_way_to_the_driver_are_noticed(place, monkeypatch, lost):
-    whole = arrow_lane._reported
+    whole = arrow_lane.reported
 
     def losing(rows: pa.Table) -> Any:
         found = whole(rows)
@@ -366,7 +366,7 @@ def test_rows_that_are_lost_on_the_way_to_the_driver_are_noticed(place, monkeypa
             found.bad.pop()
         return found
 
-    monkeypatch.setattr(arrow_lane, "_reported", losing)
+    monkeypatch.setattr(arrow_lane, "reported", losing)
     with pytest.raises(HeadgateError, match=f"counted for the (output )?{lost}, 0 written"):
         place.run([*GOOD, *BAD])
     assert (place.rows("all_of", "n"), place.rows("_quarantine", "offset"), place.pages) == ([], [], [])
@@ -415,11 +415,13 @@ def test_a_pipeline_without_outputs_of_records_is_screened_and_counted(tmp_path)
 
 
 def test_the_bytes_of_all_records_are_measured_whatever_became_of_them(place, monkeypatch):
-    told: list[tuple[str, int, int, int]] = []
-    monkeypatch.setattr(place.context.caps, "measured", lambda *numbers: told.append(numbers))
+    told: list[tuple[str, int, int, int, bool]] = []
+    monkeypatch.setattr(
+        place.context.caps, "measured", lambda *numbers, elsewhere: told.append((*numbers, elsewhere))
+    )
     place.run([*GOOD[:5], *BAD], GOOD[5:])
     values = [*GOOD, *BAD]
-    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values))]
+    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values), False)]
 
 
 def test_the_more_partitions_a_topic_has_the_less_its_tasks_carry_along(place, monkeypatch):
@@ -435,13 +437,13 @@ def test_the_more_partitions_a_topic_has_the_less_its_tasks_carry_along(place, m
 
 def test_bad_records_that_are_too_much_to_carry_along_are_written_where_they_are(place, monkeypatch):
     carried: list[int] = []
-    whole = arrow_lane._reported
+    whole = arrow_lane.reported
 
     def reported(rows: pa.Table) -> Any:
         carried.append(rows.num_rows - rows["report"].drop_null().length())
         return whole(rows)
 
-    monkeypatch.setattr(arrow_lane, "_reported", reported)
+    monkeypatch.setattr(arrow_lane, "reported", reported)
     monkeypatch.setattr(arrow_task, "_batch", lambda: len(carried))
     place.run(BAD)
     monkeypatch.setattr(arrow_lane, "CARRIED_BYTES", 10)

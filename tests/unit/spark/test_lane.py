@@ -13,7 +13,7 @@ from headgate.arrow import choice
 from headgate.arrow.doubts import Doubts
 from headgate.contract.frozen import FrozenContract, with_lane
 from headgate.errors import HeadgateError
-from headgate.streams.model import FailureClass
+from headgate.streams.model import FailureClass, QueryProgress
 from headgate.tables.access import S3Access
 from headgate.tables.place import S3Folder
 from spark.arrow_lane import ArrowLane
@@ -52,6 +52,17 @@ def test_a_driver_tells_its_lane_and_why_in_its_status_and_its_log(tmp_path, cap
     assert type(found) is lane
     assert status == {"lane": told}
     assert f"the lane of the records is {told}" in caplog.text
+
+
+def test_a_batch_that_waits_for_the_tasks_of_another_query_shows_their_ends(tmp_path):
+    told: dict[str, QueryProgress] = {}
+    shared: Any = SimpleNamespace()
+    status: Any = SimpleNamespace(
+        change=lambda **_: None, query=lambda name, change: told.update({name: change(QueryProgress())})
+    )
+    lane_of(lane_context(contract("arrow"), tmp_path), lambda _: None, status, shared)
+    shared.came_on()
+    assert told["records"].last_task_at is not None
 
 
 def test_a_topic_that_arrow_does_not_surely_read_is_told_in_the_status_and_its_end_too(tmp_path, caplog):

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from driver_report import status_file
 
 from headgate.batches.caps import Ended, Told
-from headgate.streams.model import QueryProgress
 from spark.progress import ProgressListener
 
 
-class Status:
-    def __init__(self) -> None:
-        self.queries: dict[str, QueryProgress] = {}
-
-    @property
-    def status(self) -> Status:
-        return self
-
-    def query(self, name: str, change: Any) -> None:
-        self.queries[name] = change(self.queries.get(name, QueryProgress()))
-
-
 class World:
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.told: list[tuple[str, Told]] = []
         self.idle: list[str] = []
         self.batches: list[Ended] = []
@@ -36,7 +26,7 @@ class World:
             batch=lambda _, ended: self.batches.append(ended),
             idle=lambda name, _: self.idle.append(name),
         )
-        self.status: Any = Status()
+        self.status = status_file(folder / "status.json")
         names = {"q1": "o", "run2": "o"}  # the run before was run1
         self.listener = ProgressListener(names, self.status, metrics, self._ended)
 
@@ -51,6 +41,7 @@ def progress(**changes: Any) -> Any:
         "id": "q1",
         "runId": "run1",
         "batchId": 3,
+        "timestamp": "2026-01-02T03:04:05.678Z",
         "durationMs": {"triggerExecution": 1500},
         "sources": [source],
         "stateOperators": [{"numRowsTotal": 2, "memoryUsedBytes": 800}],
@@ -59,8 +50,8 @@ def progress(**changes: Any) -> Any:
     return SimpleNamespace(progress=lambda: SimpleNamespace(json=lambda: json.dumps(told)))
 
 
-def test_a_batch_is_told_with_its_own_run_also_when_another_one_has_begun():
-    world = World()
+def test_a_batch_is_told_with_its_own_run_also_when_another_one_has_begun(tmp_path):
+    world = World(tmp_path)
     world.listener.onQueryProgress(progress())
     world.listener.onQueryProgress(progress(runId="run2", batchId=4))
     assert world.told == [
@@ -68,13 +59,24 @@ def test_a_batch_is_told_with_its_own_run_also_when_another_one_has_begun():
         ("o", Told("run2", 4, {"t": 4}, 1.5, 800)),
     ]
     assert world.batches == [Ended(7, 70)] * 2
-    assert world.status.queries["o"].batches == 2
+    assert world.status.status.queries["o"].batches == 2
+
+
+def test_a_batch_that_has_waited_for_a_service_says_so_and_the_next_one_does_not(tmp_path):
+    world = World(tmp_path)
+    world.status.waiting("Redis: away")
+    world.listener.onQueryProgress(progress())
+    world.status.waiting(None)
+    world.listener.onQueryProgress(progress())
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    world.listener.onQueryProgress(progress(timestamp=soon))
+    assert [told.waited for _, told in world.told] == [True, True, False]
 
 
 @pytest.mark.parametrize(("run", "expected"), [("run2", ["o"]), ("run1", [])])
-def test_that_an_earlier_run_was_idle_is_no_sign_of_the_one_that_runs(run, expected):
-    world = World()
+def test_that_an_earlier_run_was_idle_is_no_sign_of_the_one_that_runs(tmp_path, run, expected):
+    world = World(tmp_path)
     event: Any = SimpleNamespace(runId=lambda: SimpleNamespace(toString=lambda: run))
     world.listener.onQueryIdle(event)
     assert world.idle == expected
-    assert list(world.status.queries) == expected
+    assert list(world.status.status.queries) == expected

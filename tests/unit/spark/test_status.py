@@ -1,33 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+
+from driver_report import status_file
 
 from headgate.streams.model import DriverStatus
-from spark.progress import StatusFile, offsets_read
-
-
-def status(path: Path, epoch: int) -> StatusFile:
-    return StatusFile(
-        path,
-        DriverStatus(
-            stream="s",
-            pipeline="s",
-            epoch=epoch,
-            generation=1,
-            contract_hash="h",
-            lineage="",
-            headgate_version="0",
-            pid=1,
-            phase="starting",
-            written_at=0.0,
-        ),
-    )
+from spark.progress import offsets_read
 
 
 def test_each_change_is_on_disk_whole_and_without_drafts(tmp_path):
     path = tmp_path / "streams" / "s" / "status.json"
-    file = status(path, 1)
+    file = status_file(path, 1)
     file.change(phase="running", metrics_port=9)
     data = json.loads(path.read_text())
     assert (data["phase"], data["metrics_port"]) == ("running", 9)
@@ -39,7 +22,7 @@ def test_each_change_is_on_disk_whole_and_without_drafts(tmp_path):
 def test_a_query_keeps_what_a_change_does_not_touch(tmp_path):
     from dataclasses import replace
 
-    file = status(tmp_path / "status.json", 1)
+    file = status_file(tmp_path / "status.json", 1)
     file.query("records", lambda before: replace(before, batch_id=4))
     file.query("records", lambda before: replace(before, rows=7))
     progress = file.status.queries["records"]
@@ -48,7 +31,7 @@ def test_a_query_keeps_what_a_change_does_not_touch(tmp_path):
 
 def test_a_driver_that_was_fenced_leaves_the_file_to_the_newer_one(tmp_path):
     path = tmp_path / "status.json"
-    old, new = status(path, 1), status(path, 2)
+    old, new = status_file(path, 1), status_file(path, 2)
     old.change(phase="running")
     new.change(phase="running")
     old.change(phase="failed", failure_class="fenced")
@@ -60,14 +43,14 @@ def test_a_damaged_file_is_written_anew(tmp_path):
     path = tmp_path / "status.json"
     for text in ("", "{", "[]", '{"epoch": "x"}'):
         path.write_text(text)
-        status(path, 1).change(phase="running")
+        status_file(path, 1).change(phase="running")
         assert json.loads(path.read_text())["phase"] == "running"
 
 
 def test_who_has_claimed_the_checkpoint_writes_over_what_a_wiped_history_left(tmp_path):
     path = tmp_path / "status.json"
-    status(path, 9).change(phase="running")
-    fresh = status(path, 1)
+    status_file(path, 9).change(phase="running")
+    fresh = status_file(path, 1)
     fresh.change(phase="starting")
     assert json.loads(path.read_text())["epoch"] == 9
     fresh.take_over()

@@ -52,6 +52,17 @@ def test_the_arrow_lane_needs_a_worker_with_a_batch_and_a_row_group_of_each_outp
     assert driver_memory(arrow) - driver_memory(jvm) == arrow.contract.job.cores * worker
 
 
+def test_windows_whose_records_are_read_in_arrow_need_a_worker_with_a_batch_for_each_core() -> None:
+    source = {"topic": "t", "columns": [{"name": "n", "type": "int"}]}
+
+    def windows(lane: str) -> FrozenContract:
+        spec = {"sql": "SELECT n, count(*) AS c FROM a GROUP BY n", "to": [{"redis": "k"}], "lane": lane}
+        return frozen_of(source, {"o": spec}, {"o": {"n": "int", "c": "long"}}, stateful=True)
+
+    arrow, jvm = windows("arrow"), windows("jvm")
+    assert driver_memory(arrow) - driver_memory(jvm) == arrow.contract.job.cores * (160 + 16) * 1024 * 1024
+
+
 def test_what_does_not_fit_with_all_others_is_refused_with_the_sum(contract: MakeContract) -> None:
     running = {"a": with_memory(contract("a"), "4g"), "b": with_memory(contract("b"), "4g")}
     new = with_memory(contract("c"), "4g")

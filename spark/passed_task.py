@@ -1,0 +1,78 @@
+"""What a task does for a stateful output in the Arrow lane: decode, screen, and pass the good records on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
+from headgate.arrow.screen import RAW, Judged, Screen
+from headgate.arrow.stretches import StretchNotes
+from headgate.contract.frozen import FrozenContract
+
+__all__ = ["PassedOrder", "pass_on"]
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOrder:
+    contract: str  # the frozen contract's JSON
+    output: str
+    source: str
+    topic: str
+    notes: tuple[str, str] | None = None  # where what was judged is noted for another query, and the mark
+
+
+@lru_cache(maxsize=8)
+def _plan(contract: str, output: str, source: str) -> PassedPlan:
+    return passed_plan(FrozenContract.from_json(json.loads(contract)), output, source)
+
+
+def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function for `mapInArrow`; its input has the columns of RAW, its output those of the plan's
+    schema."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        plan = _plan(order.contract, order.output, order.source)
+        screen = Screen(plan.records, order.topic)
+        notes = _Notes(order, plan)
+        for batch in batches:
+            records = pa.Table.from_batches([batch]).cast(RAW)
+            judged = screen.judge(records)
+            notes.take(records, judged)
+            yield from passed_rows(judged, plan).to_batches()
+        notes.end()
+
+    return run
+
+
+class _Notes:
+    """What is judged, noted where somebody wants it. A note that cannot be written is one that is missing,
+    and no reason to fail."""
+
+    def __init__(self, order: PassedOrder, plan: PassedPlan) -> None:
+        self._notes: StretchNotes | None = None
+        if order.notes is not None:
+            folder, mark = order.notes
+            refused = [check.name for check in plan.records.checks if check.otherwise != "quarantine"]
+            self._notes = StretchNotes(Path(folder), mark, refused)
+
+    def take(self, records: pa.Table, judged: Judged) -> None:
+        self._try(lambda notes: notes.take(records, judged))
+
+    def end(self) -> None:
+        self._try(StretchNotes.end)
+
+    def _try(self, note: Callable[[StretchNotes], None]) -> None:
+        if self._notes is None:
+            return
+        try:
+            note(self._notes)
+        except OSError as error:
+            self._notes = None
+            sys.stderr.write(f"what was judged is not noted for the record query: {error}\n")
