@@ -24,6 +24,14 @@ _SECONDS, _BYTES = 5.0, 16 * 1024 * 1024
 # Of one answer, and of each partition in it. A single record that is larger comes all the same.
 _ANSWER_BYTES, _PARTITION_BYTES = 8 * 1024 * 1024, 256 * 1024
 _EARLIEST = -2  # Spark's word for it
+# The client is sent to other places while an answer of the former ones is under way: no long wait for that,
+# and no session in which the broker remembers what was fetched, since a partition may then be heard no more.
+_CLIENT = {
+    "fetch_max_bytes": _ANSWER_BYTES,
+    "max_partition_fetch_bytes": _PARTITION_BYTES,
+    "fetch_max_wait_ms": 50,
+    "enable_incremental_fetch_sessions": False,
+}
 
 # Where a sample of a partition begins, and the offset that it may not reach.
 Places = Mapping[TopicPartition, tuple[int, int]]
@@ -66,11 +74,10 @@ class Sampling:
             return dict(self._found)
 
     def _run(self) -> None:
-        limits = {"fetch_max_bytes": _ANSWER_BYTES, "max_partition_fetch_bytes": _PARTITION_BYTES}
         wait = int(_SECONDS * 1000)
         try:
             readings = self._readings()
-            with consumer_client(self._settings, **limits, request_timeout_ms=wait) as consumer:
+            with consumer_client(self._settings, **_CLIENT, request_timeout_ms=wait) as consumer:
                 for topic, until in self._turns():
                     self._hear(consumer, topic, readings[topic], until)
         except Exception as error:  # noqa: BLE001 - see above
@@ -145,6 +152,7 @@ def _mean(consumer: KafkaConsumer, places: Places, until: float, enough: int) ->
     """Over the offsets that were covered, not over records: a batch is bounded by offsets, and a compacted
     topic or one with transactions has some without a record."""
     consumer.assign(list(places))
+    consumer.resume(*places)  # those that were assigned before are still paused
     for each, (begin, _) in places.items():
         consumer.seek(each, begin)
     counts, reached, size = dict.fromkeys(places, 0), {each: begin for each, (begin, _) in places.items()}, 0

@@ -26,6 +26,7 @@ class Consumer:
     def __init__(self, topics: dict[str, list[list[bytes | None]]]) -> None:
         self._topics = topics
         self._places: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
         self.read = 0
         self.broken: dict[str, Exception] = {}  # topic to what a poll of it raises
         self.unknown = 0  # how many times a position is not there yet
@@ -51,6 +52,7 @@ class Consumer:
 
     def assign(self, keys: list[TopicPartition]) -> None:
         self._places = dict.fromkeys(keys, 0)
+        self._paused &= set(keys)  # what was paused stays so, as with the client
 
     def seek(self, key: TopicPartition, offset: int) -> None:
         self._places[key] = offset
@@ -63,11 +65,15 @@ class Consumer:
         return self._places[key]
 
     def pause(self, *keys: TopicPartition) -> None:
-        for key in keys:
-            del self._places[key]
+        self._paused.update(keys)
+
+    def resume(self, *keys: TopicPartition) -> None:
+        self._paused.difference_update(keys)
 
     def poll(self, **_: Any) -> dict[TopicPartition, list[Any]]:
-        key = next(iter(self._places))
+        key = next((each for each in self._places if each not in self._paused), None)
+        if key is None:
+            return {}
         if key.topic in self.broken:
             raise self.broken[key.topic]
         begin = self._places[key]
