@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -24,14 +26,8 @@ _SECONDS, _BYTES = 5.0, 16 * 1024 * 1024
 # Of one answer, and of each partition in it. A single record that is larger comes all the same.
 _ANSWER_BYTES, _PARTITION_BYTES = 8 * 1024 * 1024, 256 * 1024
 _EARLIEST = -2  # Spark's word for it
-# The client is sent to other places while an answer of the former ones is under way: no long wait for that,
-# and no session in which the broker remembers what was fetched, since a partition may then be heard no more.
-_CLIENT = {
-    "fetch_max_bytes": _ANSWER_BYTES,
-    "max_partition_fetch_bytes": _PARTITION_BYTES,
-    "fetch_max_wait_ms": 50,
-    "enable_incremental_fetch_sessions": False,
-}
+
+Client = Callable[[], AbstractContextManager[KafkaConsumer]]
 
 # Where a sample of a partition begins, and the offset that it may not reach.
 Places = Mapping[TopicPartition, tuple[int, int]]
@@ -74,12 +70,13 @@ class Sampling:
             return dict(self._found)
 
     def _run(self) -> None:
+        limits = {"fetch_max_bytes": _ANSWER_BYTES, "max_partition_fetch_bytes": _PARTITION_BYTES}
         wait = int(_SECONDS * 1000)
+        client = partial(consumer_client, self._settings, **limits, request_timeout_ms=wait)
         try:
             readings = self._readings()
-            with consumer_client(self._settings, **_CLIENT, request_timeout_ms=wait) as consumer:
-                for topic, until in self._turns():
-                    self._hear(consumer, topic, readings[topic], until)
+            for topic, until in self._turns():
+                self._hear(client, topic, readings[topic], until)
         except Exception as error:  # noqa: BLE001 - see above
             _log.warning("the records of the topics cannot be looked at: %s", error)
 
@@ -91,9 +88,9 @@ class Sampling:
                 return
             yield topic, time.monotonic() + left / (len(self._topics) - done)
 
-    def _hear(self, consumer: KafkaConsumer, topic: str, reading: Reading, until: float) -> None:
+    def _hear(self, client: Client, topic: str, reading: Reading, until: float) -> None:
         try:
-            found = record_bytes(consumer, topic, reading, until, _BYTES // len(self._topics))
+            found = record_bytes(client, topic, reading, until, _BYTES // len(self._topics))
         except Exception as error:  # noqa: BLE001 - a codec that is not installed, a right that is missing …
             told = str(error) or type(error).__name__
             _log.warning("the records of topic %s cannot be looked at: %s", topic, told)
@@ -102,17 +99,16 @@ class Sampling:
             self._found[topic] = found
 
 
-def record_bytes(
-    consumer: KafkaConsumer, topic: str, reading: Reading, until: float, enough: int
-) -> float | None:
+def record_bytes(client: Client, topic: str, reading: Reading, until: float, enough: int) -> float | None:
     """Mean bytes of key and value for each offset: of the records that are read next, or of the newest ones,
     whichever are larger. None of a topic without records. Raises TimeoutError when none came in time, and
     whatever the client raises."""
-    partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
-    if not partitions:
-        raise LookupError("it is not there, or not to be seen by this user")
-    begins = consumer.beginning_offsets(partitions, timeout_ms=_left(until))
-    ends = consumer.end_offsets(partitions, timeout_ms=_left(until))
+    with client() as consumer:
+        partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not partitions:
+            raise LookupError("it is not there, or not to be seen by this user")
+        begins = consumer.beginning_offsets(partitions, timeout_ms=_left(until))
+        ends = consumer.end_offsets(partitions, timeout_ms=_left(until))
     places = [each for each in _places(begins, ends, reading) if each]
     if not places:
         return None
@@ -121,7 +117,9 @@ def record_bytes(
     for done, each in enumerate(places):
         now = time.monotonic()
         share = len(places) - done
-        means.append(_mean(consumer, each, now + (until - now) / share, enough // len(places)))
+        # A client of its own: one that was paused, and is sent elsewhere, may not be heard of again.
+        with client() as consumer:
+            means.append(_mean(consumer, each, now + (until - now) / share, enough // len(places)))
     known = [mean for mean in means if mean is not None]
     if not known:
         raise TimeoutError("it has records, and none of them came in time")
@@ -152,7 +150,6 @@ def _mean(consumer: KafkaConsumer, places: Places, until: float, enough: int) ->
     """Over the offsets that were covered, not over records: a batch is bounded by offsets, and a compacted
     topic or one with transactions has some without a record."""
     consumer.assign(list(places))
-    consumer.resume(*places)  # those that were assigned before are still paused
     for each, (begin, _) in places.items():
         consumer.seek(each, begin)
     counts, reached, size = dict.fromkeys(places, 0), {each: begin for each, (begin, _) in places.items()}, 0

@@ -18,7 +18,7 @@ PARTITIONS = 4
 def test_the_records_that_are_read_next_and_the_newest_ones_are_both_heard(
     service_settings: Settings, broker: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One client hears the former, and then the latter of the same partitions."""
+    """A client that had to hear both of the same partitions would not be answered."""
     monkeypatch.setattr(sample, "_SECONDS", 60.0)
     topic = f"sample-{time.time_ns()}"
     with admin_client(service_settings) as admin:
