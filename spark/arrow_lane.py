@@ -21,6 +21,7 @@ from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
 from headgate.checkpoints.books import Page, Totals
+from headgate.checkpoints.layout import RECORDS
 from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.failpoints import hit
 from headgate.tables.answers import StoreDenied
@@ -123,9 +124,7 @@ class ArrowLane:
             self._add_own(batch, batch_id, found)
             refuse(context.frozen, {self._plan.source_name: found.counts})
             self._check_counts(batch_id, found)
-            records, shared = found.counts[READ], elsewhere is not None
-            name = self._plan.source_name
-            context.caps.measured(name, batch_id, records, found.bytes, elsewhere=shared)
+            self._measured(found, batch_id, elsewhere=elsewhere is not None)
         except BaseException:
             self._forget(found, batch_id)
             raise
@@ -143,8 +142,20 @@ class ArrowLane:
     def _judged_elsewhere(self, batch_id: int) -> Reported | None:
         """What the tasks of another query have found in the same records. Its own then do not run: Spark
         computes a batch when somebody asks for its rows."""
-        parts = self._shared.parts(batch_id) if self._shared is not None else None
-        return None if parts is None else noted(parts)
+        shared = self._shared
+        parts = shared.parts(batch_id) if shared is not None else None
+        if shared is None or parts is None:
+            return None
+        try:
+            return noted(parts, shared.now(batch_id))
+        except (OSError, pa.ArrowInvalid) as error:
+            _log.warning("what was judged of batch %d cannot be read, it is done again: %s", batch_id, error)
+            return None
+
+    def _measured(self, found: Reported, batch_id: int, *, elsewhere: bool) -> None:
+        waited = self._shared is not None and self._shared.waited
+        name, records = self._plan.source_name, found.counts[READ]
+        self._context.caps.measured(name, batch_id, records, found.bytes, elsewhere=elsewhere, waited=waited)
 
     def _require(self, found: Reported) -> None:
         """What the tasks have written must be here, too."""
@@ -220,7 +231,7 @@ class ArrowLane:
             sink.append_files(files, batch_id)
             hit("records.after_delta")
             self._context.before_write()
-            sink.upkeep(batch_id)
+            sink.upkeep(batch_id, behind=self._context.caps.behind(RECORDS))
 
     def _commit_quarantine(self, found: Reported, batch_id: int) -> None:
         sink = self._quarantine
@@ -232,7 +243,7 @@ class ArrowLane:
         sink.append_files(found.quarantine, batch_id)
         hit("records.after_quarantine")
         self._context.before_write()
-        sink.upkeep(batch_id)
+        sink.upkeep(batch_id, behind=self._context.caps.behind(RECORDS))
 
     def _forget(self, found: Reported, batch_id: int) -> None:
         """Remove what nobody will name: also files of tasks that ended before another one failed, of which

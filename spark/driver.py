@@ -243,8 +243,7 @@ class Driver:
 
     def watch(self) -> None:
         """Wait for a stop or the end of a query. A stream is as healthy as its worst query."""
-        assert self._tasks is not None, "the queries have been started"
-        assert self._sizes is not None, "the queries have been started"
+        assert self._tasks is not None and self._sizes is not None, "the queries have been started"
         while not self._gate.wait(0.5):
             failpoints.hit(failpoints.WATCH)
             self._raise_if_poisoned()
@@ -252,6 +251,8 @@ class Driver:
             self._raise_if_ended()
             self._check_claim()
             self._sizes.keep()
+            if self._shared is not None:
+                self._shared.tidy()
             self._tasks.look(self._queries, time.time())
             self._status.refresh()
         _log.info("a stop was asked for: running batches are committed, no new one begins")
@@ -293,5 +294,6 @@ class Driver:
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
-        if self._desk is not None:
-            self._desk.close()
+        for each in (self._desk, self._shared):
+            if each is not None:
+                each.close()

@@ -39,7 +39,7 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
-        screen = Screen(plan.records, order.topic)
+        screen = Screen(plan.records, order.topic, for_others=order.notes is not None)
         notes = _Notes(order, plan)
         for batch in batches:
             records = pa.Table.from_batches([batch]).cast(RAW)
@@ -59,7 +59,7 @@ class _Notes:
         self._notes: StretchNotes | None = None
         if order.notes is not None:
             folder, mark = order.notes
-            refused = [check.name for check in plan.records.checks if check.otherwise != "quarantine"]
+            refused = [check.name for check in plan.records.checks if check.otherwise == "fail"]
             self._notes = StretchNotes(Path(folder), mark, refused)
 
     def take(self, records: pa.Table, judged: Judged) -> None:
@@ -73,6 +73,6 @@ class _Notes:
             return
         try:
             note(self._notes)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             self._notes = None
             sys.stderr.write(f"what was judged is not noted for the record query: {error}\n")

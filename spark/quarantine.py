@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
+from headgate.checkpoints.layout import RECORDS
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
@@ -107,7 +108,7 @@ class Quarantine:
         broken = self._append(sink, one, source, counts, batch_id)
         hit("records.after_quarantine")
         self._context.before_write()
-        sink.upkeep(batch_id)
+        sink.upkeep(batch_id, behind=self._context.caps.behind(RECORDS))
         return broken
 
     def _append(

@@ -20,6 +20,7 @@ from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
 from headgate.checkpoints.books import Page, Totals, write_page
+from headgate.checkpoints.layout import RECORDS
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
@@ -149,7 +150,7 @@ class RecordQuery:
             sink.append_frame(frame, batch_id, partitions)
             hit("records.after_delta")
             self._context.before_write()
-            sink.upkeep(batch_id)
+            sink.upkeep(batch_id, behind=self._context.caps.behind(RECORDS))
         if any(target.redis for target in spec.to):
             event_time = self._context.frozen.outputs[output].event_time
             found = result_rows(newest_rows(frame, event_time), spec.key, event_time, batch_id)

@@ -53,10 +53,17 @@ def reported(rows: pa.Table) -> Reported:
     return found
 
 
-def noted(parts: Sequence[Stretch]) -> Reported:
-    """The same of records that the tasks of another query have judged."""
+def noted(parts: Sequence[Stretch], now: int) -> Reported:
+    """The same of records that the tasks of another query have judged, for a batch whose time is `now`, in
+    microseconds. Raises OSError, pyarrow.ArrowInvalid."""
     rows = read_rows(parts)
-    judged = rows.column("reasons").is_valid()
-    bad, doubtful = rows.filter(judged), rows.filter(pc.invert(judged)).select(RAW.names)
+    own = rows.filter(pc.invert(rows.column("warned"))).drop_columns("warned")
+    own = own.set_column(own.column_names.index("_now"), RAW.field("_now"), _times(now, own.num_rows))
+    judged = own.column("reasons").is_valid()
+    bad, doubtful = own.filter(judged), own.filter(pc.invert(judged)).select(RAW.names)
     size = sum(part.record_bytes for part in parts)
     return Reported(tally(parts, rows), size, bad=[bad], doubtful=doubtful, examples=newest(bad))
+
+
+def _times(moment: int, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(moment, pa.int64()), count).cast(RAW.field("_now").type)

@@ -105,11 +105,18 @@ def _columns(frozen: FrozenContract, output: str, source: str) -> list[str]:
 
 
 def _names_its_columns(query: exp.Expr) -> bool:
-    """Whether a column that is used is also written: a star stands for all of them, and a natural join
-    looks at those of both sides."""
+    """Whether a column that is used is also written: a star stands for all of them, a natural join looks
+    at those of both sides, and new names for the columns of a table are in the order of all."""
     if any(join.args.get("method") for join in query.find_all(exp.Join)):
         return False
-    return all(isinstance(star.parent, exp.Count) for star in query.find_all(exp.Star))
+    if any(alias.columns for alias in query.find_all(exp.TableAlias)):
+        return False
+    return all(_counts_rows(star.parent) for star in query.find_all(exp.Star))
+
+
+def _counts_rows(place: exp.Expr | None) -> bool:
+    """`count(*)`; a count of a star and more is one of records in which all columns are there."""
+    return isinstance(place, exp.Count) and not place.expressions
 
 
 def _query(frozen: FrozenContract, output: str) -> exp.Expr | None:

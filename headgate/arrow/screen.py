@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from headgate.arrow.plan import RecordPlan
 from headgate.contract.facts import event_time_name
 from headgate.contract.model import seconds
 
-__all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "Judged", "Screen", "record_bytes"]
+__all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "ForOthers", "Judged", "Screen", "record_bytes"]
 
 Mask = npt.NDArray[np.bool_]
 Reasons = Sequence[tuple[str, Mask]]
@@ -44,12 +44,24 @@ _FAR = 2**62
 @dataclass(frozen=True, slots=True)
 class Judged:
     """`good`: what each output has of the good records. `bad`: RAW and `reasons`. `doubtful`: RAW alone;
-    they are not counted here."""
+    they are not counted here. `others`: what another query that reads the same records needs, too."""
 
     counts: Counter[str]
     good: Mapping[str, pa.Table]
     bad: pa.Table
     doubtful: pa.Table
+    others: ForOthers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForOthers:
+    """`warned`: partition, offset and `reasons` of records that break a rule which only warns.
+
+    `holds_from`: from which time of a batch on, in microseconds, all verdicts are these; None where an
+    earlier or a later one may have others. Only what is ahead of its arrival depends on it."""
+
+    warned: pa.Table
+    holds_from: int | None
 
 
 def record_bytes(records: pa.Table) -> int:
@@ -61,8 +73,9 @@ def record_bytes(records: pa.Table) -> int:
 class Screen:
     """Judges the records of one topic."""
 
-    def __init__(self, plan: RecordPlan, topic: str) -> None:
+    def __init__(self, plan: RecordPlan, topic: str, *, for_others: bool = False) -> None:
         self._plan = plan
+        self._for_others = for_others
         self._topic = pa.scalar(topic)
         self._reader = BlockReader(plan.read_as)
         self._hopeless = Hopeless(plan.source)
@@ -82,13 +95,15 @@ class Screen:
         left = np.ones(records.num_rows, bool)
         left[read.rows[sure]] = False
         hopeless, doubtful = self._left(records, np.flatnonzero(left))
-        counts, good, bad = self._judge(records, read, converted, sure)
-        counts.update({READ: len(hopeless), BAD: len(hopeless), "_parse": len(hopeless)})
+        judged = self._judge(records, read, converted, sure)
+        judged.counts.update({READ: len(hopeless), BAD: len(hopeless), "_parse": len(hopeless)})
         parse = pa.array([["_parse"]] * len(hopeless), pa.list_(pa.string()))
         more = records.take(pa.array(hopeless, pa.int64())).append_column("reasons", parse)
-        return Judged(
-            counts, good, pa.concat_tables([bad, more]), records.take(pa.array(doubtful, pa.int64()))
-        )
+        bad = pa.concat_tables([judged.bad, more])
+        others = judged.others
+        if others is not None and self._event_time is not None:
+            others = replace(others, holds_from=_holds_from(bad, others.holds_from))
+        return replace(judged, bad=bad, doubtful=records.take(pa.array(doubtful, pa.int64())), others=others)
 
     def _left(self, records: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
         """Of the records that were not read those that are surely broken, and the others."""
@@ -102,9 +117,7 @@ class Screen:
                 (hopeless if sure else doubtful).append(row)
         return hopeless, doubtful
 
-    def _judge(
-        self, records: pa.Table, read: Read, converted: Sequence[Converted], sure: Mask
-    ) -> tuple[Counter[str], dict[str, pa.Table], pa.Table]:
+    def _judge(self, records: pa.Table, read: Read, converted: Sequence[Converted], sure: Mask) -> Judged:
         own, rows = dict(zip(self._names(), converted, strict=True)), read.rows
         if len(rows) < records.num_rows:
             records = records.take(pa.array(rows))
@@ -126,7 +139,21 @@ class Screen:
         )
         for name, found in (each for kind in kinds.values() for each in kind):
             counts[name] += int((found & sure).sum())
-        return counts, {each.name: each.rows(good) for each in self._plan.outputs}, _bad(records, kinds, bad)
+        others = None
+        if self._for_others:
+            named = _with_reasons(records.select(["_partition", "_offset"]), kinds["warn"], warned)
+            others = ForOthers(named, self._latest(own, passed))
+        rows_of = {each.name: each.rows(good) for each in self._plan.outputs}
+        return Judged(
+            counts, rows_of, _with_reasons(records, kinds["quarantine"], bad), RAW.empty_table(), others
+        )
+
+    def _latest(self, own: Mapping[str, Converted], passed: Mask) -> int:
+        """The earliest bound under which no good record is in its future."""
+        if self._event_time is None:
+            return 0
+        at = pc.max(own[self._event_time].value.cast(pa.int64()).filter(pa.array(passed))).as_py()
+        return 0 if at is None else max(0, int(at) - self._ahead)
 
     def _names(self) -> list[str]:
         return [column.name for column in self._plan.source.columns]
@@ -166,15 +193,24 @@ def _bounds(records: pa.Table, ahead: int) -> npt.NDArray[np.int64]:
     return bounds
 
 
-def _bad(records: pa.Table, kinds: Mapping[str, Reasons], bad: Mask) -> pa.Table:
-    rows = np.flatnonzero(bad)
-    names = pa.array([name for name, _ in kinds["quarantine"]], pa.string())
-    broken = (
-        np.array([found[rows] for _, found in kinds["quarantine"]], bool).reshape(len(names), len(rows)).T
-    )
+def _holds_from(bad: pa.Table, latest: int | None) -> int | None:
+    """A record that came before its batch's time is judged by when it came, in each later batch, too."""
+    came, now = bad.column("_arrival").cast(pa.int64()), bad.column("_now").cast(pa.int64())
+    if not bad.num_rows or latest is None:
+        return latest
+    if not pc.all(pc.less_equal(came, now).fill_null(False)).as_py():
+        return None
+    return max(latest, int(pc.max(came).as_py()))
+
+
+def _with_reasons(records: pa.Table, reasons: Reasons, which: Mask) -> pa.Table:
+    """Those records with the names of what they break."""
+    rows = np.flatnonzero(which)
+    names = pa.array([name for name, _ in reasons], pa.string())
+    broken = np.array([found[rows] for _, found in reasons], bool).reshape(len(names), len(rows)).T
     ends = np.concatenate([[0], np.cumsum(broken.sum(axis=1))]).astype(np.int32)
-    reasons = pa.ListArray.from_arrays(pa.array(ends), names.take(pa.array(np.nonzero(broken)[1])))
-    return records.take(pa.array(rows)).append_column("reasons", reasons)
+    told = pa.ListArray.from_arrays(pa.array(ends), names.take(pa.array(np.nonzero(broken)[1])))
+    return records.take(pa.array(rows)).append_column("reasons", told)
 
 
 def _filtered(batch: Batch, mask: Mask) -> Batch:

@@ -27,6 +27,7 @@ __all__ = [
     "cap_worth_its_state",
     "first_cap",
     "guessed_cap",
+    "is_full",
     "next_cap",
 ]
 
@@ -56,6 +57,11 @@ class Batch:
     seconds: float
     measured: bool = True
     timed: bool = True  # whether it took the time by itself
+
+
+def is_full(cap: int, batch: Batch) -> bool:
+    """Whether it has left records behind, as far as can be seen."""
+    return batch.records >= _FULL * cap
 
 
 def first_cap(bounds: Bounds, record_bytes: float | None) -> int:
@@ -127,7 +133,7 @@ def _wanted(cap: int, batch: Batch, bounds: Bounds) -> int:
     """The cap that one batch speaks for. One that is not full, or had to wait for others, says nothing of
     time, and asks for no more."""
     fitting = _fitting(bounds, batch.record_bytes)
-    if batch.records < _FULL * cap or not batch.timed:
+    if not is_full(cap, batch) or not batch.timed:
         return min(cap, fitting)
     in_time = batch.records * bounds.seconds / batch.seconds if batch.seconds > 0 else fitting
     if batch.seconds * cap < bounds.seconds * batch.records:

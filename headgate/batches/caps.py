@@ -19,6 +19,7 @@ from headgate.batches.cap import (
     cap_worth_its_state,
     first_cap,
     guessed_cap,
+    is_full,
     next_cap,
 )
 from headgate.checkpoints.layout import RECORDS
@@ -54,6 +55,7 @@ class _Counted:
     records: int
     bytes: int
     elsewhere: bool
+    waited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,29 @@ class BatchCaps:
         """Source to records of a batch."""
         return self._caps[query]
 
+    def behind(self, query: str) -> bool:
+        """Whether its last batch was full, so that there is more to read."""
+        with self._lock:
+            return any(
+                is_full(self._caps[name][source], batches[-1])
+                for (name, source), batches in self._batches.items()
+                if name == query and batches
+            )
+
     def measured(
-        self, source: str, batch_id: int, records: int, size: int, *, elsewhere: bool = False
+        self,
+        source: str,
+        batch_id: int,
+        records: int,
+        size: int,
+        *,
+        elsewhere: bool = False,
+        waited: bool = False,
     ) -> None:
         """So many records of a batch of the record query had so many bytes of keys and values. `elsewhere`:
-        the tasks of another query have read them."""
+        the tasks of another query have read them; it may have `waited` for these in vain, too."""
         with self._lock:
-            self._counted.setdefault(batch_id, {})[source] = _Counted(records, size, elsewhere)
+            self._counted.setdefault(batch_id, {})[source] = _Counted(records, size, elsewhere, waited)
             while len(self._counted) > _MEASURED:
                 del self._counted[min(self._counted)]
 
@@ -182,8 +200,10 @@ class BatchCaps:
         if count is None:
             guess = round(offsets * lately.mean)
             return Batch(offsets, guess, lately.mean, told.seconds, measured=False, timed=not told.waited)
-        timed = not (told.waited or count.elsewhere)
-        return Batch(offsets, count.bytes, lately.mean, told.seconds, timed=timed)
+        # What others have read took no time of its own, and a larger batch would take none either.
+        seconds = 0.0 if count.elsewhere else told.seconds
+        timed = not (told.waited or count.waited) or count.elsewhere
+        return Batch(offsets, count.bytes, lately.mean, seconds, timed=timed)
 
     def due(self, query: str) -> Mapping[str, int] | None:
         """The caps that a query is to be started with again, or None where those that it has are right."""

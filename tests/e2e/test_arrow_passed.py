@@ -17,7 +17,7 @@ from spark_batch import kafka_frame, spark_session
 from two_lanes import frozen_of, lane_context
 
 from headgate.arrow.passed import passed_plan, read_sources, unsupported_reason
-from headgate.arrow.stretches import Stretch, covering, noted_stretches
+from headgate.arrow.stretches import Stretch, cover, noted_stretches
 from headgate.contract.compile import source_columns
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 from spark.arrow_lane import ArrowLane
@@ -38,6 +38,7 @@ RULES = [
     {"name": "never", "expect": "n <> 66 OR n IS NULL", "otherwise": "fail"},
     {"name": "dated", "expect": "t > timestamp'2000-01-01 00:00:00'", "otherwise": "warn"},
 ]
+LATER = 1_900_000_000_000_000  # the time of the record query's first batch, in microseconds
 EVERY = "SELECT * FROM a"
 # Whatever Spark can compute over a stream: the lane has no part in it.
 QUERIES = [
@@ -160,17 +161,25 @@ def test_a_batch_without_records_and_one_without_good_ones_are_empty_in_both_lan
 class Noted:
     """What tasks have noted, for batches of the record query of the first and of the other half."""
 
+    waited = False
+
     def __init__(self, folder: Path, cut: int, end: int) -> None:
         self._folder, self._ranges = folder, {0: (0, cut), 1: (cut, end)}
 
-    def parts(self, batch_id: int) -> list[Stretch] | None:
-        return covering(noted_stretches(self._folder, "mark"), {0: self._ranges[batch_id]})
+    def parts(self, batch_id: int) -> Sequence[Stretch]:
+        stretches = noted_stretches(self._folder, "mark")
+        found = cover(stretches, {0: self._ranges[batch_id]}, self.now(batch_id))
+        assert not found.gaps
+        return found.parts
+
+    def now(self, batch_id: int) -> int:
+        return LATER + batch_id
 
 
 @pytest.mark.parametrize("cut", [1, 500])
 def test_what_the_tasks_of_windows_note_is_what_the_record_query_finds_itself(spark_session, tmp_path, cut):
     values = [value for value in spread(1200) if b'"n": 66' not in value]
-    contract = with_lane(frozen(QUERIES[0], rules=RULES[:2]), "arrow")
+    contract = with_lane(frozen(QUERIES[0], rules=RULES), "arrow")
     raw = raw_columns(kafka_frame(spark_session, values))
     (tmp_path / "notes").mkdir()
     good_in_arrow(raw, contract, "o", "a", notes=(str(tmp_path / "notes"), "mark")).count()
@@ -197,6 +206,9 @@ def test_what_the_tasks_of_windows_note_is_what_the_record_query_finds_itself(sp
     own_rows, other_rows = (table.toArrow().to_pylist() for table in tables)
     assert [without_now(row) for row in own_rows] == [without_now(row) for row in other_rows]
     assert len(own_rows) == sum(mine.quarantined for mine, _ in found) > 20
+    assert sum(mine.warned for mine, _ in found) > 20
+    told = {round(row["quarantined_at"].timestamp() * 1_000_000) for row in other_rows}
+    assert told == {LATER, LATER + 1}, "the time of its own batch"
 
 
 def _refuse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -50,9 +50,9 @@ def begin_query(query: Path, topic: str = "t", *, partitions: int = 1) -> None:
     summed(query / "state" / "0" / "_metadata" / "metadata", f"v1\n{text}".encode())
 
 
-def batch(query: Path, number: int, end: int, topic: str = "t") -> None:
+def batch(query: Path, number: int, end: int, topic: str = "t", *, at_ms: int = 1) -> None:
     """The offset entry of a batch, which is what Spark writes before it runs."""
-    head = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": 1, "conf": {}})
+    head = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": at_ms, "conf": {}})
     (query / "offsets" / str(number)).write_text(f'v1\n{head}\n{{"{topic}":{{"0":{end}}}}}')
 
 

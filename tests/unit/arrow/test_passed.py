@@ -136,6 +136,8 @@ def test_columns_are_those_whose_name_stands_in_the_query_and_the_event_time(sql
         "SELECT DISTINCT * FROM a",
         "SELECT count(DISTINCT *) AS c FROM a",
         "SELECT x.n, y.l FROM a x NATURAL JOIN a y",
+        "SELECT count(*, n) AS whole FROM a",
+        "SELECT first(c3) AS f FROM a AS r(c1, c2, c3)",
         "SELECT max(struct(*)) AS m FROM a",
     ],
 )

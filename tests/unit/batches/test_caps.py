@@ -126,19 +126,37 @@ def test_a_few_large_records_that_another_query_meets_do_not_make_a_query_small(
     assert world.caps.due("o") is None
 
 
-@pytest.mark.parametrize("reason", ["it waited", "other tasks have read it"])
+@pytest.mark.parametrize("reason", ["for a service", "for other tasks", "and other tasks have read it"])
 def test_a_batch_that_took_long_for_no_reason_of_its_own_makes_none_smaller(reason):
     caps = World({"env.ta": 1_000.0, "env.tb": None}).caps
     full = caps.of(RECORDS)["a"]
     for batch in range(AGREE):
-        caps.measured("a", batch, full, full * 1_000, elsewhere=reason == "other tasks have read it")
-        told = Told("r1", batch, {"env.ta": full}, 1_000.0, waited=reason == "it waited")
-        caps.ended(RECORDS, told)
+        others, read = reason != "for a service", reason == "and other tasks have read it"
+        caps.measured("a", batch, full, full * 1_000, elsewhere=read, waited=others)
+        caps.ended(RECORDS, Told("r1", batch, {"env.ta": full}, 1_000.0, waited=not others))
     assert caps.due(RECORDS) is None
     for batch in range(AGREE, 2 * AGREE):
         caps.measured("a", batch, full, full * 1_000)
         caps.ended(RECORDS, Told("r1", batch, {"env.ta": full}, 1_000.0))
     assert caps.due(RECORDS) is not None
+
+
+def test_a_small_cap_grows_also_where_other_tasks_read_all_of_its_batches():
+    caps = World({}).caps
+    for batch in range(AGREE):
+        caps.measured("a", batch, 32, 32_768, elsewhere=True, waited=True)
+        caps.ended(RECORDS, Told("r1", batch, {"env.ta": 32}, 1_000.0))
+    assert caps.due(RECORDS) == {"a": 32_768, "b": 32}
+
+
+def test_a_query_is_behind_while_its_batches_are_full():
+    world = World({"env.ta": 1_000.0, "env.tb": None})
+    cap = world.caps.of(RECORDS)["a"]
+    assert not world.caps.behind(RECORDS)
+    for records, expected in ((cap, True), (cap // 2 + 1, True), (cap // 3, False), (cap, True)):
+        world.records(records, 1_000.0)
+        assert world.caps.behind(RECORDS) is expected
+    assert not world.caps.behind("o")
 
 
 def test_a_cap_that_is_taken_is_judged_by_its_own_batches():

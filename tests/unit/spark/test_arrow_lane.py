@@ -22,6 +22,7 @@ from headgate.arrow.quarantine import QUARANTINE
 from headgate.arrow.screen import BAD as BADS
 from headgate.arrow.screen import GOOD as PASSED
 from headgate.arrow.screen import RAW, READ
+from headgate.arrow.stretches import Stretch
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.owner import FencedError
 from headgate.errors import HeadgateError, TablesUnavailable
@@ -134,6 +135,20 @@ def test_where_the_folder_of_the_tables_went_away_nothing_is_made_in_its_place(p
     with pytest.raises(FileNotFoundError):
         lane.frame(frame)
     assert not (place.tables / "_quarantine").exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_what_another_query_has_noted_and_cannot_be_read_is_judged_by_its_own_tasks(place, caplog, damage):
+    path = place.tables / "note"
+    if damage == "cut":
+        path.write_bytes(b"ARROW1")
+    stretch = Stretch(path, 0, 0, 10, record_bytes=100, holds_from=0, rows=1, size=6)
+    shared: Any = SimpleNamespace(parts=lambda _: [stretch], now=lambda _: 0, waited=False)
+    lane = ArrowLane(place.context, place.pages.append, shared=shared)
+    frame: Any = Raw([*GOOD, *BAD])
+    lane.commit(lane.frame(frame), 0)
+    assert place.rows("all_of", "n") == list(range(1, 11))
+    assert "what was judged of batch 0 cannot be read" in caplog.text
 
 
 def test_a_batch_that_runs_again_writes_nothing_twice_and_leaves_no_file(place):
@@ -415,13 +430,13 @@ def test_a_pipeline_without_outputs_of_records_is_screened_and_counted(tmp_path)
 
 
 def test_the_bytes_of_all_records_are_measured_whatever_became_of_them(place, monkeypatch):
-    told: list[tuple[str, int, int, int, bool]] = []
+    told: list[tuple[Any, ...]] = []
     monkeypatch.setattr(
-        place.context.caps, "measured", lambda *numbers, elsewhere: told.append((*numbers, elsewhere))
+        place.context.caps, "measured", lambda *numbers, **how: told.append((*numbers, *how.values()))
     )
     place.run([*GOOD[:5], *BAD], GOOD[5:])
     values = [*GOOD, *BAD]
-    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values), False)]
+    assert told == [("a", 0, len(values), sum(len(b"k" + value) for value in values), False, False)]
 
 
 def test_the_more_partitions_a_topic_has_the_less_its_tasks_carry_along(place, monkeypatch):

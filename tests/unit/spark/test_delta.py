@@ -17,7 +17,7 @@ from headgate.errors import TablesUnavailable
 from headgate.tables.access import S3Access
 from headgate.tables.answers import StoreDenied
 from headgate.tables.place import S3Folder
-from spark.delta import CHECKPOINT_EVERY, TIDY_FIRST, DeltaSink
+from spark.delta import CHECKPOINT_EVERY, PUT_OFF, TIDY_FIRST, DeltaSink
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
 SCHEMA = pa.schema(
@@ -185,6 +185,17 @@ def test_a_writer_that_seldom_writes_is_tidied_by_its_own_commits(table):
         sink.append_rows(rows((NOON, "k", number)), number * 37 + 1)
         sink.upkeep(number * 37 + 1)
     assert len(DeltaTable(str(table)).file_uris()) == 1
+
+
+def test_a_stream_that_is_behind_merges_no_files_for_a_while_and_then_does(tmp_path):
+    for behind_until, expected in ((50, 50), (10_000, TIDY_FIRST + PUT_OFF)):
+        table = made_to_forget(tmp_path / f"t{expected}")
+        sink = DeltaSink(table, "app")
+        for batch in range(expected):
+            assert len(DeltaTable(str(table)).file_uris()) == batch, "nothing is merged yet"
+            sink.append_rows(rows((NOON, "k", batch)), batch)
+            sink.upkeep(batch, behind=batch + 1 < behind_until)
+        assert len(DeltaTable(str(table)).file_uris()) == 1
 
 
 def test_files_are_merged_only_where_it_is_worth_it(table):

@@ -14,12 +14,15 @@ from two_lanes import frozen_of
 
 from headgate.arrow.passed import passed_plan
 from headgate.arrow.screen import RAW
+from headgate.batches.caps import BatchCaps
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
+from headgate.checkpoints.owner import FencedError
 from headgate.contract.frozen import FrozenContract, with_lane
 from spark.passed_task import PassedOrder, pass_on
 from spark.shared import SharedScreening, shared_screening
 from spark.stop import StopRequestedError
 
+MOMENT = 1_800_000_000_000_000  # when the records came, and the time of the batches
 SOURCE = {
     "topic": "t",
     "columns": [{"name": "at", "type": "timestamp"}, {"name": "n", "type": "int", "required": True}],
@@ -54,7 +57,7 @@ class World:
         layout = CheckpointLayout(folder / "checkpoints", "example")
         self.records, self.other = layout.query("l1", RECORDS), layout.query("l1", "o")
         self.gate, self.folder = Gate(), folder / "streams" / self.contract.pipeline / "screened"
-        self.stopped = False
+        self.stopped = self.fenced = False
         self.context: Any = SimpleNamespace(
             frozen=self.contract,
             settings=SimpleNamespace(state=folder, spark=SimpleNamespace(master="local")),
@@ -63,6 +66,8 @@ class World:
             epoch=3,
             gate=self.gate,
             before_batch=self._before_batch,
+            before_write=self._before_write,
+            caps=BatchCaps(self.contract),
         )
         for query in (self.records, self.other):
             begin_query(query)
@@ -77,9 +82,13 @@ class World:
         if self.stopped:
             raise StopRequestedError
 
+    def _before_write(self) -> None:
+        if self.fenced:
+            raise FencedError("a newer driver has claimed the checkpoint")
+
     def planned(self, number: int, end: int) -> None:
         """A batch of the record query."""
-        batch(self.records, number, end)
+        batch(self.records, number, end, at_ms=MOMENT // 1000)
 
     def committed(self, number: int, end: int) -> None:
         """A batch of the other query."""
@@ -92,7 +101,7 @@ class World:
         values = [
             b'{"at": "2025-10-01 12:00:00", "n": %d}' % n if n % 3 else b"{" for n in range(first, behind)
         ]
-        moments = pa.array([1_800_000_000_000_000] * len(values), RAW.field("_now").type)
+        moments = pa.array([MOMENT] * len(values), RAW.field("_now").type)
         columns = [
             pa.nulls(len(values), pa.binary()),
             pa.array(values, pa.binary()),
@@ -127,13 +136,52 @@ def test_a_batch_is_made_of_what_was_judged_wherever_its_bounds_are(world):
     world.planned(1, 9)
     world.judged(0, 7)
     world.judged(7, 20)
+    world.committed(0, 20)
     assert world.spans(0) is None, "no log says where the first batch begins"
     assert world.spans(1) == [(5, 7), (7, 9)]
     world.planned(2, 20)
     assert world.spans(2) == [(9, 20)]
-    # What lies before a batch is committed, and nobody needs it.
-    assert [path.name.split(".")[2:4] for path in world.folder.iterdir()] == [["7", "20"]]
     assert world.gate.waited == 0
+
+
+def noted(world: World) -> list[tuple[int, int]]:
+    names = [path.name.split(".") for path in world.folder.iterdir()]
+    return sorted((int(first), int(behind)) for _, _, first, behind, *_ in names)
+
+
+def test_what_the_record_query_is_past_is_removed_also_where_it_has_nothing_to_do(world, monkeypatch):
+    monkeypatch.setattr("spark.shared._TIDY_SECONDS", 0.0)
+    world.begin()
+    world.judged(0, 7)
+    world.judged(7, 20)
+    world.shared.tidy()
+    assert noted(world) == [(0, 7), (7, 20)]
+    world.planned(0, 8)
+    commit(world.records, 0)
+    world.shared.tidy()
+    assert noted(world) == [(7, 20)]
+
+
+@pytest.mark.parametrize(("bound", "most"), [("KEPT_FILES", 2), ("KEPT_BYTES", 20_000)])
+def test_of_more_notes_than_may_be_kept_the_farthest_are_removed(world, monkeypatch, bound, most):
+    monkeypatch.setattr("spark.shared._TIDY_SECONDS", 0.0)
+    monkeypatch.setattr(f"spark.shared.{bound}", most)
+    world.begin()
+    for first in (40, 0, 20, 60):
+        world.judged(first, first + 20)
+    world.shared.tidy()
+    found = noted(world)
+    assert found == [(0, 20), (20, 40), (40, 60), (60, 80)][: len(found)]
+    assert 0 < len(found) < 4
+
+
+def test_tidying_takes_its_time(world):
+    world.begin()
+    world.judged(0, 7)
+    world.planned(0, 8)
+    commit(world.records, 0)
+    world.shared.tidy()
+    assert noted(world) == [(0, 7)]
 
 
 def test_it_waits_while_the_other_query_comes_on(world):
@@ -142,22 +190,30 @@ def test_it_waits_while_the_other_query_comes_on(world):
     world.planned(1, 9)
     world.committed(0, 5)
     world.judged(0, 5)
-    world.gate.meanwhile = lambda: world.judged(3 + world.gate.waited, 4 + world.gate.waited)
+    world.gate.meanwhile = lambda: world.judged(4 + world.gate.waited, 5 + world.gate.waited)
     signs: list[int] = []
     world.shared.came_on = lambda: signs.append(world.gate.waited)
     assert world.spans(1) == [(5, 6), (6, 7), (7, 8), (8, 9)]
-    assert signs == [0, 1, 2, 3, 4], "a batch that waits for tasks that end is no stall"
+    assert signs == [1, 2, 3], "a batch that waits for tasks that end is no stall"
+    assert world.shared.waited
 
 
-def test_it_does_not_wait_for_what_was_committed_and_not_noted(world):
+@pytest.mark.parametrize("committed", [9, 6])
+def test_it_does_not_wait_for_what_was_committed_and_not_noted(world, committed):
+    """Nor for the rest of a batch of which that is known."""
     world.begin()
     world.planned(0, 5)
     world.planned(1, 9)
+    world.committed(0, 5)
     world.judged(0, 5)
     world.judged(7, 9)
-    world.gate.meanwhile = lambda: world.committed(0, 9)
+    world.gate.meanwhile = lambda: world.committed(1, committed)
     assert world.spans(1) is None
     assert world.gate.waited == 1
+    assert world.shared.waited
+    assert world.spans(1) is None
+    assert world.gate.waited == 1, "a hole is never filled"
+    assert not world.shared.waited
 
 
 def test_it_does_not_wait_for_a_query_that_was_not_heard_of_or_is_far_behind(world):
@@ -167,11 +223,46 @@ def test_it_does_not_wait_for_a_query_that_was_not_heard_of_or_is_far_behind(wor
     assert world.spans(1) is None
     world.judged(0, 3)
     world.committed(0, 3)
-    far = 4 + world.contract.contract.job.max_records_per_batch
-    world.planned(1, far)
-    world.planned(2, far + 1)
+    world.planned(1, 4 + world.context.caps.of("o")["a"])
+    world.planned(2, 5 + world.context.caps.of("o")["a"])
     assert world.spans(2) is None
     assert world.gate.waited == 0
+
+
+def test_how_far_is_far_follows_the_batches_of_the_other_query(world):
+    world.begin()
+    world.planned(0, 100)
+    world.planned(1, 110)
+    world.judged(0, 3)
+    world.committed(0, 3)
+    world.gate.meanwhile = lambda: world.judged(100, 110)
+    world.context.caps.take("o", {"a": 96}, "r")
+    assert world.spans(1) is None
+    world.context.caps.take("o", {"a": 97}, "r")
+    assert world.spans(1) == [(100, 110)]
+
+
+def test_the_first_batch_of_the_other_query_is_waited_for_where_it_is_about_these_records(world):
+    world.begin()
+    world.planned(0, 5)
+    world.planned(1, 9)
+    world.judged(0, 3)
+    assert world.spans(1) is None, "it has no batch yet"
+    batch(world.other, 0, 20)
+    world.gate.meanwhile = lambda: world.judged(3, 20)
+    assert world.spans(1) == [(5, 9)]
+
+
+def test_what_is_noted_of_a_later_time_is_nothing_for_a_batch_of_an_earlier_one(world):
+    world.begin()
+    world.planned(0, 5)
+    batch(world.records, 1, 9, at_ms=MOMENT // 1000 - 1)
+    world.judged(0, 9)
+    world.committed(0, 9)
+    assert world.spans(1) is None
+    batch(world.records, 1, 9, at_ms=MOMENT // 1000)
+    assert world.spans(1) == [(5, 9)]
+    assert world.shared.now(1) == MOMENT
 
 
 def test_it_gives_up_when_nothing_is_heard(world, monkeypatch):
@@ -179,6 +270,7 @@ def test_it_gives_up_when_nothing_is_heard(world, monkeypatch):
     world.planned(0, 5)
     world.planned(1, 9)
     world.judged(0, 5)
+    world.committed(0, 5)
     monkeypatch.setattr("spark.shared._SILENCE", 0.0)
     assert world.spans(1) is None
 
@@ -188,6 +280,7 @@ def test_a_stop_ends_the_wait_and_the_batch_runs_again(world):
     world.planned(0, 5)
     world.planned(1, 9)
     world.judged(0, 5)
+    world.committed(0, 5)
 
     def stop() -> None:
         world.stopped = True
@@ -216,11 +309,39 @@ def test_a_partition_that_is_new_is_left_to_them_too(world):
     assert world.spans(1) is None
 
 
-def test_a_driver_takes_nothing_from_the_one_before_it(world):
+@pytest.mark.parametrize("lane", ["arrow", "jvm"])
+def test_a_driver_takes_nothing_from_the_one_before_it_and_removes_it(world, lane):
     world.begin()
     world.judged(0, 9)
-    world.begin()
+    (world.folder / "part-epoch3-0123.0.0.9.0.0.0.draft").touch()
+    world.context.frozen = frozen(lane)
+    assert (shared_screening(world.context) is None) is (lane == "jvm")
     assert list(world.folder.iterdir()) == []
+
+
+def test_a_driver_that_was_replaced_removes_nothing_of_its_successor(world):
+    world.begin()
+    world.judged(0, 9)
+    world.context.epoch = 2
+    assert shared_screening(world.context) is not None
+    assert noted(world) == [(0, 9)]
+    world.context.epoch, world.fenced = 4, True
+    with pytest.raises(FencedError):
+        shared_screening(world.context)
+    assert noted(world) == [(0, 9)]
+
+
+def test_a_driver_that_ends_leaves_nothing_of_its_own(world):
+    world.begin()
+    world.judged(0, 9)
+    (world.folder / "part-epoch4-0123.0.0.9.0.0.0.arrow").touch()
+    world.shared.close()
+    assert [path.name for path in world.folder.iterdir()] == ["part-epoch4-0123.0.0.9.0.0.0.arrow"]
+
+
+def test_nobody_else_reads_what_is_noted(world):
+    world.begin()
+    assert world.folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_note_that_cannot_be_written_is_no_reason_to_fail(world, capfd):
