@@ -53,6 +53,9 @@ unless on (pipeline, query) (
 )
 unless on (pipeline, query) (
   time() - max by (pipeline, query) (headgate_last_task_timestamp_seconds) < 60
+)
+unless on (pipeline, query) (
+  time() - max by (pipeline, query) (headgate_last_idle_timestamp_seconds) < 60
 )""",
         hold="4m",
         severity="page",

@@ -22,7 +22,7 @@ _SWEPT = {
     "ownerless": "ordered by nobody",
 }
 # Only the supervisor can know these; the others are found here.
-_TOLD = ("suspended", "rolled_back", "no_way_back", "draining", "silent", "report_unreadable")
+_TOLD = ("suspended", "stalled", "rolled_back", "no_way_back", "draining", "silent", "report_unreadable")
 
 
 def conditions(
@@ -30,8 +30,8 @@ def conditions(
 ) -> Iterator[str]:
     if readings.contracts is not None and snapshot.pipeline not in readings.contracts:
         yield "no contract applied"
-    yield from _seen(snapshot, at)
-    yield from _told(status)
+    yield from _seen(snapshot)
+    yield from _told(status) if status is not None else _stalled(snapshot, at)
     yield from _blind(snapshot, readings)
 
 
@@ -46,7 +46,7 @@ def swept(status: StreamStatus | None, readings: Readings, at: float) -> str | N
     return finding.kind if fits and finding.kind in _SWEPT else ""
 
 
-def _seen(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
+def _seen(snapshot: PipelineSnapshot) -> Iterable[str]:
     wanted = snapshot.desired == Desired.RUNNING
     if snapshot.forgotten:
         yield FORGOTTEN
@@ -61,21 +61,31 @@ def _seen(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
     for query in snapshot.queries:
         if snapshot.driver_alive and query.active is False:
             yield f"query {query.query} is not running"
-        if wanted and _stalled(query, snapshot.trigger, at):
-            yield f"query {query.query} is stalled"
 
 
-def _told(status: StreamStatus | None) -> Iterable[str]:
+def _told(status: StreamStatus) -> Iterable[str]:
     """In the supervisor's words."""
-    known = status.conditions if status else {}
+    known = dict(status.conditions)
+    if "stalled" in known:
+        known["stalled"] = f"stalled: {known['stalled']}"
     return [known[name] for name in _TOLD if name in known]
 
 
-def _stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
-    """Records wait, and for three triggers and at least a minute nothing was committed, no task finished."""
-    if not query.lag_records or query.last_commit_at is None:
+def _stalled(snapshot: PipelineSnapshot, at: float) -> Iterable[str]:
+    """While the supervisor does not answer, who knows what is idle and what has just begun."""
+    if snapshot.driver_alive:
+        for query in snapshot.queries:
+            if _is_stalled(query, snapshot.trigger, at):
+                yield f"query {query.query} is stalled"
+
+
+def _is_stalled(query: QuerySnapshot, trigger: float | None, at: float) -> bool:
+    """Records wait, and for three triggers and at least a minute they have, nothing was committed and no task
+    finished."""
+    limit = max(3 * (trigger or 0), _STALL_FLOOR)
+    if not query.lag_records or query.last_commit_at is None or (query.lag_seconds or limit) < limit:
         return False
-    return at - max(query.last_commit_at, query.last_task_at or 0.0) > max(3 * (trigger or 0), _STALL_FLOOR)
+    return at - max(query.last_commit_at, query.last_task_at or 0.0) > limit
 
 
 def _blind(snapshot: PipelineSnapshot, readings: Readings) -> Iterable[str]:

@@ -21,6 +21,7 @@ from producers.inputs import Look, Outgoing, Watch
 __all__ = ["CsvFile", "JsonLines", "record_file"]
 
 WATCH_EVERY = 20_000
+TELL_EVERY = 100  # records that are sent may be few in a second
 _WHOLE = re.compile(r"[+-]?\d{1,30}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _DELIMITERS = ",;\t|"
@@ -108,7 +109,7 @@ class JsonLines(_RecordFile):
         with FileReader(self.path, self.max_line) as reader:
             self.too_long = reader.too_long
             for number, line in enumerate(reader):
-                if number % WATCH_EVERY == 0:
+                if number % TELL_EVERY == 0:
                     self.fraction = reader.fraction
                 if line.strip():
                     yield self._outgoing(line, shift)
@@ -156,7 +157,7 @@ class CsvFile(_RecordFile):
             names, rows = self._open(reader)
             convert = [_converter(self._types.get(name, "string")) for name in names]
             for number, row in enumerate(rows):
-                if number % WATCH_EVERY == 0:
+                if number % TELL_EVERY == 0:
                     self.fraction = reader.fraction
                 record = {name: change(cell) for name, change, cell in zip(names, convert, row, strict=False)}
                 if len(row) > len(names):

@@ -13,6 +13,7 @@ from producers.inputs import Look, Outgoing, Watch
 __all__ = ["TextFile"]
 
 WATCH_EVERY = 20_000
+TELL_EVERY = 100  # records that are sent may be few in a second
 
 
 class TextFile:
@@ -41,7 +42,7 @@ class TextFile:
         with FileReader(self.path, self.max_line) as reader:
             self.too_long = reader.too_long
             for number, line in enumerate(reader):
-                if number % WATCH_EVERY == 0:
+                if number % TELL_EVERY == 0:
                     self.fraction = reader.fraction
                 value = self._times.shift(line, shift) if shift and self._times else line
                 yield Outgoing(value, self._keys(line) if self._keys else None)

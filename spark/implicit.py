@@ -7,7 +7,7 @@ failure condition; those that are left in Spark's legacy mode are Spark's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ def casts_of_query(frame: DataFrame) -> list[str]:
 
 def _of_expressions(plan: Any) -> Iterator[str]:
     stack = _all(plan.expressions())
+    shared: dict[str, str] = {}  # id to text of what an expression names twice, as BETWEEN does
     while stack:
         node = stack.pop()
         kind = node.getClass().getSimpleName()
+        if kind == "With":
+            shared |= {each.id().toString(): each.child().sql() for each in _all(node.defs())}
         if kind == "Cast" and node.evalMode().toString() == "LEGACY" and _from_text(node):
-            yield from _problem(node)
+            yield from _problem(node, shared)
         inner = _all(node.children())
         if kind in _WRITTEN:  # the cast that it stands for is not looked at, what goes into it is
             inner = [
@@ -55,8 +58,8 @@ def _of_expressions(plan: Any) -> Iterator[str]:
         stack.extend(inner)
 
 
-def _problem(cast: Any) -> Iterator[str]:
-    wanted, text = cast.dataType().simpleString(), cast.child().sql()
+def _problem(cast: Any, shared: Mapping[str, str]) -> Iterator[str]:
+    wanted, text = cast.dataType().simpleString(), _text(cast.child(), shared)
     if not cast.foldable():
         yield (
             f"Spark reads the text `{text}` as {wanted} here, and what it cannot read would be NULL in "
@@ -64,6 +67,17 @@ def _problem(cast: Any) -> Iterator[str]:
         )
     elif cast.eval(None) is None and cast.child().eval(None) is not None:
         yield f"Spark reads {text} as {wanted} here, and cannot: it is the same for every record, and NULL"
+
+
+def _text(expression: Any, shared: Mapping[str, str]) -> str:
+    """An expression as SQL, with what Spark has put in place of a part that stands there once."""
+    text, stack = str(expression.sql()), [expression]
+    while stack:
+        node = stack.pop()
+        if node.getClass().getSimpleName() == "CommonExpressionRef":
+            text = text.replace(node.sql(), shared.get(node.id().toString(), node.sql()), 1)
+        stack.extend(reversed(_all(node.children())))
+    return text
 
 
 def _from_text(cast: Any) -> bool:

@@ -184,7 +184,11 @@ def _effect(sink: Sink, spans: Sequence[Span], written: bool) -> Effect:
     repeats, loses = sum(span.repeats for span in own), sum(span.loses for span in own)
     missing = f"; what the {loses} skipped records would have given is missing" if loses else ""
     if sink.keyed:
-        text = "rows are upserted by their key: those of records that are read again get the same values"
+        text = (
+            "rows are upserted by their key: those of records that are read again get the same values, but "
+            "for records that came too late before, which count now, and for those that retention has taken, "
+            "which are missing"
+        )
         if any(span.begin > span.low for span in own):
             text += (
                 "; a group that began before the start is counted from the start on only, and overwritten so"

@@ -15,7 +15,7 @@ from headgate.contract.checks import check_contract
 from headgate.contract.document import Document, read_document
 from headgate.contract.model import Contract
 from headgate.contract.record_schemas import with_schema_files
-from headgate.errors import ContractError, Problem
+from headgate.errors import ContractError, NotFoundError, Problem
 from headgate.suggest import did_you_mean
 
 __all__ = ["LoadedContract", "load_contract", "load_contracts", "parse_contract"]
@@ -49,7 +49,7 @@ def load_contracts(folder: Path, only: Iterable[str] = ()) -> list[LoadedContrac
     wanted = set(only)
     unknown = wanted - {item.contract.pipeline for item in loaded}
     if unknown:
-        raise ContractError([_unknown_pipeline(name, folder, loaded) for name in sorted(unknown)])
+        raise _unknown(sorted(unknown), folder, [item.contract.pipeline for item in loaded])
     return [item for item in loaded if not wanted or item.contract.pipeline in wanted]
 
 
@@ -225,9 +225,10 @@ def _clashes(loaded: Sequence[LoadedContract]) -> list[Problem]:
     return problems
 
 
-def _unknown_pipeline(name: str, folder: Path, loaded: Sequence[LoadedContract]) -> Problem:
-    known = [item.contract.pipeline for item in loaded]
-    return Problem(
-        _display(folder), 1, 1, f"no contract here has the pipeline `{name}`",
-        expected=f"one of {', '.join(known) or '(none)'}", help=did_you_mean(name, known),
-    )  # fmt: skip
+def _unknown(names: Sequence[str], folder: Path, known: Sequence[str]) -> NotFoundError:
+    told = ", ".join(f"`{name}`" for name in names)
+    return NotFoundError(
+        f"no contract in {_display(folder)} has the pipeline {told}",
+        expected=f"one of {', '.join(known) or '(none)'}",
+        help=did_you_mean(names[0], known),
+    )

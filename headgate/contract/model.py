@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headgate.contract.record_schema import RecordSchema
 from headgate.suggest import did_you_mean
@@ -34,6 +34,7 @@ __all__ = [
 _UNITS = {"millisecond": 0.001, "second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (millisecond|second|minute|hour|day|week)s?$")
 
+_DURATION_LOOKS = "expected a number and a unit, such as `10 minutes` or `500 milliseconds`"
 _SIZES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -52,7 +53,7 @@ def seconds(duration: str) -> float:
     alone there are fractions, for Spark knows no others."""
     match = _DURATION.match(duration.strip())
     if match is None:
-        raise ValueError("expected a number and a unit, such as `10 minutes` or `500 milliseconds`")
+        raise ValueError(_DURATION_LOOKS)
     if "." in match[1] and match[2] != "second":
         raise ValueError(f"expected a whole number of {match[2]}s: only seconds have fractions")
     return float(match[1]) * _UNITS[match[2]]
@@ -61,6 +62,13 @@ def seconds(duration: str) -> float:
 def size(text: str) -> int:
     """`256m` as bytes, of what the pattern of its key has let pass."""
     return int(text[:-1]) * _SIZES[text[-1]]
+
+
+def _written_duration(value: object) -> object:
+    """A bare number is no text, and in quotes it would be no duration either."""
+    if isinstance(value, int | float):
+        raise ValueError(_DURATION_LOOKS)
+    return value
 
 
 def _duration(value: str) -> str:
@@ -87,8 +95,8 @@ def _column_type(value: str) -> str:
     raise ValueError(f"expected one of {known}{f'; {hint}' if hint else ''}")
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
-PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
+Duration = Annotated[str, BeforeValidator(_written_duration), AfterValidator(_duration)]
+PositiveDuration = Annotated[str, BeforeValidator(_written_duration), AfterValidator(_positive_duration)]
 Name = Annotated[str, Field(pattern=NAME)]
 Scalar = str | int | float | bool
 Lane = Literal["jvm", "arrow", "auto"]

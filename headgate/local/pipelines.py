@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -189,7 +190,14 @@ class Bringer:
         )
 
     def _result(self, name: str) -> Done:
-        return self._first(name, lambda: self.served(name), RESULT_SECONDS, "nothing is served")
+        return self._first(
+            name, lambda: self._shown(name), RESULT_SECONDS, "nothing is served that it has committed"
+        )
+
+    def _shown(self, name: str) -> Any:
+        """What is served, once the driver that runs has committed: before that it is an earlier one's."""
+        fresh = has_committed(self.status(name), self.snapshots().get(name, {}))
+        return self.served(name) if fresh else None
 
     def _unpause_quality(self, name: str) -> Done:
         """Let the checks run until there is a first verdict; who pauses them later is left alone."""
@@ -238,6 +246,13 @@ class Bringer:
         except httpx.HTTPError:
             return None
         return answer.json() if answer.status_code == httpx.codes.OK else None
+
+
+def has_committed(status: StreamStatus | None, seen: Mapping[str, Any]) -> bool:
+    """Whether all queries have committed since the stream came up; `seen` is how the exporter sees it."""
+    if status is None or seen.get("last_commit") is None or seen.get("state") != Phase.RUNNING:
+        return False
+    return datetime.fromisoformat(seen["last_commit"]).timestamp() >= status.phase_since
 
 
 def served_outputs(frozen: FrozenContract) -> list[str]:

@@ -144,10 +144,10 @@ def stable(record: StreamRecord, report: DriverStatus | None, *, policy: Policy,
     if report is None or report.epoch != record.epoch or not report.queries:
         return None
     ready = now - record.phase_since >= policy.ready_seconds
-    # An idle report is written every few seconds: one of the last part of the time stands for all.
-    since = record.phase_since + policy.ready_seconds / 2
+    # Idle at its end: what had come before was done with. One that has begun since then is not waited for.
+    until = record.phase_since + policy.ready_seconds
     for query in report.queries.values():
-        idle = ready and query.last_idle_at is not None and query.last_idle_at >= since
+        idle = ready and query.last_idle_at is not None and query.last_idle_at >= until
         if not query.active or not (query.batches >= policy.stable_batches or idle):
             return None
     fewest = min(query.batches for query in report.queries.values())

@@ -106,6 +106,20 @@ def test_an_output_in_which_spark_would_read_text_by_itself_is_refused(spark_ses
 
 
 @pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        ("s BETWEEN 1 AND 5", "the text `s` as int here"),
+        ("concat(s, s) BETWEEN 1 AND 5", "the text `concat(s, s)` as int here"),
+        ("s > 5", "the text `s` as int here"),
+    ],
+)
+def test_the_text_that_spark_would_read_is_named_as_it_was_written(spark_session, rule, named):
+    """Spark looks at what is BETWEEN once, under a name of its own."""
+    (problem,) = analyze(spark_session, contract(rule=rule))["problems"]
+    assert named in problem["message"]
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "SELECT at AS k, try_avg(v) * 2 AS x, CAST(try_sum(v) AS INT) AS y FROM a GROUP BY at",

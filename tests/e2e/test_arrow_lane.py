@@ -160,14 +160,14 @@ def test_a_rule_of_fail_stops_the_batch_before_anything_is_committed_and_leaves_
 def test_rows_that_are_lost_on_the_way_to_the_driver_stop_the_batch_before_anything_is_committed(
     spark_session, tmp_path, monkeypatch
 ):
-    whole = arrow_lane._reported
+    whole = arrow_lane.reported
 
     def losing(rows: Any) -> Any:
         found = whole(rows)
         found.outputs["all"].pop()
         return found
 
-    monkeypatch.setattr(arrow_lane, "_reported", losing)
+    monkeypatch.setattr(arrow_lane, "reported", losing)
     context = lane_context(contract(), tmp_path)
     with pytest.raises(HeadgateError, match="counted for the output all, 1 written"):
         run_batch(spark_session, context, "arrow", records(50, 10, BAD))

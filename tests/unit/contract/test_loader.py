@@ -10,7 +10,7 @@ from contract_examples import ORDERS, changed, place_of
 
 from headgate.contract.document import MAX_BYTES
 from headgate.contract.loader import LoadedContract, load_contract, load_contracts
-from headgate.errors import ContractError, Problem
+from headgate.errors import ContractError, NotFoundError, Problem
 
 COPY = "SELECT at, shop, amount FROM orders"
 RULE = "amount > 0"
@@ -331,9 +331,9 @@ def test_problems_of_several_files_come_together_and_clashes_of_addresses_with_t
 
 def test_an_unknown_pipeline_is_told_with_the_nearest_name(tmp_path):
     (tmp_path / "a.yaml").write_text(ORDERS)
-    with pytest.raises(ContractError) as caught:
+    with pytest.raises(NotFoundError, match="has the pipeline `ordres`") as caught:
         load_contracts(tmp_path, only=["ordres"])
-    assert caught.value.problems[0].help == "did you mean `orders`?"
+    assert (caught.value.help, caught.value.exit_code) == ("did you mean `orders`?", 4)
     assert [item.contract.pipeline for item in load_contracts(tmp_path, only=["orders"])] == ["orders"]
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from headgate.local.pipelines import held_back
+from headgate.local.pipelines import has_committed, held_back
 from headgate.streams.model import Desired, Phase, StreamStatus
 
 
@@ -39,3 +41,21 @@ def test_a_retired_stream_stays_retired() -> None:
     held = held_back(_status(Phase.RETIRED, Desired.STOPPED), "p")
     assert held is not None
     assert held.reason == "retired"
+
+
+@pytest.mark.parametrize(
+    ("seen", "committed"),
+    [
+        ({"state": "running", "last_commit": "2026-01-02T03:04:05+00:00"}, True),
+        ({"state": "running", "last_commit": "2026-01-02T03:04:04+00:00"}, False),
+        ({"state": "running", "last_commit": None}, False),
+        ({"state": "starting", "last_commit": "2026-01-02T03:04:05+00:00"}, False),
+        ({}, False),
+    ],
+)
+def test_what_was_committed_before_a_stream_came_up_is_no_sign_of_it(
+    seen: dict[str, object], committed: bool
+) -> None:
+    up = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    assert has_committed(_status(Phase.RUNNING, phase_since=up), seen) is committed
+    assert not has_committed(None, seen)

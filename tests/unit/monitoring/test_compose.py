@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,7 +140,8 @@ def test_a_stream_that_waits_to_be_restarted_with_an_older_contract_is_marked() 
 
 def test_what_only_the_supervisor_can_know_is_shown_in_its_words() -> None:
     told = _supervised(conditions={"suspended": "the platform is suspended", "stalled": "told twice"})
-    assert orders(readings(supervised=told)).conditions == ("the platform is suspended",)
+    found = orders(readings(supervised=told)).conditions
+    assert found == ("the platform is suspended", "stalled: told twice")
 
 
 def test_a_stream_without_an_applied_contract_is_shown_and_marked() -> None:
@@ -147,9 +149,28 @@ def test_a_stream_without_an_applied_contract_is_shown_and_marked() -> None:
     assert "no contract applied" in found.conditions and found.applied_hash is None
 
 
-def test_a_query_with_records_to_read_and_an_old_commit_is_stalled() -> None:
-    found = orders(readings(checkpoints={"orders": checkpoint(committed_at=NOW - 61)}))
-    assert "query records is stalled" in found.conditions
+def test_whether_a_query_is_stalled_is_the_supervisors_to_say() -> None:
+    """It knows what was idle until now, and what has just begun."""
+    found = orders(readings(checkpoints={"orders": checkpoint(committed_at=NOW - 9000)}))
+    assert found.conditions == ()
+
+
+@pytest.mark.parametrize(
+    ("committed", "waited", "stalled"),
+    [(61, 61.0, True), (61, None, True), (59, 59.0, False), (9000, 3.0, False)],
+)
+def test_without_a_supervisor_a_query_whose_records_wait_for_long_is_stalled(
+    committed: float, waited: float | None, stalled: bool
+) -> None:
+    """One that had nothing to read for long, and then gets something, is not."""
+    found = orders(
+        readings(
+            supervised=None,
+            checkpoints={"orders": checkpoint(committed_at=NOW - committed)},
+            lags={"orders": {"records": replace(lag(), seconds=waited), "total": lag(0, 0.0)}},
+        )
+    )
+    assert ("query records is stalled" in found.conditions) is stalled
 
 
 def test_a_query_with_nothing_to_read_is_idle_and_not_stalled() -> None:

@@ -82,6 +82,14 @@ def test_lines_are_the_bytes_between_the_ends(tmp_path: Path) -> None:
         assert reader.fraction == 1.0
 
 
+def test_how_far_a_small_file_is_sent_is_told_on_the_way(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", b'{"n": 1}\n' * 1000)
+    file = JsonLines(path, None, max_line=100, key=None)
+    told = [file.fraction for _ in file.records(0)]
+    assert [round(told[at], 1) for at in (0, 500, 999)] == [0.0, 0.5, 0.9]
+    assert file.fraction == 1.0
+
+
 def test_a_compressed_file_reads_as_its_content(tmp_path: Path) -> None:
     path = written(tmp_path / "a.log.gz", gzip.compress(b"one\ntwo\n"))
     check_file(path)
