@@ -8,13 +8,14 @@ the road: the stream runs on as it does, and begins a new lineage when somebody 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlglot import exp
 
 from headgate.checkpoints.layout import RECORDS
+from headgate.contract.changes import changed_keys
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.kinds import is_aggregate
 from headgate.contract.model import Output
@@ -27,6 +28,7 @@ __all__ = ["ContractChange", "breaking_changes", "change_of", "compare_contract"
 
 # Parts of a state's signature that change what a row of the output stands for.
 _MEANING = ("grouping", "function")
+_MOST_TOLD = 6  # changes of a contract that a plan names
 
 ContractChange = Literal["new", "changed", "unchanged", "removed"]
 
@@ -73,7 +75,7 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
         summary, reason = f"version {version}", f"{file} is new"
     elif before.contract.version == version:
         summary = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}"
-        reason = f"{file} changed"
+        reason = f"{file} changed{_told(changed_keys(before.contract, contract.contract))}"
         if before.contract == contract.contract and before.lane != contract.lane:
             reason = f"the lane of its records, which it leaves open, is {contract.lane or 'jvm'} now"
     else:
@@ -88,6 +90,11 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
         reason=reason,
         arguments={"hash": contract.hash, "before": before.hash if before else None, "file": file},
     )
+
+
+def _told(changes: Sequence[str]) -> str:
+    more = f"; and {len(changes) - _MOST_TOLD} more" if len(changes) > _MOST_TOLD else ""
+    return f": {'; '.join(changes[:_MOST_TOLD])}{more}" if changes else ""
 
 
 def _version_refusals(contract: FrozenContract, before: FrozenContract) -> Iterable[Refusal]:

@@ -18,7 +18,7 @@ __all__ = ["load_pipelines", "plan_pipelines"]
 def plan_pipelines(settings: Settings, names: Sequence[str] = ()) -> Plan:
     """Plan the named pipelines, or all of them together with what has lost its file.
 
-    Raises ContractError with every problem, KafkaUnavailable, StoreUnavailable, ServiceError.
+    Raises ContractError with every problem, NotFoundError, KafkaUnavailable, StoreUnavailable, ServiceError.
     """
     loaded = load_pipelines(settings, names)
     frozen = _resolve(settings, loaded)
