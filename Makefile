@@ -1,6 +1,8 @@
 # `make help` lists the targets. Each can be run again: what is done is not done twice.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+# Compiled modules are kept: a test run starts hundreds of processes, and rewrites the asserts of its own modules.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 PIPELINE := realtime-data
 SEEDS := 50

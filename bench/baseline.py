@@ -24,13 +24,22 @@ class Ran:
     checkpoint: Path
 
 
-def run_plain(place: Place, module: str, topic: str, *, batch: int, memory: str) -> Ran:
-    """Run `bench.plain_records` or `bench.plain_windows` over a topic."""
+def run_plain(place: Place, module: str, topic: str, form: str = "json", *, batch: int, memory: str) -> Ran:
+    """Run `bench.plain_records` or `bench.plain_windows` over a topic with records of one form."""
     table, checkpoint, scratch = (place.plain / name for name in ("table", "checkpoint", "scratch"))
     scratch.mkdir(parents=True)
     command = [sys.executable, "-m", module, "--brokers", place.brokers, "--topic", topic]
     command += ["--table", str(table), "--checkpoint", str(checkpoint), "--scratch", str(scratch)]
-    command += ["--jars", str(place.settings().jars_dir), "--batch", str(batch), "--memory", memory]
+    command += [
+        "--form",
+        form,
+        "--jars",
+        str(place.settings().jars_dir),
+        "--batch",
+        str(batch),
+        "--memory",
+        memory,
+    ]
     log = place.root / "log" / f"{module}-{topic}.log"
     log.parent.mkdir(exist_ok=True)
     started = time.time()

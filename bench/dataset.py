@@ -1,8 +1,8 @@
 """The records of the benchmark: a pure function of their number, so that every count can be recomputed.
 
 Partition p holds the records whose `seq` is p modulo 4, in order; each of the 200 devices (the Kafka
-key) has one partition. 5,000 records share a second of event time. With bad records, one in 10,000 is
-out of range, has an unknown status or is cut short, in turn.
+key) has one partition. 5,000 records share a second of event time. Of the bad records, every so many one,
+one is out of range, one has an unknown status and one is damaged, in turn.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BAD_EVERY", "PARTITIONS", "VALUE_BYTES", "Dataset", "Expected"]
+from bench.forms import BASE_MS, DAMAGED, FORMS, Fields
+
+__all__ = ["DEVICES", "FIRST_SEQ", "PARTITIONS", "WINDOW_MS", "Dataset", "Expected"]
 
 PARTITIONS = 4
 DEVICES = 200
 RECORDS_PER_SECOND = 5_000
-BAD_EVERY = 10_000
 FIRST_SEQ = 10_000_000  # whole numbers of one width, so that all records have the same length
-BASE_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 WINDOW_MS = 10_000
-_TEMPLATE = b'{"seq":00000000,"device":"d-000","ts":"2026-01-01T00:00:00.000","value":00.000,"status":0}'
-VALUE_BYTES = len(_TEMPLATE)
-_VALUE_AT = _TEMPLATE.index(b'"value":') + len(b'"value":')
-_MOST = 24 * 3600 * RECORDS_PER_SECOND  # one day of event time
+_MOST = 100_000_000 - FIRST_SEQ
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -44,8 +41,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
+    """`bad_every`: of so many records one is bad; 0 for none. `form`: one of bench.forms.FORMS."""
+
     records: int
-    bad: bool = False
+    bad_every: int = 0
+    form: str = "json"
 
     def __post_init__(self) -> None:
         if self.records % PARTITIONS or not 0 < self.records <= _MOST:
@@ -62,25 +62,21 @@ class Dataset:
     def values(self, partition: int, start: int, stop: int) -> tuple[Bytes, Bytes]:
         """Keys and values of a stretch of one partition, one row each."""
         number = self.numbers(partition, start, stop)
-        rows = np.tile(np.frombuffer(_TEMPLATE, dtype=np.uint8), (len(number), 1))
-        _digits(rows, _TEMPLATE.index(b"00000000"), 8, number + FIRST_SEQ)
-        device = _device(number)
-        _digits(rows, _TEMPLATE.index(b"d-000") + 2, 3, device)
-        self._time(rows, number)
-        thousandths, status = _reading(number), _status(number)
-        place = _VALUE_AT
-        _digits(rows, place, 2, thousandths // 1000)
-        _digits(rows, place + 3, 3, thousandths % 1000)
-        rows[:, -2] = status + ord("0")
-        if self.bad:
-            self._spoil(rows, number)
-        keys = rows[:, _TEMPLATE.index(b"d-000") :][:, :5].copy()
-        return keys, rows
+        fields = Fields(
+            seq=number + FIRST_SEQ,
+            device=_device(number),
+            since=_moment(number) - BASE_MS,
+            thousandths=_reading(number),
+            status=_status(number),
+            flaw=self._flaw(number),
+        )
+        return fields.keys(), FORMS[self.form](fields)
 
-    def expected(self) -> Expected:
-        """Recount everything from the numbers alone."""
+    def expected(self, *, screened: bool = True) -> Expected:
+        """Recount everything from the numbers alone. Where nothing screens, what can be read is good."""
         number = np.arange(self.records, dtype=np.int64)
-        good = number[~_is_bad(number)] if self.bad else number
+        flaw = self._flaw(number)
+        good = number[flaw == 0 if screened else flaw != DAMAGED]
         window = _moment(good) // WINDOW_MS
         pair, count = np.unique(window * 1000 + _device(good), return_counts=True)
         windows = {
@@ -94,29 +90,12 @@ class Dataset:
             newest_ms=int(_moment(good).max()),
         )
 
-    def _time(self, rows: Bytes, number: Ints) -> None:
-        since = _moment(number) - BASE_MS
-        place = _TEMPLATE.index(b"T00:00:00.000") + 1
-        for offset, width, part in (
-            (0, 2, since // 3_600_000),
-            (3, 2, since // 60_000 % 60),
-            (6, 2, since // 1000 % 60),
-            (9, 3, since % 1000),
-        ):
-            _digits(rows, place + offset, width, part)
-
-    def _spoil(self, rows: Bytes, number: Ints) -> None:
-        bad = _is_bad(number)
-        kind = number // BAD_EVERY % 3
-        place = _VALUE_AT
-        rows[bad & (kind == 0), place : place + 6] = np.frombuffer(b"-1.000", dtype=np.uint8)
-        rows[bad & (kind == 1), -2] = ord("9")
-        rows[bad & (kind == 2), -1] = ord(" ")
-
-
-def _is_bad(number: Ints) -> Any:
-    """In every partition, in turn."""
-    return number % BAD_EVERY == number // BAD_EVERY % PARTITIONS
+    def _flaw(self, number: Ints) -> Ints:
+        """Bad ones come in every partition, and each kind of them, in turn."""
+        if not self.bad_every:
+            return np.zeros(len(number), dtype=np.int64)
+        turn = number // self.bad_every
+        return np.where(number % self.bad_every == turn % PARTITIONS, turn % 3 + 1, 0)
 
 
 def _moment(number: Ints) -> Ints:
@@ -141,10 +120,5 @@ def _reading(number: Ints) -> Ints:
     return (np.uint64(10_000) + _mix(number) % np.uint64(90_000)).astype(np.int64)
 
 
-def _status(number: Ints) -> Bytes:
-    return (_mix(number) >> np.uint64(60)).astype(np.uint8) % 4
-
-
-def _digits(rows: Bytes, place: int, width: int, number: Ints) -> None:
-    for i in range(width):
-        rows[:, place + width - 1 - i] = number // 10**i % 10 + ord("0")
+def _status(number: Ints) -> Any:
+    return (_mix(number) >> np.uint64(60)).astype(np.int64) % 4

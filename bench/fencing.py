@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from bench.dataset import Dataset, Expected
+from bench.dataset import Expected
 from bench.lanes import LANES
 from bench.loader import load
 from bench.place import Place
@@ -28,14 +28,14 @@ _JOB = next(job for job in JOBS if job.name == "records")
 
 
 def measure(place: Place, records: int, runs: int) -> Iterator[dict[str, Any]]:
-    dataset = Dataset(records, _JOB.bad)
+    dataset = _JOB.dataset(records)
     load(place.settings("services"), _JOB.topic, dataset)
     expected = dataset.expected()
     for lane in LANES:
         found = []
         for number in range(1, runs + 1):
             place.clear_run()
-            found.append(_one(place, _JOB, expected, records, lane))
+            found.append(_one(place, _JOB, expected, lane, batch_size(records)))
             print(f"fencing run {number}: {lane} lane {found[-1]:.3%} of the time", flush=True)
         yield {
             "job": f"fencing-{lane}",
@@ -46,11 +46,10 @@ def measure(place: Place, records: int, runs: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _one(place: Place, job: Job, expected: Expected, records: int, lane: str) -> float:
+def _one(place: Place, job: Job, expected: Expected, lane: str, batch: int) -> float:
     file = place.root / "claim-times.json"
     run = partial(driver, module="bench.timed_claim", extra={FILE: str(file)})
-    batch = batch_size(records)
-    steady = headgate_part(place, job, expected, records, batch, run=run, lane=lane)
+    steady = headgate_part(place, job, expected, batch, run=run, lane=lane)
     return share(json.loads(file.read_text(encoding="utf-8")), steady)
 
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from bench.dataset import BASE_MS, DEVICES, FIRST_SEQ, WINDOW_MS, Expected
+from bench.dataset import DEVICES, FIRST_SEQ, WINDOW_MS, Expected
+from bench.forms import BASE_MS
 
 __all__ = [
     "NotExactError",

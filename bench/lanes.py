@@ -6,50 +6,99 @@ Windows are Spark's in either lane: what has one is how their records are read a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.dataset import Dataset
+from bench.dataset import Expected
 from bench.loader import load
 from bench.place import Place
-from bench.rates import spread
-from bench.throughput import JOBS, Job, batch_size, headgate_rate, plain_rate
+from bench.processor import Watch, between, watching
+from bench.rates import Steady, spread
+from bench.throughput import JOBS, Job, batch_size, headgate_part, plain_part
 
-__all__ = ["LANES", "TARGETS", "compare_lanes", "jobs", "show"]
+__all__ = ["LANES", "LANE_JOBS", "Side", "compare_lanes", "show"]
 
 LANES = ("jvm", "arrow")
 # What the Arrow lane is to reach against the hand-written job.
-TARGETS = {"records": 2.5, "records-bad": 2.5, "windows": 1.5}
+_TARGETS = {
+    "records": 2.5,
+    "records-bad": 2.5,
+    "records-worse": 1.5,
+    "windows": 1.5,
+    "windows-bad": 1.5,
+    "windows-worse": 1.5,
+}
+_ALL = (
+    *JOBS,
+    Job("records-worse", "bench-records", "bench_worse", bad_every=100),
+    Job("windows-bad", "bench-windows", "bench_bad", bad_every=10_000),
+    Job("windows-worse", "bench-windows", "bench_worse", bad_every=100),
+    Job("avro", "bench-avro", "bench_avro", form="avro"),
+    Job("protobuf", "bench-protobuf", "bench_protobuf", form="protobuf"),
+    Job("wide", "bench-wide", "bench_wide", form="json-wide", share=8),
+)
+# By the part that runs them.
+LANE_JOBS: Mapping[str, tuple[Job, ...]] = {
+    "lanes": tuple(job for job in _ALL if job.pipeline == "bench-records"),
+    "lanes-windows": tuple(job for job in _ALL if job.windowed),
+    "lanes-formats": tuple(job for job in _ALL if job.form in {"avro", "protobuf"}),
+    "lanes-wide": tuple(job for job in _ALL if job.form == "json-wide"),
+}
+
+
+@dataclass(slots=True)
+class Side:
+    """What was seen of one of the three, run by run."""
+
+    rates: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
+
+    def note(self, part: Steady, watch: Watch) -> None:
+        spent = between(watch.samples, part.begun, part.ended)
+        self.rates.append(part.rate)
+        self.processor.append(sum(spent.values()) * 1e6 / part.records)
+        self.resident.append(watch.resident)
+
+    def to_json(self) -> Mapping[str, object]:
+        """Rates; processor seconds per million records; most bytes of memory."""
+        return {
+            **spread(self.rates).to_json(),
+            "processor": sum(self.processor) / len(self.processor),
+            "resident": max(self.resident),
+        }
 
 
 def compare_lanes(place: Place, job: Job, *, records: int, runs: int) -> dict[str, Any]:
     """Run all three `runs` times in turn; a result only if every run was exact."""
-    dataset = Dataset(records, job.bad)
+    dataset = job.dataset(records)
     load(place.settings("services"), job.topic, dataset)
-    expected = dataset.expected()
-    batch = batch_size(records)
-    rates: dict[str, list[float]] = {"plain": [], **{lane: [] for lane in LANES}}
+    expected = {"plain": dataset.expected(screened=False), "jvm": dataset.expected()}
+    batch = batch_size(dataset.records)
+    sides = {name: Side() for name in ("plain", *LANES)}
     for number in range(1, runs + 1):
-        for side, found in rates.items():
+        for name, side in sides.items():
             place.clear_run()
-            if side == "plain":
-                found.append(plain_rate(place, job, expected, records, batch))
-            else:
-                found.append(headgate_rate(place, job, expected, records, batch, lane=side))
-            print(f"{job.name} run {number}: {side:<8} {found[-1]:>12,.0f} records/s", flush=True)
-    sides = {side: spread(found) for side, found in rates.items()}
+            with watching() as watch:
+                part = _run(place, job, name, expected.get(name, expected["jvm"]), batch)
+            side.note(part, watch)
+            print(f"{job.name} run {number}: {name:<8} {side.rates[-1]:>12,.0f} records/s", flush=True)
+    rates = {name: spread(side.rates).median for name, side in sides.items()}
     return {
         "job": f"lanes-{job.name}",
-        "records": records,
+        "records": dataset.records,
         "batch": batch,
-        "bad": expected.bad,
-        **{side: found.to_json() for side, found in sides.items()},
-        **{f"{lane}_ratio": sides[lane].median / sides["plain"].median for lane in LANES},
-        "target": TARGETS[job.name],
+        "bad": expected["jvm"].bad,
+        **{name: side.to_json() for name, side in sides.items()},
+        **{f"{lane}_ratio": rates[lane] / rates["plain"] for lane in LANES},
+        "target": _TARGETS.get(job.name),
     }
 
 
-def jobs(prefix: str) -> list[Job]:
-    return [job for job in JOBS if job.name.startswith(prefix)]
+def _run(place: Place, job: Job, name: str, expected: Expected, batch: int) -> Steady:
+    if name == "plain":
+        return plain_part(place, job, expected, batch)
+    return headgate_part(place, job, expected, batch, lane=name)
 
 
 def show(result: Mapping[str, Any]) -> str:

@@ -18,16 +18,21 @@ from bench.waiting import wait_for
 from headgate.settings import Settings
 from headgate.topics.kafka import admin_client, client_options, consumer_client
 
-__all__ = ["TOPIC_CONFIG", "end_offsets", "load", "make_topic"]
+__all__ = ["TOPIC_CONFIG", "end_offsets", "load", "make_topic", "produce_request", "refuse_errors"]
 
-FORMAT = 1  # raise it when the records of a dataset change
+FORMAT = 2  # raise it when the records of a dataset change
 TOPIC_CONFIG = {"retention.ms": "-1"}
 
 
 def load(settings: Settings, topic: str, dataset: Dataset) -> None:
     """The topic with the dataset's records and no other; takes about a minute for 16 million."""
     notes = settings.state / f"{topic}.json"
-    wanted = {"format": FORMAT, "records": dataset.records, "bad": dataset.bad}
+    wanted = {
+        "format": FORMAT,
+        "records": dataset.records,
+        "bad_every": dataset.bad_every,
+        "form": dataset.form,
+    }
     if _holds(settings, topic, notes, wanted, dataset):
         return
     print(f"loading {dataset.records:,} records into {topic} …", flush=True)
@@ -83,24 +88,25 @@ def _produce(settings: Settings, topic: str, dataset: Dataset) -> None:
         (node,) = [broker.node_id for broker in client.cluster.brokers()]
         for start in range(0, dataset.per_partition, RECORDS_PER_BATCH):
             stop = min(start + RECORDS_PER_BATCH, dataset.per_partition)
-            answer = client.send_and_receive(node, _request(topic, dataset, start, stop))
-            _check(answer)
+            now = int(time.time() * 1000)
+            batches = {
+                number: encode_batch(*dataset.values(number, start, stop), timestamp_ms=now)
+                for number in range(PARTITIONS)
+            }
+            refuse_errors(client.send_and_receive(node, produce_request(topic, batches, acks=1)))
     finally:
         client.close()
 
 
-def _request(topic: str, dataset: Dataset, start: int, stop: int) -> ProduceRequest:
-    now = int(time.time() * 1000)
+def produce_request(topic: str, batches: Mapping[int, bytes], *, acks: int) -> ProduceRequest:
+    """One request with a batch for each partition that has one."""
     topic_data = ProduceRequest.TopicProduceData
     partitions = [
-        topic_data.PartitionProduceData(
-            index=number, records=encode_batch(*dataset.values(number, start, stop), timestamp_ms=now)
-        )
-        for number in range(PARTITIONS)
+        topic_data.PartitionProduceData(index=number, records=batch) for number, batch in batches.items()
     ]
     return ProduceRequest(
         transactional_id=None,
-        acks=1,
+        acks=acks,
         timeout_ms=30_000,
         topic_data=[topic_data(name=topic, partition_data=partitions)],
         min_version=3,
@@ -108,7 +114,8 @@ def _request(topic: str, dataset: Dataset, start: int, stop: int) -> ProduceRequ
     )
 
 
-def _check(answer: object) -> None:
+def refuse_errors(answer: object) -> None:
+    """End the benchmark where the broker did not take a batch."""
     for topic in answer.responses:  # type: ignore[attr-defined]  # kafka-python's types stop here
         for partition in topic.partition_responses:
             if partition.error_code:

@@ -27,9 +27,9 @@ def _throughput(prefix: str) -> Part:
     return run
 
 
-def _lanes(prefix: str) -> Part:
+def _lanes(part: str) -> Part:
     def run(place: Place, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-        for job in lanes.jobs(prefix):
+        for job in lanes.LANE_JOBS[part]:
             result = lanes.compare_lanes(place, job, records=options.records, runs=options.runs)
             print(lanes.show(result), flush=True)
             yield result
@@ -40,8 +40,7 @@ def _lanes(prefix: str) -> Part:
 PARTS: dict[str, Part] = {
     "records": _throughput("records"),
     "windows": _throughput("windows"),
-    "lanes": _lanes("records"),
-    "lanes-windows": _lanes("windows"),
+    **{part: _lanes(part) for part in lanes.LANE_JOBS},
     "fencing": lambda place, options: fencing.measure(place, options.records, options.runs),
     "start": lambda place, options: start.measure(place, options.runs),
     "recovery": lambda place, options: recovery.measure(place, options.runs),

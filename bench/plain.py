@@ -7,15 +7,20 @@ headgate's own.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bench.forms import FORMS, MORE_COLUMNS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["SCHEMA", "arguments", "read_topic", "session"]
+__all__ = ["SCHEMA", "arguments", "read_records", "session"]
 
 SCHEMA = "seq BIGINT, device STRING, ts TIMESTAMP, value DOUBLE, status INT"
+_AVRO = Path(__file__).parent / "pipelines" / "reading.avsc"
 
 
 def arguments() -> argparse.Namespace:
@@ -24,6 +29,7 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--memory", required=True)
+    parser.add_argument("--form", choices=sorted(FORMS), required=True)
     return parser.parse_args()
 
 
@@ -53,7 +59,24 @@ def session(options: argparse.Namespace) -> SparkSession:
     return spark
 
 
-def read_topic(spark: SparkSession, options: argparse.Namespace) -> DataFrame:
+def read_records(spark: SparkSession, options: argparse.Namespace) -> DataFrame:
+    """The topic's records, read as their form is read with what Spark has for it."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.avro.functions import from_avro
+
+    raw = _read_topic(spark, options)
+    if options.form == "protobuf":
+        return raw.select("value").mapInArrow(_protobuf_rows, SCHEMA)
+    if options.form == "avro":
+        record = from_avro(F.col("value"), _AVRO.read_text(encoding="utf-8"))
+    else:
+        more = MORE_COLUMNS if options.form == "json-wide" else ()
+        schema = ", ".join([SCHEMA, *(f"{name} DOUBLE" for name in more)])
+        record = F.from_json(F.col("value").cast("string"), schema)
+    return raw.select(record.alias("r")).select("r.*")
+
+
+def _read_topic(spark: SparkSession, options: argparse.Namespace) -> DataFrame:
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", options.brokers)
@@ -62,3 +85,43 @@ def read_topic(spark: SparkSession, options: argparse.Namespace) -> DataFrame:
         .option("maxOffsetsPerTrigger", str(options.batch))
         .load()
     )
+
+
+def _protobuf_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """There is no spark-protobuf for this Spark: the messages are read with Google's library."""
+    import pyarrow as pa
+
+    reading = _protobuf_message()
+    for batch in batches:
+        rows = [reading.FromString(value) for value in batch.column("value").to_pylist()]
+        moments = pa.array([row.ts for row in rows], pa.timestamp("ms", "UTC"))
+        yield pa.record_batch(
+            {
+                "seq": pa.array([row.seq for row in rows], pa.int64()),
+                "device": pa.array([row.device for row in rows], pa.string()),
+                "ts": moments.cast(pa.timestamp("us", "UTC")),
+                "value": pa.array([row.value for row in rows], pa.float64()),
+                "status": pa.array([row.status for row in rows], pa.int32()),
+            }
+        )
+
+
+def _protobuf_message() -> Any:
+    """The class that protoc would make of bench/pipelines/reading.proto."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="reading.proto", syntax="proto3")
+    message = file.message_type.add(name="Reading")
+    fields = {
+        "seq": kinds.TYPE_INT64,
+        "device": kinds.TYPE_STRING,
+        "ts": kinds.TYPE_INT64,
+        "value": kinds.TYPE_DOUBLE,
+        "status": kinds.TYPE_INT32,
+    }
+    for number, (name, kind) in enumerate(fields.items(), 1):
+        message.field.add(name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Reading"))

@@ -1,4 +1,5 @@
-"""The records job as one writes it without headgate: Kafka → from_json → Delta, appended.
+"""The records job as one writes it without headgate: Kafka → from_json (or the like) → Delta,
+appended.
 
 No rules, no quarantine, no metrics, no fencing: what the benchmark compares against.
 """
@@ -7,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F
-
-from bench.plain import SCHEMA, arguments, read_topic, session
+from bench.plain import arguments, read_records, session
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,10 +19,9 @@ __all__ = ["run"]
 
 
 def run(spark: SparkSession, options: Namespace) -> None:
-    raw = read_topic(spark, options)
-    parsed = raw.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("r")).select("r.*")
     query = (
-        parsed.writeStream.format("delta")
+        read_records(spark, options)
+        .writeStream.format("delta")
         .outputMode("append")
         .option("checkpointLocation", options.checkpoint)
         .trigger(availableNow=True)

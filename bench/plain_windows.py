@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from bench.plain import SCHEMA, arguments, read_topic, session
+from bench.plain import arguments, read_records, session
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -17,10 +17,9 @@ __all__ = ["run"]
 
 
 def run(spark: SparkSession, options: Namespace) -> None:
-    raw = read_topic(spark, options)
-    parsed = raw.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("r")).select("r.*")
     windows = (
-        parsed.withWatermark("ts", "30 seconds")
+        read_records(spark, options)
+        .withWatermark("ts", "30 seconds")
         .groupBy(F.window("ts", "10 seconds"), "device")
         .agg(
             F.count("*").alias("readings"),

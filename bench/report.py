@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.lanes import LANE_JOBS
 from bench.machine import machine, versions
 
 __all__ = ["TEXT", "append", "recorded", "render", "results_text"]
@@ -106,14 +107,40 @@ def _lanes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         sides = " | ".join(_with_spread(each[side]) for side in ("plain", "jvm", "arrow"))
         lines.append(
             f"| {each['job'].removeprefix('lanes-')} | {each['records']:,} | {each['bad']:,} | {sides} "
-            f"| {each['jvm_ratio']:.2f} | {each['arrow_ratio']:.2f} | {each['target']:.2f} |"
+            f"| {each['jvm_ratio']:.2f} | {each['arrow_ratio']:.2f} | {_target(each)} |"
         )
     return [
         *lines,
         "",
         "Median of the runs, and their spread in brackets. Windows are computed by Spark in either "
         "lane; what has a lane there is how their records are read and screened.",
+        *_taken(rows),
     ]
+
+
+def _taken(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each side takes of the machine."""
+    lines = [
+        "",
+        "| job | processor seconds per million records: plain | JVM lane | Arrow lane "
+        "| resident memory at most: plain | JVM lane | Arrow lane |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in rows:
+        sides = [each[side] for side in ("plain", "jvm", "arrow")]
+        spent = " | ".join(f"{side['processor']:.1f}" for side in sides)
+        most = " | ".join(f"{side['resident'] / 2**20:,.0f} MiB" for side in sides)
+        lines.append(f"| {each['job'].removeprefix('lanes-')} | {spent} | {most} |")
+    return [
+        *lines,
+        "",
+        "Of all processes of a side; their seconds while its rate is taken, their memory from start to end. "
+        "The heap of each JVM may grow to 3 GiB and does: what lies above it is what a side needs beside it.",
+    ]
+
+
+def _target(result: Mapping[str, Any]) -> str:
+    return f"{result['target']:.2f}" if result["target"] else ""
 
 
 def _peers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -224,7 +251,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 _SECTIONS = (
     ("Throughput", ("records", "windows"), _throughput),
-    ("Lanes", ("lanes", "lanes-windows"), _lanes),
+    ("Lanes", tuple(LANE_JOBS), _lanes),
     ("Peers", ("peers",), _peers),
     ("Start and recovery", ("start", "recovery"), _seconds),
     ("Latency", ("latency",), _latency),

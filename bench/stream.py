@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from headgate.tables.place import on_disk
 
 __all__ = ["Driver", "apply", "driver", "spare_driver"]
 
+_PIPELINES = Path(__file__).parent / "pipelines"
 _STOP_SECONDS = 120.0
 _SPARE_REST = 2.0  # until what warmed it has settled
 
@@ -105,15 +107,15 @@ class Driver:
 def apply(place: Place, pipeline: str, changes: Mapping[str, Any]) -> FrozenContract:
     """Put one contract into the cleared installation and apply it. `changes` are dotted keys."""
     yaml = YAML(typ="safe")
-    document = yaml.load(
-        (Path(__file__).parent / "pipelines" / f"{pipeline}.yaml").read_text(encoding="utf-8")
-    )
+    document = yaml.load((_PIPELINES / f"{pipeline}.yaml").read_text(encoding="utf-8"))
     for dotted, value in changes.items():
         *path, last = dotted.split(".")
         inner = document
         for part in path:
             inner = inner[part]
         inner[last] = value
+    for schema in _PIPELINES.glob("reading.*"):
+        shutil.copy(schema, place.pipelines)
     with (place.pipelines / f"{pipeline}.yaml").open("w", encoding="utf-8") as stream:
         yaml.dump(document, stream)
     done = subprocess.run(

@@ -12,7 +12,7 @@ from bench.dataset import Dataset, Expected
 from bench.gate import check_plain_records, check_quarantine, check_records, check_windows
 from bench.loader import load
 from bench.place import Place
-from bench.rates import Steady, read_commits, spread, steady_part, steady_rate
+from bench.rates import Steady, read_commits, spread, steady_part
 from bench.stream import Driver, apply, driver
 
 __all__ = [
@@ -22,8 +22,7 @@ __all__ = [
     "batch_size",
     "compare",
     "headgate_part",
-    "headgate_rate",
-    "plain_rate",
+    "plain_part",
     "show",
 ]
 
@@ -34,36 +33,49 @@ _DEADLINE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One comparison. `target`: the ratio to reach."""
+    """One comparison. `target`: the ratio to reach, of the contract as it is. `share`: of the records of a
+    run it takes one in so many, where one takes as long as so many others."""
 
     name: str
     pipeline: str
-    module: str
     topic: str
-    bad: bool
-    target: float
+    target: float | None = None
+    bad_every: int = 0
+    form: str = "json"
+    share: int = 1
+
+    @property
+    def windowed(self) -> bool:
+        return self.pipeline == "bench-windows"
+
+    @property
+    def module(self) -> str:
+        return "bench.plain_windows" if self.windowed else "bench.plain_records"
+
+    def dataset(self, records: int) -> Dataset:
+        return Dataset(records // self.share, self.bad_every, self.form)
 
 
 JOBS = (
-    Job("records", "bench-records", "bench.plain_records", "bench_clean", False, 0.8),
-    Job("records-bad", "bench-records", "bench.plain_records", "bench_bad", True, 0.65),
-    Job("windows", "bench-windows", "bench.plain_windows", "bench_clean", False, 0.6),
+    Job("records", "bench-records", "bench_clean", 0.8),
+    Job("records-bad", "bench-records", "bench_bad", 0.65, bad_every=10_000),
+    Job("windows", "bench-windows", "bench_clean", 0.6),
 )
 
 
 def compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, Any]:
     """Run both sides `runs` times in turn; a result only if every run was exact."""
-    dataset = Dataset(records, job.bad)
+    dataset = job.dataset(records)
     load(place.settings("services"), job.topic, dataset)
-    expected = dataset.expected()
+    expected, readable = dataset.expected(), dataset.expected(screened=False)
     batch = batch_size(records)
     plain, ours = [], []
     for number in range(1, runs + 1):
         place.clear_run()
-        plain.append(plain_rate(place, job, expected, records, batch))
+        plain.append(plain_part(place, job, readable, batch).rate)
         print(f"{job.name} run {number}: plain    {plain[-1]:>12,.0f} records/s", flush=True)
         place.clear_run()
-        ours.append(headgate_rate(place, job, expected, records, batch))
+        ours.append(headgate_part(place, job, expected, batch).rate)
         print(f"{job.name} run {number}: headgate {ours[-1]:>12,.0f} records/s", flush=True)
     a, b = spread(plain), spread(ours)
     return {
@@ -83,40 +95,34 @@ def batch_size(records: int) -> int:
     return max(1000, min(MAX_BATCH, records // 8))
 
 
-def plain_rate(place: Place, job: Job, expected: Expected, records: int, batch: int) -> float:
-    """One run of the hand-written job, exact as far as it can be."""
-    ran = run_plain(place, job.module, job.topic, batch=batch, memory=MEMORY)
-    if job.name == "windows":
+def plain_part(place: Place, job: Job, expected: Expected, batch: int) -> Steady:
+    """One run of the hand-written job, exact as far as it can be; the times its rate is taken from."""
+    records = expected.good + expected.bad
+    ran = run_plain(place, job.module, job.topic, job.form, batch=batch, memory=MEMORY)
+    if job.windowed:
         check_windows(ran.table, expected)
     else:
         check_plain_records(ran.table, records)
-    return steady_rate([read_commits(ran.checkpoint)], records)
-
-
-def headgate_rate(
-    place: Place, job: Job, expected: Expected, records: int, batch: int, *, lane: str | None = None
-) -> float:
-    """Records per second of one run by headgate, exact. Without a `lane` it is that of the contract."""
-    return headgate_part(place, job, expected, records, batch, lane=lane).rate
+    return steady_part([read_commits(ran.checkpoint)], records)
 
 
 def headgate_part(
     place: Place,
     job: Job,
     expected: Expected,
-    records: int,
     batch: int,
     *,
     run: Callable[..., AbstractContextManager[Driver]] = driver,
     lane: str | None = None,
 ) -> Steady:
-    """The same, with the times between which its rate is taken."""
+    """One run by headgate, exact. Without a `lane` it is that of the contract."""
+    records = expected.good + expected.bad
     changes = {
         "sources.readings.topic": job.topic,
         "job.max_records_per_batch": batch,
         "job.memory": MEMORY,
         **({"job.lane": lane} if lane else {}),
-        **({"outputs.windows.lane": lane} if lane and job.name == "windows" else {}),
+        **({"outputs.windows.lane": lane} if lane and job.windowed else {}),
     }
     frozen = apply(place, job.pipeline, changes)
     with run(place, frozen) as running:
@@ -125,7 +131,7 @@ def headgate_part(
         tables = {name: running.table(name) for name in ("kept", "windows", "_quarantine")}
         queries = running.queries()
     check_quarantine(tables["_quarantine"], expected)
-    if job.name == "windows":
+    if job.windowed:
         check_windows(tables["windows"], expected)
     else:
         check_records(tables["kept"], expected)

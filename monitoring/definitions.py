@@ -148,6 +148,12 @@ _DRIVER = (
         "driver",
         "1 while the query runs in its driver; a driver can live on with a dead query.",
     ),
+    _counter(
+        "query_starts_total",
+        _PQ,
+        "driver",
+        "Starts of the query by this driver; every one after the first is for batches of another size.",
+    ),
     _gauge("watermark_timestamp_seconds", _PQ, "driver", "The query's watermark, as event time."),
     _gauge("state_rows", _PQ, "driver", "Rows in the query's state store."),
     _gauge("state_bytes", _PQ, "driver", "Memory that the query's state store uses."),

@@ -123,6 +123,12 @@ PIPELINE: tuple[Row, ...] = (
                 "none",
                 (f"max by (query) (headgate_batch_records_limit{{{_THIS}}})", "{{query}}"),
             ),
+            graph(
+                "Starts of a query",
+                "By its driver, in an hour: every one after the first is for batches of another size.",
+                "none",
+                (f"sum by (query) (increase(headgate_query_starts_total{{{_THIS}}}[1h]))", "{{query}}"),
+            ),
         ),
     ),
     Row(

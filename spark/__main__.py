@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from headgate.errors import HeadgateError
 from headgate.settings import load_settings
 from spark.driver import run_driver
 from spark.incarnation import Order
+from spark.logs import begin_log
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -21,10 +21,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--epoch", required=True, type=int)
     parser.add_argument("--origin", help="a file: where this generation begins, if not at its checkpoint")
     arguments = parser.parse_args(given)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout
-    )
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    begin_log()
     try:
         settings, _ = load_settings()
     except HeadgateError as error:

@@ -139,7 +139,7 @@ class Driver:
         spark.streams.addListener(ProgressListener(names, self._status, metrics, context.caps.ended))
 
         def started(name: str) -> None:
-            metrics.active(name, True)
+            metrics.begun(name)
             self._status.query(name, lambda before: replace(before, active=True, begun_at=time.time()))
 
         begins = self._all_queries(spark, context, metrics, starts)

@@ -175,8 +175,12 @@ class DriverMetrics:
     def task(self, query: str, at: float) -> None:
         self._metrics["headgate_last_task_timestamp_seconds"].labels(self._pipeline, query).set(at)
 
-    def active(self, query: str, alive: bool) -> None:
-        self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1 if alive else 0)
+    def begun(self, query: str) -> None:
+        self._metrics["headgate_query_starts_total"].labels(self._pipeline, query).inc()
+        self._metrics["headgate_query_active"].labels(self._pipeline, query).set(1)
+
+    def ended(self, query: str) -> None:
+        self._metrics["headgate_query_active"].labels(self._pipeline, query).set(0)
 
 
 class ProgressListener:
@@ -240,7 +244,7 @@ class ProgressListener:
         name = self._names.get(event.runId().toString())
         if name is not None:
             self._status.query(name, lambda before: replace(before, active=False))
-            self._metrics.active(name, False)
+            self._metrics.ended(name)
 
 
 def _after(name: str, before: QueryProgress, progress: Mapping[str, Any], late: int) -> QueryProgress:

@@ -37,6 +37,7 @@ from headgate.topics.lag import queries_of
 from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
+from spark.logs import begin_log
 from spark.progress import DriverMetrics, StatusFile
 from spark.sizes import RecordSizes
 from spark.stop import StopGate, StopRequestedError, drain
@@ -59,10 +60,7 @@ def main() -> int:
     parser.add_argument("--replay", required=True, help="its id, from `headgate replay list`")
     parser.add_argument("--epoch", required=True, type=int)
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stdout
-    )
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    begin_log()
     try:
         settings, _ = load_settings()
         replay = read_replay(settings.state, arguments.replay)

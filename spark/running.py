@@ -58,6 +58,7 @@ class RunningQueries:
             if query not in self._asked:
                 return
             self._held.add(query)
+        self._disown(self.queries[query])
         raise StopRequestedError
 
     def under_way(self, query: str) -> bool:
@@ -98,15 +99,18 @@ class RunningQueries:
 
     def _again(self, name: str, query: StreamingQuery) -> None:
         began, self.restarting = time.monotonic(), name
+        self._disown(query)
         query.stop()  # also of one that has ended: its thread may have a last thing to do
-        # That an earlier run has ended is told late, and is not the query's end.
-        self._names.pop(str(query.runId), None)
         if (caps := self._caps.due(name)) is not None:
             self._caps.take(name, caps, str(query.runId))
         self._forget(name)
         self._start(name)
         self.restarting = None
         _log.info("query %s has started again in %.1f s", name, time.monotonic() - began)
+
+    def _disown(self, query: StreamingQuery) -> None:
+        """That this run has ended is told later, and is not the end of the query."""
+        self._names.pop(str(query.runId), None)
 
     def _forget(self, name: str) -> None:
         with self._lock:

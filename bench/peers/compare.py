@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.dataset import Dataset, Expected
+from bench.dataset import Expected
 from bench.gate import check_records, check_windows, read_parquet
 from bench.loader import load
 from bench.peers.environment import find_flink, locked_versions
 from bench.peers.flink_process import run_flink
 from bench.peers.hotspots import read_recording, recording
-from bench.peers.processor import between, watching
 from bench.peers.progress import checkpoints, steady_between
 from bench.place import Place
+from bench.processor import between, watching
 from bench.rates import Steady, spread
 from bench.throughput import JOBS, MEMORY, Job, batch_size, headgate_part
 
@@ -36,7 +36,7 @@ def measure(place: Place, *, records: int, runs: int) -> Iterator[dict[str, Any]
 
 def _compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, Any]:
     """Run both sides `runs` times in turn; a result only if every run was exact."""
-    dataset = Dataset(records, job.bad)
+    dataset = job.dataset(records)
     load(place.settings("services"), job.topic, dataset)
     expected = dataset.expected()
     batch = batch_size(records)
@@ -69,11 +69,11 @@ def _compare(place: Place, job: Job, *, records: int, runs: int) -> dict[str, An
 
 
 def _run(side: str, place: Place, job: Job, expected: Expected, *, batch: int) -> Steady:
-    records = expected.good + expected.bad
     if side == "headgate":
-        return headgate_part(place, job, expected, records, batch)
+        return headgate_part(place, job, expected, batch)
+    records = expected.good + expected.bad
     done = run_flink(place, MODULES[job.name], job.topic, interval_ms=interval_ms(batch), memory=MEMORY)
-    if job.name == "windows":
+    if job.windowed:
         check_windows(done.table, expected, read_parquet, watermark_ms=None)
     else:
         check_records(done.table, expected, read_parquet)

@@ -45,7 +45,13 @@ def _produce(  # noqa: PLR0917 - each is an option
     late_ok: Annotated[
         bool, typer.Option("--late-ok", help="Send a file also when it lies behind the stream.")
     ] = False,
-    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that is the key.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that is the key. Without it a file's name: one partition, in its order.",
+        ),
+    ] = None,
     metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics; 0: a free one.")] = 0,
     flush_spool: Annotated[
         bool, typer.Option("--flush-spool", help="Only send what waits in the spool.")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hostile_records import COLUMNS, CORPUS, EVENT_TIME
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from two_lanes import frozen_of
 
@@ -86,8 +86,16 @@ def test_without_doubt_nothing_is_left_to_spark_and_an_empty_batch_has_no_rows()
     assert passed([b"{", None], plan) == []
 
 
+# Where the other one breaks their block the first, whose time is none, is Spark's to judge; alone it is not.
+MOVED = [
+    b'{"at": "2025-10-01 12:00:00", "l": 7, "ms": -9223372036854775808}',
+    b'{"at": "2025-10-01 12:00:00", "l": 7, "n": 1.0}',
+]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(CORPUS), max_size=40))
+@example(MOVED)
 def test_what_is_passed_on_is_good_or_left_and_never_bad(values):
     plan = passed_plan(frozen("SELECT * FROM a"), "o", "a")
     judged = Screen(plan.records, "t")
@@ -96,11 +104,11 @@ def test_what_is_passed_on_is_good_or_left_and_never_bad(values):
     left = {came["_offset"] for row in rows for came in row["_as_came"] or []}
     assert len(good) + len(left) == len(rows)
     assert not good & left
-    alone = {
-        place: judged.judge(_one(value, place)) for place, value in enumerate(values)
-    }  # a record's verdict does not depend on its neighbours
-    assert {place for place, each in alone.items() if each.bad.num_rows}.isdisjoint(good | left)
-    assert len(rows) + sum(each.bad.num_rows for each in alone.values()) == len(values)
+    alone = {place: judged.judge(_one(value, place)) for place, value in enumerate(values)}
+    bad = {place for place, each in alone.items() if each.bad.num_rows}
+    # What a neighbour may change is who judges a record, and never the verdict.
+    assert good.isdisjoint(bad)
+    assert good | left | bad == set(range(len(values)))
 
 
 def _one(value: bytes | None, place: int) -> pa.Table:

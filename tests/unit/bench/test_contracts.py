@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 import bench.latency
 from bench.dataset import PARTITIONS
+from bench.forms import MORE_COLUMNS
+from bench.lanes import LANE_JOBS
 from bench.latency import Sight, _newest_of_commit
-from bench.pace import _record
+from bench.pace import records
 from headgate.contract.loader import LoadedContract, parse_contract
 from headgate.contract.model import Contract
 
@@ -22,11 +26,18 @@ def test_a_contract_of_the_benchmark_is_valid_and_has_the_topics_partitions(path
     assert {source.partitions for source in parsed.contract.sources.values()} == {PARTITIONS}
 
 
-@pytest.mark.parametrize("name", ["bench-records", "bench-windows"])
+@pytest.mark.parametrize("name", sorted({job.pipeline for part in LANE_JOBS.values() for job in part}))
 def test_a_throughput_job_has_five_rules(name: str) -> None:
     parsed = parse_contract(FOLDER / f"{name}.yaml")
     assert isinstance(parsed, LoadedContract)
     assert len(parsed.contract.sources["readings"].rules) == 5
+
+
+def test_the_contract_of_wide_records_names_all_their_columns() -> None:
+    parsed = parse_contract(FOLDER / "bench-wide.yaml")
+    assert isinstance(parsed, LoadedContract)
+    columns = [column.name for column in parsed.contract.sources["readings"].columns]
+    assert columns == ["seq", "device", "ts", "value", "status", *MORE_COLUMNS]
 
 
 @pytest.mark.parametrize("kind", sorted(bench.latency._OUTPUTS))
@@ -43,9 +54,11 @@ def test_each_output_of_the_latency_measurement_makes_a_valid_contract(kind: str
 
 
 def test_a_paced_record_has_the_fields_of_its_contract() -> None:
-    record = YAML(typ="safe").load(_record(7, 1_767_225_600.25).decode())
-    assert set(record) == {"seq", "device", "ts", "value"}
-    assert record["seq"] == 7
+    keys, values = records(np.array([7, 1_000_207]), 1_767_225_600.25)
+    first, second = (json.loads(bytes(value)) for value in values)
+    assert first == {"seq": 10_000_007, "device": "d-007", "ts": "2026-01-01T00:00:00.250Z", "value": 65.433}
+    assert second["seq"] == 11_000_207
+    assert [bytes(key).decode() for key in keys] == ["d-007", "d-007"]
 
 
 def test_the_newest_rows_of_a_commit_are_those_it_brought_and_not_those_it_merged(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from kafka.record.default_records import DefaultRecordBatch
 
 from bench.batches import encode_batch
-from bench.dataset import BAD_EVERY, PARTITIONS, Dataset
+from bench.dataset import PARTITIONS, Dataset
 
 
 def _records(dataset: Dataset) -> list[tuple[int, bytes, bytes]]:
@@ -54,7 +54,7 @@ def test_values_are_spread_and_times_rise_with_the_number() -> None:
 
 
 def test_the_recount_is_what_reading_every_record_gives() -> None:
-    dataset = Dataset(120_000, bad=True)
+    dataset = Dataset(120_000, bad_every=10_000)
     values = [value for _, _, value in _records(dataset)]
     good = [json.loads(value) for value in values if _good(value)]
     windows = Counter(
@@ -66,14 +66,16 @@ def test_the_recount_is_what_reading_every_record_gives() -> None:
     )
     expected = dataset.expected()
     assert (expected.good, expected.bad) == (len(good), len(values) - len(good))
-    assert expected.bad == 120_000 // BAD_EVERY
+    assert expected.bad == 120_000 // 10_000
     assert expected.sum_of_seq == sum(record["seq"] for record in good)
     assert expected.windows == dict(windows)
 
 
 def test_bad_records_come_in_every_partition_and_of_three_kinds() -> None:
     bad = [
-        (partition, value) for partition, _, value in _records(Dataset(120_000, bad=True)) if not _good(value)
+        (partition, value)
+        for partition, _, value in _records(Dataset(120_000, bad_every=10_000))
+        if not _good(value)
     ]
     assert {partition for partition, _ in bad} == set(range(PARTITIONS))
     assert any(b"-1.000" in value for _, value in bad)

@@ -21,8 +21,8 @@ from bench.peers.environment import flink_jars, locked_versions, versions
 from bench.peers.flink import settings, sink, source
 from bench.peers.flink_process import _committed
 from bench.peers.hotspots import area_of, read_recording, recording, shares, stacks
-from bench.peers.processor import Sample, between, kind_of, parse_stat
 from bench.peers.progress import checkpoints, steady_between
+from bench.processor import Sample, between, kind_of, parse_stat
 from bench.rates import spread
 from bench.report import results_text
 from bench.throughput import JOBS

@@ -13,11 +13,12 @@ import pytest
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+import spark.delta
 from headgate.errors import TablesUnavailable
 from headgate.tables.access import S3Access
 from headgate.tables.answers import StoreDenied
 from headgate.tables.place import S3Folder
-from spark.delta import CHECKPOINT_EVERY, PUT_OFF, TIDY_FIRST, DeltaSink
+from spark.delta import CHECKPOINT_EVERY, TIDY_FIRST, DeltaSink
 
 NOON = datetime(2025, 10, 1, 12, tzinfo=UTC)
 SCHEMA = pa.schema(
@@ -187,8 +188,9 @@ def test_a_writer_that_seldom_writes_is_tidied_by_its_own_commits(table):
     assert len(DeltaTable(str(table)).file_uris()) == 1
 
 
-def test_a_stream_that_is_behind_merges_no_files_for_a_while_and_then_does(tmp_path):
-    for behind_until, expected in ((50, 50), (10_000, TIDY_FIRST + PUT_OFF)):
+def test_a_stream_that_is_behind_merges_no_files_for_a_while_and_then_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(spark.delta, "PUT_OFF", 30)
+    for behind_until, expected in ((20, 20), (10_000, TIDY_FIRST + 30)):
         table = made_to_forget(tmp_path / f"t{expected}")
         sink = DeltaSink(table, "app")
         for batch in range(expected):

@@ -105,6 +105,7 @@ def test_a_batch_that_runs_is_left_to_its_end_and_the_next_one_is_refused():
     assert world.running.under_way("q")
     with pytest.raises(StopRequestedError):
         world.running.before_batch("q")
+    assert first.runId not in world.names, "its end would be told as that of the query"
     first.isActive, first.error = False, RuntimeError("Spark wraps what was raised")
     world.running.look()
     assert [cap for _, cap in world.made] == [1_000, 10]

@@ -20,7 +20,9 @@ from headgate.topics.live import read_table
 
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Folder:
-    """A table in a store that does not run."""
+    """A table in a store that does not run, and that is asked once."""
+    common = S3Access._common
+    monkeypatch.setattr(S3Access, "_common", lambda access: {**common(access), "max_retries": "0"})
     monkeypatch.setenv("LAKE_KEY", "AKIAOFATEST")
     monkeypatch.setenv("LAKE_SECRET", "a-secret")
     url = f"http://127.0.0.1:{free_port()}"

@@ -1,7 +1,7 @@
-"""Processor time by kind of thread: what a side of a comparison spends, and on what.
+"""Processor time by kind of thread, and memory: what a side of a comparison takes, and for what.
 
-Every second the threads of all processes that the benchmark has started meanwhile are looked at, so the two
-sides need no hook and pay the same small price.
+Every second all processes that the benchmark has started meanwhile are looked at, so that no side needs a
+hook and all pay the same small price.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ class Watch:
     """What has been seen so far; a thread that has ended counts with what it was last seen with."""
 
     samples: list[Sample] = field(default_factory=list)
+    resident: int = 0  # bytes of all of them together, when that was most
     _last: dict[tuple[int, int], tuple[str, float]] = field(default_factory=dict)
 
     def look(self, before: frozenset[int]) -> None:
+        resident = 0
         for process in psutil.Process().children(recursive=True):
             if process.pid not in before:
                 self._last.update(_threads(process))
+                resident += _resident(process)
+        self.resident = max(self.resident, resident)
         seconds: dict[str, float] = defaultdict(float)
         for kind, spent in self._last.values():
             seconds[kind] += spent
@@ -111,6 +115,13 @@ def _threads(process: psutil.Process) -> dict[tuple[int, int], tuple[str, float]
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         pass  # it ended while it was looked at: what was seen before stays
     return found
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _at(samples: Sequence[Sample], moment: float) -> Mapping[str, float]:
