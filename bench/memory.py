@@ -11,6 +11,7 @@ import psutil
 from bench.latency import RATE
 from bench.live import fresh_topic, paced
 from bench.place import Place
+from bench.processor import resident_of
 from bench.stream import Driver, apply, driver
 
 __all__ = ["measure"]
@@ -42,14 +43,8 @@ def _greatest(running: Driver, seconds: float) -> dict[str, int]:
 
 def _sample(pid: int) -> dict[str, int]:
     own = psutil.Process(pid)
-    found = {"driver": own.memory_info().rss, "jvm": 0, "workers": 0}
-    for child in own.children(recursive=True):
-        try:
-            kind = "jvm" if child.name().startswith("java") else "workers"
-            found[kind] += child.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    jvms, workers = zip(*map(resident_of, own.children(recursive=True)), strict=True)
+    return {"driver": own.memory_info().rss, "jvm": sum(jvms), "workers": sum(workers)}
 
 
 def _result(job: str, title: str, sizes: dict[str, int]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Sample", "Watch", "between", "kind_of", "parse_stat", "watching"]
+__all__ = ["Sample", "Watch", "between", "kind_of", "parse_stat", "resident_of", "watching"]
 
 _EVERY = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,7 +58,7 @@ class Watch:
         for process in psutil.Process().children(recursive=True):
             if process.pid not in before:
                 self._last.update(_threads(process))
-                resident += _resident(process)
+                resident += sum(resident_of(process))
         self.resident = max(self.resident, resident)
         seconds: dict[str, float] = defaultdict(float)
         for kind, spent in self._last.values():
@@ -117,11 +117,17 @@ def _threads(process: psutil.Process) -> dict[tuple[int, int], tuple[str, float]
     return found
 
 
-def _resident(process: psutil.Process) -> int:
+def resident_of(process: psutil.Process) -> tuple[int, int]:
+    """Bytes of a JVM, and of Python: workers are forks of one process, so each has its share of their pages.
+    What a JVM forks has all of its pages, and its name, until it is another program: it is left out."""
     try:
-        return int(process.memory_info().rss)
+        name, parent = process.name(), process.parent()
+        if name.startswith("java"):
+            forked = parent is not None and parent.name().startswith("java")
+            return (0 if forked else int(process.memory_info().rss)), 0
+        return 0, int(process.memory_full_info().pss) if name.startswith("python") else 0
     except psutil.NoSuchProcess:
-        return 0
+        return 0, 0
 
 
 def _at(samples: Sequence[Sample], moment: float) -> Mapping[str, float]:

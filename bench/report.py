@@ -246,7 +246,11 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         parts = [each[name] for name in ("driver", "jvm", "workers")]
         told = " | ".join(f"{value / 2**20:,.0f} MiB" for value in (*parts, sum(parts)))
         lines.append(f"| {each['title']} | {told} |")
-    return [*lines, "", "Resident set size; the greatest seen in the time."]
+    return [
+        *lines,
+        "",
+        "Resident set size, of Python workers their share of it; the greatest seen in the time.",
+    ]
 
 
 _SECTIONS = (

@@ -1,4 +1,4 @@
-"""What a driver's processes hold: their resident memory, looked at five times a second."""
+"""What a driver's processes hold in memory, looked at five times a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _EVERY = 0.2
 
 @dataclass
 class Peak:
-    """The most bytes at one moment; of its Python workers all together."""
+    """The most bytes at one moment. Of its Python workers, all together, what is theirs alone: they are forks
+    of one process, and share its pages. What the JVM forks shares all of its pages until it is something else.
+    """
 
     driver: int = 0
     jvm: int = 0
@@ -34,7 +36,10 @@ class Peak:
             return
         for child in children:
             try:
-                now["jvm" if child.name().startswith("java") else "workers"] += child.memory_info().rss
+                if child.name().startswith("java"):
+                    now["jvm"] = max(now["jvm"], child.memory_info().rss)
+                elif child.name().startswith("python"):
+                    now["workers"] += child.memory_full_info().uss
             except psutil.NoSuchProcess:
                 continue
         for kind, size in now.items():
