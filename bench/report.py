@@ -128,6 +128,8 @@ def _taken(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for each in rows:
         sides = [each[side] for side in ("plain", "jvm", "arrow")]
+        if not all("processor" in side for side in sides):
+            continue  # of a run that did not look
         spent = " | ".join(f"{side['processor']:.1f}" for side in sides)
         most = " | ".join(f"{side['resident'] / 2**20:,.0f} MiB" for side in sides)
         lines.append(f"| {each['job'].removeprefix('lanes-')} | {spent} | {most} |")

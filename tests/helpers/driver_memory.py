@@ -18,7 +18,7 @@ _EVERY = 0.2
 @dataclass
 class Peak:
     """The most bytes at one moment. Of its Python workers, all together, what is theirs alone: they are forks
-    of one process, and share its pages. What the JVM forks shares all of its pages until it is something else.
+    of one process, and share its pages. What the JVM forks has all of its pages until it is something else.
     """
 
     driver: int = 0
