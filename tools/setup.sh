@@ -224,6 +224,9 @@ environment() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+# Where the environment says that Python is to write no bytecode, every start of a driver would compile these anew.
+own_modules() { .venv/bin/python -m compileall -q headgate spark producers serving monitoring dags; }
+
 jars() {
     .venv/bin/python -m headgate.local.jars check >/dev/null 2>&1 && return 0
     step "jars of Spark's connectors and of the broker"
@@ -301,6 +304,7 @@ class_archive() {
 
 packages
 environment
+own_modules
 jars
 if [ "$WITH_TESTS" = 1 ]; then
     registry
