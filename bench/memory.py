@@ -43,8 +43,9 @@ def _greatest(running: Driver, seconds: float) -> dict[str, int]:
 
 def _sample(pid: int) -> dict[str, int]:
     own = psutil.Process(pid)
-    jvms, workers = zip(*map(resident_of, own.children(recursive=True)), strict=True)
-    return {"driver": own.memory_info().rss, "jvm": sum(jvms), "workers": sum(workers)}
+    found = [resident_of(child) for child in own.children(recursive=True)]
+    jvms, workers = (sum(each[kind] for each in found) for kind in (0, 1))
+    return {"driver": own.memory_info().rss, "jvm": jvms, "workers": workers}
 
 
 def _result(job: str, title: str, sizes: dict[str, int]) -> dict[str, Any]:

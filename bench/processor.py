@@ -126,8 +126,8 @@ def resident_of(process: psutil.Process) -> tuple[int, int]:
             forked = parent is not None and parent.name().startswith("java")
             return (0 if forked else int(process.memory_info().rss)), 0
         return 0, int(process.memory_full_info().pss) if name.startswith("python") else 0
-    except psutil.NoSuchProcess:
-        return 0, 0
+    except psutil.Error:
+        return 0, 0  # it has ended meanwhile
 
 
 def _at(samples: Sequence[Sample], moment: float) -> Mapping[str, float]:

@@ -96,13 +96,13 @@ def batch_size(records: int) -> int:
 
 
 def plain_part(place: Place, job: Job, expected: Expected, batch: int) -> Steady:
-    """One run of the hand-written job, exact as far as it can be; the times its rate is taken from."""
+    """One run of the hand-written job, exact by what an unscreened one can know; the times its rate is of."""
     records = expected.good + expected.bad
     ran = run_plain(place, job.module, job.topic, job.form, batch=batch, memory=MEMORY)
     if job.windowed:
         check_windows(ran.table, expected)
     else:
-        check_plain_records(ran.table, records)
+        check_plain_records(ran.table, expected)
     return steady_part([read_commits(ran.checkpoint)], records)
 
 

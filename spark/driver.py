@@ -31,7 +31,8 @@ from spark.context import DriverContext
 from spark.failure import Failure, failure_of, fence_of
 from spark.generation import begin_generation
 from spark.incarnation import Order, run_incarnation
-from spark.progress import DriverMetrics, ProgressListener, StatusFile
+from spark.metrics import DriverMetrics
+from spark.progress import ProgressListener, StatusFile
 from spark.running import RunningQueries
 from spark.shared import SharedScreening, shared_screening
 from spark.sizes import RecordSizes
@@ -136,15 +137,11 @@ class Driver:
         self._sizes = self._sized(context, partial(readings, frozen, context.layout, context.lineage, starts))
         names: dict[str, str] = {}
         metrics = DriverMetrics(frozen, [RECORDS, *frozen.stateful_outputs], spark_version)
-        spark.streams.addListener(ProgressListener(names, self._status, metrics, context.caps.ended))
-
-        def started(name: str) -> None:
-            metrics.begun(name)
-            self._status.query(name, lambda before: replace(before, active=True, begun_at=time.time()))
-
+        listener = ProgressListener(names, self._status, metrics, context.caps.ended)
+        spark.streams.addListener(listener)
         begins = self._all_queries(spark, context, metrics, starts)
         self._sizes.settle()
-        self._runs = RunningQueries(begins, context.caps, names, started)
+        self._runs = RunningQueries(begins, context.caps, names, listener)
         self._queries = self._runs.queries
         self._runs.start()
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)

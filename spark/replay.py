@@ -38,7 +38,8 @@ from serving.results import ResultStore
 from spark.driver import Driver
 from spark.incarnation import Order, run_incarnation
 from spark.logs import begin_log
-from spark.progress import DriverMetrics, StatusFile
+from spark.metrics import DriverMetrics
+from spark.progress import StatusFile
 from spark.sizes import RecordSizes
 from spark.stop import StopGate, StopRequestedError, drain
 

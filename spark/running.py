@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from headgate.batches.caps import BatchCaps
+    from spark.progress import ProgressListener
 
 __all__ = ["RunningQueries"]
 
@@ -28,14 +29,14 @@ _log = logging.getLogger("headgate.driver")
 
 class RunningQueries:
     """`begins` starts each query with the caps of that moment. `names` gets Spark's ids of a query and of its
-    run, and `told` is told of each start."""
+    run, and `told` is told of each start, and of one that failed."""
 
     def __init__(
         self,
         begins: Mapping[str, Callable[[], StreamingQuery]],
         caps: BatchCaps,
         names: dict[str, str],
-        told: Callable[[str], None],
+        told: ProgressListener,
     ) -> None:
         self.queries: dict[str, StreamingQuery] = {}
         self._begins = begins
@@ -104,7 +105,11 @@ class RunningQueries:
         if (caps := self._caps.due(name)) is not None:
             self._caps.take(name, caps, str(query.runId))
         self._forget(name)
-        self._start(name)
+        try:
+            self._start(name)
+        except BaseException:
+            self._told.lost(name)  # its last run's end was told to nobody
+            raise
         self.restarting = None
         _log.info("query %s has started again in %.1f s", name, time.monotonic() - began)
 
@@ -122,7 +127,7 @@ class RunningQueries:
         _log.info("query %s begins, a batch has at most %s", name, most)
         query = self.queries[name] = self._begins[name]()
         self._names[str(query.id)] = self._names[str(query.runId)] = name
-        self._told(name)
+        self._told.started(name)
 
 
 def _change(before: Mapping[str, int], after: Mapping[str, int]) -> str:

@@ -190,8 +190,8 @@ def test_a_driver_that_finds_values_of_up_to_a_megabyte_takes_as_many_bytes_at_o
         feed.stream.until_drained()
     batches = feed.batches()
     assert max(size for _, size in batches) <= 1.5 * BATCH < sum(size for _, size in batches)
-    assert peak.looks > 10
-    assert peak.jvm < HEAP + BESIDE_HEAP, peak
+    assert HEAP // 4 < peak.jvm < HEAP + BESIDE_HEAP, peak
+    assert (peak.workers > 0) == (lane == "arrow"), peak
     assert peak.workers < WORKERS, peak
     feed.check()
     assert feed.stream.drivers[-1].stop() == 0

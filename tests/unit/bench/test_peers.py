@@ -14,7 +14,7 @@ from kafka import TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, KafkaError, NotCoordinatorError
 
 from bench.dataset import Dataset, Expected
-from bench.gate import NotExactError, check_records, check_windows, read_parquet
+from bench.gate import NotExactError, check_plain_records, check_records, check_windows, read_parquet
 from bench.parts import BY_NAME_ONLY, PARTS, chosen
 from bench.peers import compare, flink_records, flink_windows
 from bench.peers.environment import flink_jars, locked_versions, versions
@@ -175,6 +175,22 @@ def test_a_record_that_was_written_twice_is_found(tmp_path: Path) -> None:
     _write(tmp_path / "t", "part-1-0", seq=[*numbers[:-1], numbers[0]])
     with pytest.raises(NotExactError, match="sum of seq"):
         check_records(tmp_path / "t", _expected(), read_parquet)
+
+
+def test_of_a_job_that_screens_nothing_every_readable_record_is_looked_for(tmp_path: Path) -> None:
+    expected = Dataset(1200, bad_every=100).expected(screened=False)
+    damaged = {
+        number for number in range(1200) if number // 100 % 3 == 2 and number % 100 == number // 100 % 4
+    }
+    numbers = [None if number in damaged else 10_000_000 + number for number in range(1200)]
+    _write(tmp_path / "right", "part-1-0", seq=numbers)
+    check_plain_records(tmp_path / "right", expected, read_parquet)
+    _write(tmp_path / "nulled", "part-1-0", seq=[None, *numbers[1:]])
+    with pytest.raises(NotExactError, match="rows with a number"):
+        check_plain_records(tmp_path / "nulled", expected, read_parquet)
+    _write(tmp_path / "doubled", "part-1-0", seq=[10_000_001, *numbers[1:]])
+    with pytest.raises(NotExactError, match="sum of seq"):
+        check_plain_records(tmp_path / "doubled", expected, read_parquet)
 
 
 @pytest.mark.parametrize("off", [0, 1])

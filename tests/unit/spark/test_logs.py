@@ -4,7 +4,9 @@ import logging
 import sys
 from types import TracebackType
 
-from spark.logs import worth_a_line
+import pytest
+
+from spark.logs import begin_log, worth_a_line
 from spark.stop import StopRequestedError
 
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -31,6 +33,20 @@ def test_a_stop_that_was_asked_for_is_no_error_in_the_log() -> None:
 def test_whatever_else_leaves_a_batch_is_logged() -> None:
     assert worth_a_line(_line(logging.ERROR, _raised(OSError("disk"))))
     assert worth_a_line(_line(logging.INFO, None))
+
+
+def test_the_log_of_a_driver_leaves_out_the_stop_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    begin_log()
+    for error in (StopRequestedError("asked"), OSError("disk")):
+        logging.getLogger("py4j.clientserver").error("a batch ended", exc_info=_raised(error))
+    told = capsys.readouterr().out
+    assert told.count("a batch ended") == 1
+    assert "OSError: disk" in told
 
 
 def test_what_spark_logs_of_a_stop_says_that_it_is_none_of_its_faults() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from driver_report import status_file
+from two_lanes import frozen_of
 
 from headgate.batches.caps import Ended, Told
+from spark.metrics import DriverMetrics
 from spark.progress import ProgressListener
 
 
@@ -20,11 +22,14 @@ class World:
         self.told: list[tuple[str, Told]] = []
         self.idle: list[str] = []
         self.batches: list[Ended] = []
+        self.active: list[tuple[str, bool]] = []
         nothing: Any = lambda *_: None  # noqa: E731
         metrics: Any = SimpleNamespace(
             progress=nothing,
             batch=lambda _, ended: self.batches.append(ended),
             idle=lambda name, _: self.idle.append(name),
+            begun=lambda name: self.active.append((name, True)),
+            ended=lambda name: self.active.append((name, False)),
         )
         self.status = status_file(folder / "status.json")
         names = {"q1": "o", "run2": "o"}  # the run before was run1
@@ -80,3 +85,41 @@ def test_that_an_earlier_run_was_idle_is_no_sign_of_the_one_that_runs(tmp_path, 
     world.listener.onQueryIdle(event)
     assert world.idle == expected
     assert list(world.status.status.queries) == expected
+
+
+def _terminated(run: str) -> Any:
+    return SimpleNamespace(runId=lambda: SimpleNamespace(toString=lambda: run))
+
+
+def test_a_query_is_down_with_its_own_run_and_not_with_an_earlier_one(tmp_path):
+    world = World(tmp_path)
+    world.listener.started("o")
+    world.listener.onQueryTerminated(_terminated("run1"))
+    assert world.status.status.queries["o"].active
+    world.listener.onQueryTerminated(_terminated("run2"))
+    assert not world.status.status.queries["o"].active
+    assert world.active == [("o", True), ("o", False)]
+
+
+def test_starts_of_a_query_are_counted_each_for_itself():
+    frozen: Any = frozen_of(
+        {"topic": "t", "columns": [{"name": "id", "type": "long"}]},
+        {"o": {"sql": "SELECT id FROM a", "to": [{"redis": "o"}]}},
+        {"o": {}},
+    )
+    metrics = DriverMetrics(frozen, ["records", "o"], "4")
+    for query in ("o", "records", "o"):
+        metrics.begun(query)
+    metrics.ended("o")
+    found = {
+        (sample.name, sample.labels["query"]): sample.value
+        for family in metrics._registry.collect()
+        for sample in family.samples
+        if sample.name in {"headgate_query_starts_total", "headgate_query_active"}
+    }
+    assert found == {
+        ("headgate_query_starts_total", "o"): 2,
+        ("headgate_query_starts_total", "records"): 1,
+        ("headgate_query_active", "o"): 0,
+        ("headgate_query_active", "records"): 1,
+    }

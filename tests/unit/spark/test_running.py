@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from spark.stop import StopRequestedError
 class Query:
     """Stands for Spark's. `busy` has a batch under way."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, names: Mapping[str, str]) -> None:
         self.id, self.runId = "q", f"run{number}"
+        self._names = names
+        self.owned_at_stop = False
         self.isActive, self.busy = True, False
         self.error: Exception | None = None
         self.stopped_busy = False
@@ -26,6 +29,7 @@ class Query:
 
     def stop(self) -> None:
         self.stopped_busy = self.stopped_busy or (self.isActive and self.busy)
+        self.owned_at_stop = self.runId in self._names
         self.isActive = False
 
     def exception(self) -> Exception | None:
@@ -55,15 +59,17 @@ class World:
         self.caps: Any = Caps()
         self.names: dict[str, str] = {}
         self.told: list[str] = []
+        self.lost: list[str] = []
         self.failure: Exception | None = None  # of the next start
-        self.running = RunningQueries({"q": self._begin}, self.caps, self.names, self.told.append)
+        told: Any = SimpleNamespace(started=self.told.append, lost=self.lost.append)
+        self.running = RunningQueries({"q": self._begin}, self.caps, self.names, told)
         self.running.start()
 
     def _begin(self) -> Any:
         assert not any(query.isActive for query, _ in self.made), "a checkpoint has one query"
         if self.failure is not None:
             raise self.failure
-        self.made.append((Query(len(self.made)), self.caps.cap))
+        self.made.append((Query(len(self.made), self.names), self.caps.cap))
         return self.made[-1][0]
 
     @property
@@ -88,6 +94,8 @@ def test_a_query_that_waits_for_its_trigger_is_stopped_and_starts_with_the_new_c
     assert [cap for _, cap in world.made] == [1_000, 10]
     assert world.running.queries["q"] is world.query
     assert world.names == {"q": "q", "run1": "q"}, "the end of the first run is nobody's"
+    assert not world.made[0][0].owned_at_stop, "Spark may tell of the end while it is being stopped"
+    assert world.lost == []
     assert world.told == ["q", "q"]
     assert world.caps.over == ["run0"]
     assert world.running.restarting is None
@@ -159,4 +167,5 @@ def test_a_query_that_cannot_start_again_is_named():
         for _ in range(3):
             world.running.look()
     assert world.running.restarting == "q"
+    assert world.lost == ["q"], "the end of its last run was told to nobody"
     assert not world.running.under_way("q"), "that it has ended is not what was asked of it any more"
