@@ -19,7 +19,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     told = f"{' '.join(PARTS)} (default: all but {' '.join(sorted(BY_NAME_ONLY))})"
     parser.add_argument("parts", nargs="*", metavar="PART", help=told)
-    parser.add_argument("--records", type=int, default=16_000_000, help="records of a throughput job")
+    told = "records of a throughput job; an eighth of them where they are wide"
+    parser.add_argument("--records", type=int, default=16_000_000, help=told)
     parser.add_argument("--runs", type=int, default=3, help="alternating runs of each measurement")
     parser.add_argument("--seconds", type=int, default=60, help="seconds of a latency measurement")
     options = parser.parse_args()

@@ -30,16 +30,8 @@ def run_plain(place: Place, module: str, topic: str, form: str = "json", *, batc
     scratch.mkdir(parents=True)
     command = [sys.executable, "-m", module, "--brokers", place.brokers, "--topic", topic]
     command += ["--table", str(table), "--checkpoint", str(checkpoint), "--scratch", str(scratch)]
-    command += [
-        "--form",
-        form,
-        "--jars",
-        str(place.settings().jars_dir),
-        "--batch",
-        str(batch),
-        "--memory",
-        memory,
-    ]
+    command += ["--form", form, "--jars", str(place.settings().jars_dir)]
+    command += ["--batch", str(batch), "--memory", memory]
     log = place.root / "log" / f"{module}-{topic}.log"
     log.parent.mkdir(exist_ok=True)
     started = time.time()

@@ -1,19 +1,17 @@
 """The records of the benchmark: a pure function of their number, so that every count can be recomputed.
 
-Partition p holds the records whose `seq` is p modulo 4, in order; each of the 200 devices (the Kafka
-key) has one partition. 5,000 records share a second of event time. Of the bad records, every so many one,
-one is out of range, one has an unknown status and one is damaged, in turn.
+Partition p holds the records whose `seq` is p modulo 4, in order; each of the 200 devices (the Kafka key) has
+one partition. 5,000 records share a second of event time. One record in so many is bad: in turn out of range,
+of an unknown status, or damaged.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bench.forms import BASE_MS, DAMAGED, FORMS, Fields
+from bench.forms import BASE_MS, DAMAGED, FORMS, Bytes, Fields, Ints, mix
 
 __all__ = ["DEVICES", "FIRST_SEQ", "PARTITIONS", "WINDOW_MS", "Dataset", "Expected"]
 
@@ -23,9 +21,6 @@ RECORDS_PER_SECOND = 5_000
 FIRST_SEQ = 10_000_000  # whole numbers of one width, so that all records have the same length
 WINDOW_MS = 10_000
 _MOST = 100_000_000 - FIRST_SEQ
-
-Ints = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +103,9 @@ def _device(number: Ints) -> Ints:
     return step * PARTITIONS + number % PARTITIONS
 
 
-def _mix(number: Ints) -> npt.NDArray[np.uint64]:
-    """Even bits from a counter, so that values do not compress better than real ones would."""
-    x = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x ^= x >> np.uint64(29)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    return x ^ (x >> np.uint64(32))
-
-
 def _reading(number: Ints) -> Ints:
-    return (np.uint64(10_000) + _mix(number) % np.uint64(90_000)).astype(np.int64)
+    return (np.uint64(10_000) + mix(number) % np.uint64(90_000)).astype(np.int64)
 
 
-def _status(number: Ints) -> Any:
-    return (_mix(number) >> np.uint64(60)).astype(np.int64) % 4
+def _status(number: Ints) -> Ints:
+    return (mix(number) >> np.uint64(60)).astype(np.int64) % 4

@@ -25,6 +25,7 @@ __all__ = [
     "Fields",
     "Ints",
     "digits",
+    "mix",
     "row",
 ]
 
@@ -80,7 +81,7 @@ def _json_wide(fields: Fields) -> Bytes:
     narrow = _json(fields)
     parts: list[bytes | Bytes] = [narrow[:, :-1]]
     for number, name in enumerate(MORE_COLUMNS):
-        mixed = fields.seq * (number * 2 + 7919) % 90_000_000
+        mixed = (mix(fields.seq + number * 100_000_000) % np.uint64(90_000_000)).astype(np.int64)
         parts += [f',"{name}":'.encode(), digits(5, 10_000 + mixed // 1000), b".", digits(3, mixed % 1000)]
     return row(len(narrow), *parts, narrow[:, -1:])
 
@@ -126,10 +127,19 @@ def _statuses(fields: Fields) -> Ints:
 
 def _varint(width: int, number: Ints) -> Bytes:
     """Base-128 numbers that all take `width` bytes. Raises ValueError for one that does not."""
-    if width > 1 and (number.min() < 1 << 7 * (width - 1) or number.max() >= 1 << 7 * width):
+    least = 1 << 7 * (width - 1) if width > 1 else 0
+    if number.min() < least or number.max() >= 1 << 7 * width:
         raise ValueError(f"a number does not take {width} bytes")
     columns = [number >> 7 * place & 0x7F | (0x80 if place < width - 1 else 0) for place in range(width)]
     return np.stack(columns, axis=1).astype(np.uint8)
+
+
+def mix(number: Ints) -> npt.NDArray[np.uint64]:
+    """Even bits from a counter, so that values do not compress better than real ones would."""
+    x = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(29)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    return x ^ (x >> np.uint64(32))
 
 
 def digits(width: int, number: Ints) -> Bytes:

@@ -1,4 +1,4 @@
-"""From the moment a record is given to the producer until a result that contains it can be read."""
+"""From the moment a record is due to be sent until a result that contains it can be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.place import Place
 from bench.stream import apply, driver
 from bench.waiting import wait_for
 
-__all__ = ["measure", "percentiles", "readable", "waits"]
+__all__ = ["measure", "percentiles", "readable", "sight", "waits"]
 
 RATE = 5_000  # where there is one
 # A JVM of two cores still gets faster in its third minute: what is measured is a stream that has run.
@@ -97,11 +97,17 @@ def _measure(place: Place, kind: str, rate: int, seconds: int) -> dict[str, Any]
     if sent.behind > _BEHIND:
         raise SystemExit(f"error: the producer was {sent.behind:.1f} s behind: no {rate:,} records/s")
     times = waits(sent.at, watch.sights(), begun, ended)
-    result = {"job": f"{kind}-{rate}", "title": _TITLES[kind], "rate": rate, "trigger": TRIGGER}
+    job = kind if rate == RATE else f"{kind}-{rate}"
+    result = {"job": job, "title": _TITLES[kind], "rate": rate, "trigger": TRIGGER}
     result |= {"warm": WARM_SECONDS, **percentiles(times)}
     told = " · ".join(f"{name} {result[name]:.2f} s" for name in ("p50", "p95", "p99"))
     print(f"latency {kind} at {rate:,}/s {told}", flush=True)
     return result
+
+
+def sight(at: float, newest: Mapping[int, int]) -> Sight:
+    """Of the newest `seq` of each partition."""
+    return Sight(at, {part: seq - FIRST_SEQ for part, seq in newest.items()})
 
 
 def readable(sent: npt.NDArray[np.float64], sights: Sequence[Sight], ended: float) -> bool:
@@ -166,11 +172,7 @@ class _Watch:
 
     def sights(self, *, since: float = 0.0) -> list[Sight]:
         """What was seen. Contents are read only now, so that reading them does not slow the looking."""
-        return [
-            Sight(at, {part: seq - FIRST_SEQ for part, seq in newest().items()})
-            for at, newest in self._seen
-            if at >= since
-        ]
+        return [sight(at, newest()) for at, newest in self._seen if at >= since]
 
 
 def _redis_reader(place: Place) -> Callable[[], Callable[[], Mapping[int, int]] | None]:

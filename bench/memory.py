@@ -34,6 +34,7 @@ def _greatest(running: Driver, seconds: float) -> dict[str, int]:
     greatest = {"driver": 0, "jvm": 0, "workers": 0}
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        running.refuse_ended()
         now = _sample(running.process.pid)
         if sum(now.values()) > sum(greatest.values()):
             greatest = now

@@ -1,5 +1,4 @@
-"""The records job as one writes it without headgate: Kafka → from_json (or the like) → Delta,
-appended.
+"""The records job as one writes it without headgate: Kafka → columns → Delta, appended.
 
 No rules, no quarantine, no metrics, no fencing: what the benchmark compares against.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headgate.checkpoints.logs import batch_offsets
 
-__all__ = ["Commits", "Spread", "Steady", "read_commits", "spread", "steady_part", "steady_rate"]
+__all__ = ["Commits", "Spread", "Steady", "read_commits", "spread", "steady_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,6 @@ def steady_part(queries: Sequence[Commits], total: int) -> Steady:
     if ended <= begun or before >= total:
         raise ValueError("a steady rate needs more than one batch: more records, or fewer per batch")
     return Steady(begun, ended, total - before)
-
-
-def steady_rate(queries: Sequence[Commits], total: int) -> float:
-    """Records per second of the steady part."""
-    return steady_part(queries, total).rate
 
 
 @dataclass(frozen=True, slots=True)

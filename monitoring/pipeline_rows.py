@@ -125,7 +125,7 @@ PIPELINE: tuple[Row, ...] = (
             ),
             graph(
                 "Starts of a query",
-                "By its driver, in an hour: every one after the first is for batches of another size.",
+                "In an hour: one by each new driver; by the same one, for batches of another size.",
                 "none",
                 (f"sum by (query) (increase(headgate_query_starts_total{{{_THIS}}}[1h]))", "{{query}}"),
             ),

@@ -49,7 +49,7 @@ def _produce(  # noqa: PLR0917 - each is an option
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column that is the key. Without it a file's name: one partition, in its order.",
+            help="The column that is the key. Without it a file has its name: one partition, in order.",
         ),
     ] = None,
     metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics; 0: a free one.")] = 0,

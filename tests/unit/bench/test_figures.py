@@ -8,33 +8,35 @@ import numpy as np
 import pytest
 
 from bench import lanes
+from bench.dataset import FIRST_SEQ
 from bench.fencing import share
-from bench.latency import Sight, percentiles, readable, waits
-from bench.rates import Commits, read_commits, spread, steady_part, steady_rate
+from bench.latency import Sight, percentiles, readable, sight, waits
+from bench.pace import due_moments
+from bench.rates import Commits, read_commits, spread, steady_part
 from bench.report import TEXT, recorded, results_text
 from bench.throughput import batch_size, show
 
 
 def test_the_first_batch_is_left_out_of_a_rate() -> None:
     query = Commits(((100.0, 1000), (101.0, 2000), (103.0, 4000)))
-    assert steady_rate([query], 4000) == 1000.0
+    assert steady_part([query], 4000).rate == 1000.0
 
 
 def test_two_queries_are_as_fast_as_the_slower_one_has_committed() -> None:
     fast = Commits(((100.0, 1000), (101.0, 4000)))
     slow = Commits(((102.0, 1000), (106.0, 2000), (112.0, 4000)))
     # From 102, when both have a batch and the slower has 1000, until 112.
-    assert steady_rate([fast, slow], 4000) == 300.0
+    assert steady_part([fast, slow], 4000).rate == 300.0
 
 
 def test_one_batch_gives_no_rate() -> None:
     with pytest.raises(ValueError, match="more than one batch"):
-        steady_rate([Commits(((100.0, 4000),))], 4000)
+        steady_part([Commits(((100.0, 4000),))], 4000)
 
 
 def test_batches_without_records_after_the_last_do_not_lower_the_rate() -> None:
     query = Commits(((100.0, 1000), (103.0, 4000), (500.0, 4000)))
-    assert steady_rate([query], 4000) == 1000.0
+    assert steady_part([query], 4000).rate == 1000.0
 
 
 def test_commits_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -144,6 +146,25 @@ def test_a_job_without_a_figure_to_reach_says_none() -> None:
     result = {**_throughput(1.0, 0.5), "part": "lanes-wide", "job": "lanes-wide", "target": None}
     text = results_text([{**result, **dict.fromkeys(("plain", "jvm", "arrow"), side), **_RATIOS}])
     assert "| 1 (1–1) | 1.00 | 1.00 |  |" in text
+
+
+def test_every_lane_job_but_the_other_forms_has_something_to_reach() -> None:
+    jobs = [job for part in lanes.LANE_JOBS.values() for job in part]
+    assert {job.name for job in jobs if job.arrow_target is None} == {"avro", "protobuf", "wide"}
+
+
+def test_a_number_of_a_commit_is_that_of_its_record_as_it_was_sent() -> None:
+    assert sight(1.0, {0: FIRST_SEQ + 4}) == Sight(1.0, {0: 4})
+
+
+def test_a_record_waits_from_when_it_was_due_however_late_it_was_sent() -> None:
+    assert due_moments(100.0, 50, 3).tolist() == pytest.approx([100.02, 100.04, 100.06])
+
+
+def test_without_a_look_at_the_processor_nothing_is_said_of_it() -> None:
+    sides = {name: spread([1.0]).to_json() for name in ("plain", "jvm", "arrow")}
+    result = {**_throughput(1.0, 0.5), **_RATIOS, **sides, "part": "lanes", "job": "lanes-records"}
+    assert "processor seconds" not in results_text([result])
 
 
 def test_the_committed_page_is_what_the_committed_results_say() -> None:

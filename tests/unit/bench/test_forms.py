@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf.message import DecodeError
 
 import bench.forms
 from bench.dataset import PARTITIONS, Dataset
 from bench.forms import FORMS, MORE_COLUMNS
-from bench.plain import _protobuf_message
+from bench.plain import _protobuf_message, _protobuf_rows
 
 AVRO = fastavro.parse_schema(
     json.loads((Path(bench.forms.__file__).parent / "pipelines" / "reading.avsc").read_text(encoding="utf-8"))
@@ -90,7 +92,19 @@ def test_a_wide_record_has_a_hundred_columns_and_two_kilobytes() -> None:
 
 
 def test_a_number_that_would_take_other_bytes_than_its_neighbours_is_refused() -> None:
-    import numpy as np
-
     with pytest.raises(ValueError, match="does not take 4 bytes"):
         bench.forms._varint(4, np.array([5]))
+
+
+def test_the_hand_written_reader_of_protobuf_gives_the_records() -> None:
+    values = _values(Dataset(400, form="protobuf"))
+    (rows,) = _protobuf_rows(iter([pa.record_batch({"value": pa.array(values, pa.binary())})]))
+    found = [{**row, "ts": round(row["ts"].timestamp() * 1000)} for row in rows.to_pylist()]
+    assert found == [_json(value) for value in _values(Dataset(400))]
+
+
+def test_the_hand_written_readers_message_is_that_of_the_file() -> None:
+    file = Path(bench.forms.__file__).parent / "pipelines" / "reading.proto"
+    fields = {field.name: field.number for field in _protobuf_message().DESCRIPTOR.fields}
+    for name, number in fields.items():
+        assert f" {name} = {number};" in file.read_text(encoding="utf-8")
