@@ -21,9 +21,7 @@ __all__ = ["StopGate", "StopRequestedError", "drain", "end_with"]
 class StopRequestedError(Exception):
     """Raised at the first line of a batch after a stop was asked for. Spark logs it as its query's error."""
 
-    def __init__(
-        self, told: str = "no fault: the query was asked to end; its next start runs this batch"
-    ) -> None:
+    def __init__(self, told: str = "no fault: the query was to end before this batch") -> None:
         super().__init__(told)
 
 

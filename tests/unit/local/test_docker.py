@@ -91,6 +91,15 @@ def test_what_is_mounted_and_copied_is_there(compose: dict[str, Any]) -> None:
             assert (CHECKOUT / source).exists(), source
 
 
+def test_the_image_and_the_set_up_compile_every_package_of_ours() -> None:
+    image = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    copied = set(re.findall(r"^COPY (\w+) \1$", image, re.MULTILINE)) - {"pipelines"}
+    assert {"headgate", "spark", "dags"} <= copied
+    for text in (image.replace("\\\n", ""), (CHECKOUT / "tools" / "setup.sh").read_text(encoding="utf-8")):
+        (folders,) = re.findall(r"compileall -q (?:--invalidation-mode \S+\s+)?([\w ]+)", text)
+        assert copied <= set(folders.split())
+
+
 def test_the_image_does_not_run_as_root() -> None:
     users = re.findall(
         r"^USER (\S+)", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE
