@@ -22,8 +22,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from headgate.streams.driver_run import clear_remains, redirect, run, say, start
 from headgate.streams.handover import RunOrder
-from headgate.streams.runner import clear_remains, redirect, run, say, start
 
 __all__ = ["FAILED_LOG", "READY", "WORK", "clear_files", "run_spare"]
 
