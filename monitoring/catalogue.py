@@ -13,7 +13,8 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-from monitoring.definitions import LABEL_VALUES, METRICS, Metric, Process, by_name
+from monitoring.definitions import LABEL_VALUES, METRICS, by_name
+from monitoring.metric import Metric, Process
 
 __all__ = [
     "LABEL_VALUES",

@@ -6,14 +6,10 @@ Code, alerts, dashboards, documents and tests read it; `monitoring.catalogue` bu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, cast
 
-__all__ = ["LABEL_VALUES", "METRICS", "Metric", "Process", "by_name"]
+from monitoring.metric import Metric, counter, gauge, histogram, info
 
-Process = Literal["driver", "exporter", "supervisor", "producer", "serving"]
-Kind = Literal["counter", "gauge", "histogram", "info"]
+__all__ = ["LABEL_VALUES", "METRICS", "by_name"]
 
 # From a small batch on an idle machine (50 ms is Spark's floor) to a batch that needs attention.
 BATCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
@@ -41,244 +37,207 @@ LABEL_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One definition. `processes` emit it, the first is its owner; `unit` is the name's unit or ""."""
-
-    name: str
-    type: Kind
-    unit: str
-    help: str
-    labels: tuple[str, ...]
-    processes: tuple[Process, ...]
-    buckets: tuple[float, ...] = ()
-
-    @property
-    def process(self) -> Process:
-        return self.processes[0]
-
-    @property
-    def series(self) -> tuple[str, ...]:
-        """The names under which Prometheus stores it."""
-        if self.type == "histogram":
-            return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
-        return (self.name,)
-
-
 _P = ("pipeline",)
 _PQ = ("pipeline", "query")
-_UNITS = ("seconds", "bytes", "ratio")  # Prometheus's base units, as a name's last word
-
-
-def _metric(kind: Kind, name: str, labels: tuple[str, ...], processes: str, help: str, **more: Any) -> Metric:
-    unit = name.rsplit("_", 1)[-1]
-    owners = cast("tuple[Process, ...]", tuple(processes.split()))
-    return Metric(f"headgate_{name}", kind, unit if unit in _UNITS else "", help, labels, owners, **more)
-
-
-_counter = partial(_metric, "counter")
-_gauge = partial(_metric, "gauge")
-_histogram = partial(_metric, "histogram")
-_info = partial(_metric, "info")
 
 _DRIVER = (
-    _info(
+    info(
         "stream_info",
         ("pipeline", "contract_version", "spark_version", "headgate_version"),
         "driver",
         "Always 1; what runs, for joins.",
     ),
-    _counter(
+    counter(
         "rows_total",
         ("pipeline", "query", "outcome"),
         "driver",
         "Records of committed batches by outcome; read = good + quarantined.",
     ),
-    _counter(
+    counter(
         "late_groups_total",
         _PQ,
         "driver",
         "Groups that came after the watermark and were left out: groups after partial aggregation.",
     ),
-    _counter(
+    counter(
         "rule_failures_total",
         ("pipeline", "rule", "severity"),
         "driver",
         "Records that broke a rule; severity is what the contract does with them.",
     ),
-    _gauge(
+    gauge(
         "conservation_difference",
         _PQ,
         "driver exporter",
         "read - good - quarantined; anything but 0 is a record lost or counted twice.",
     ),
-    _histogram(
+    histogram(
         "batch_duration_seconds",
         _PQ,
         "driver",
         "Time from the trigger of a batch to its commit.",
         buckets=BATCH_BUCKETS,
     ),
-    _gauge("batch_records_limit", _PQ, "driver", "Records that a batch of the query may have at most, now."),
-    _gauge(
+    gauge("batch_records_limit", _PQ, "driver", "Records that a batch of the query may have at most, now."),
+    gauge(
         "batch_bytes", _PQ, "driver", "Keys and values of the query's last batch, as records were measured."
     ),
-    _gauge("last_progress_timestamp_seconds", _PQ, "driver", "When the query last reported a batch."),
-    _gauge(
+    gauge("last_progress_timestamp_seconds", _PQ, "driver", "When the query last reported a batch."),
+    gauge(
         "last_idle_timestamp_seconds",
         _PQ,
         "driver",
         "When the query last reported that there was nothing to read.",
     ),
-    _gauge(
+    gauge(
         "last_task_timestamp_seconds",
         _PQ,
         "driver",
         "When a task of a long batch was last seen to have finished; 0 while no batch has been long.",
     ),
-    _gauge(
+    gauge(
         "last_commit_timestamp_seconds",
         _PQ,
         "exporter driver",
         "When the newest batch was committed; the exporter reads it from the checkpoint.",
     ),
-    _gauge(
+    gauge(
         "query_active",
         _PQ,
         "driver",
         "1 while the query runs in its driver; a driver can live on with a dead query.",
     ),
-    _counter(
+    counter(
         "query_starts_total",
         _PQ,
         "driver",
         "Starts of the query by this driver; every one after the first is for batches of another size.",
     ),
-    _gauge("watermark_timestamp_seconds", _PQ, "driver", "The query's watermark, as event time."),
-    _gauge("state_rows", _PQ, "driver", "Rows in the query's state store."),
-    _gauge("state_bytes", _PQ, "driver", "Memory that the query's state store uses."),
+    gauge("watermark_timestamp_seconds", _PQ, "driver", "The query's watermark, as event time."),
+    gauge("state_rows", _PQ, "driver", "Rows in the query's state store."),
+    gauge("state_bytes", _PQ, "driver", "Memory that the query's state store uses."),
 )
 
 _EXPORTER = (
-    _gauge("stream_desired", _P, "exporter", "1 when the stream is wanted running, 0 when stopped."),
-    _gauge(
+    gauge("stream_desired", _P, "exporter", "1 when the stream is wanted running, 0 when stopped."),
+    gauge(
         "stream_state",
         ("pipeline", "state"),
         "exporter",
         "1 for the phase the stream is in, 0 for the others.",
     ),
-    _gauge(
+    gauge(
         "stream_driver_alive", _P, "exporter", "1 when the supervisor sees the stream's driver process alive."
     ),
-    _gauge(
+    gauge(
         "stream_forgotten",
         _P,
         "exporter",
         "1 when the supervisor has no record of a stream that has a checkpoint or a live driver.",
     ),
-    _gauge("stream_generation", _P, "exporter", "Orders to run so far; the newest is in force."),
-    _gauge("stream_epoch", _P, "exporter", "Incarnations of the driver so far."),
-    _gauge(
+    gauge("stream_generation", _P, "exporter", "Orders to run so far; the newest is in force."),
+    gauge("stream_epoch", _P, "exporter", "Incarnations of the driver so far."),
+    gauge(
         "stream_airflow_finding",
         ("pipeline", "finding"),
         "exporter",
         "1 when Airflow's last sweep found the stream running while its DAG is paused, without a task that "
         "watches it, or without an owner.",
     ),
-    _gauge(
+    gauge(
         "stream_rolled_back",
         _P,
         "exporter",
         "1 while the stream runs its last stable contract because a newer one was taken back.",
     ),
-    _counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),
-    _gauge(
+    counter("restarts_total", _P, "exporter", "Restarts of the driver by the supervisor after a failure."),
+    gauge(
         "contract_pending", _P, "exporter", "1 when the stream runs another contract than the applied one."
     ),
-    _gauge(
+    gauge(
         "driver_outdated",
         _P,
         "exporter",
         "1 when the driver runs another version of headgate than the exporter.",
     ),
-    _counter(
+    counter(
         "committed_rows_total",
         ("pipeline", "outcome"),
         "exporter",
         "Records in the books of the newest committed batch, by outcome; a restart does not reset it.",
     ),
-    _gauge(
+    gauge(
         "lag_records",
         ("pipeline", "query", "topic", "partition"),
         "exporter",
         "Records between the committed offset and the topic's end, per query.",
     ),
-    _gauge(
+    gauge(
         "lag_seconds",
         ("pipeline", "query", "topic"),
         "exporter",
         "Age of the oldest record that the query has not committed; 0 when there is none.",
     ),
-    _gauge(
+    gauge(
         "retention_seconds",
         ("pipeline", "topic"),
         "exporter",
         "How long the topic keeps records, by contract; what lags longer is lost.",
     ),
-    _gauge("slo_freshness_seconds", _P, "exporter", "The contract's slo.freshness."),
-    _gauge("slo_quarantined_ratio", _P, "exporter", "The contract's slo.quarantined_ratio."),
-    _gauge("trigger_interval_seconds", _P, "exporter", "The contract's job.trigger."),
-    _gauge(
+    gauge("slo_freshness_seconds", _P, "exporter", "The contract's slo.freshness."),
+    gauge("slo_quarantined_ratio", _P, "exporter", "The contract's slo.quarantined_ratio."),
+    gauge("trigger_interval_seconds", _P, "exporter", "The contract's job.trigger."),
+    gauge(
         "quality_verdict",
         ("pipeline", "output", "severity", "verdict"),
         "exporter",
         "1 for the output's newest verdict, 0 for the others; severity is the worst that failed.",
     ),
-    _gauge(
+    gauge(
         "quality_verdict_timestamp_seconds",
         ("pipeline", "output"),
         "exporter",
         "When the output was last checked.",
     ),
-    _gauge("quality_interval_seconds", _P, "exporter", "The contract's quality.every."),
-    _gauge(
+    gauge("quality_interval_seconds", _P, "exporter", "The contract's quality.every."),
+    gauge(
         "snapshot_timestamp_seconds",
         _P,
         "exporter",
         "When the newest snapshot was taken, or the lineage began where that is later.",
     ),
-    _gauge("snapshot_interval_seconds", _P, "exporter", "The schedule of snapshots; not there without one."),
-    _gauge(
+    gauge("snapshot_interval_seconds", _P, "exporter", "The schedule of snapshots; not there without one."),
+    gauge(
         "topic_drift",
         ("topic",),
         "exporter",
         "Differences between the applied contract and the topic as it is.",
     ),
-    _gauge(
+    gauge(
         "topic_recreated",
         ("topic",),
         "exporter",
         "1 when the topic has another id than the one that was provisioned.",
     ),
-    _gauge(
+    gauge(
         "reconcile_timestamp_seconds",
         ("process",),
         "exporter",
         "When the process last finished a round of looking after streams.",
     ),
-    _gauge(
+    gauge(
         "exporter_source_up",
         ("source",),
         "exporter",
         "1 when the exporter's last read of this source succeeded in time.",
     ),
-    _gauge(
+    gauge(
         "exporter_source_success_timestamp_seconds",
         ("source",),
         "exporter",
         "When the exporter last read this source.",
     ),
-    _gauge(
+    gauge(
         "exporter_source_duration_seconds",
         ("source",),
         "exporter",
@@ -287,30 +246,28 @@ _EXPORTER = (
 )
 
 _PRODUCER = (
-    _counter(
+    counter(
         "producer_records_total",
         ("pipeline", "outcome"),
         "producer",
         "Records by what became of them: sent (taken on), acked, spooled, resent, refused.",
     ),
-    _histogram(
+    histogram(
         "producer_delivery_duration_seconds",
         _P,
         "producer",
         "Time from taking a record on to the broker's acknowledgement, of a sample of the records.",
         buckets=DELIVERY_BUCKETS,
     ),
-    _gauge("producer_buffer_bytes", _P, "producer", "Bytes that wait in the producer for the broker."),
-    _gauge(
+    gauge("producer_buffer_bytes", _P, "producer", "Bytes that wait in the producer for the broker."),
+    gauge(
         "producer_spooled_records", _P, "producer", "Records that could not be delivered and wait on disk."
     ),
 )
 
 _SERVING = (
-    _counter(
-        "serving_requests_total", ("endpoint", "status"), "serving", "Answers by route and HTTP status."
-    ),
-    _histogram(
+    counter("serving_requests_total", ("endpoint", "status"), "serving", "Answers by route and HTTP status."),
+    histogram(
         "serving_request_duration_seconds",
         ("endpoint",),
         "serving",

@@ -123,12 +123,6 @@ PIPELINE: tuple[Row, ...] = (
                 "none",
                 (f"max by (query) (headgate_batch_records_limit{{{_THIS}}})", "{{query}}"),
             ),
-            graph(
-                "Starts of a query",
-                "In an hour: one by each new driver; by the same one, for batches of another size.",
-                "none",
-                (f"sum by (query) (increase(headgate_query_starts_total{{{_THIS}}}[1h]))", "{{query}}"),
-            ),
         ),
     ),
     Row(
@@ -166,8 +160,9 @@ PIPELINE: tuple[Row, ...] = (
             ),
             graph(
                 "Generation and epoch",
-                "Orders to run, and incarnations of the driver.",
+                "Orders to run, incarnations of the driver, and starts of a query by the one that lives.",
                 "none",
+                (f"max by (query) (headgate_query_starts_total{{{_THIS}}})", "starts of {{query}}"),
                 (f"headgate_stream_generation{{{_THIS}}}", "generation"),
                 (f"headgate_stream_epoch{{{_THIS}}}", "epoch"),
             ),
