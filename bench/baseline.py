@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -37,7 +38,13 @@ def run_plain(place: Place, module: str, topic: str, form: str = "json", *, batc
     started = time.time()
     with log.open("wb") as stream:
         done = subprocess.run(
-            command, cwd=CHECKOUT, stdout=stream, stderr=subprocess.STDOUT, timeout=_DEADLINE, check=False
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            timeout=_DEADLINE,
+            check=False,
         )
     if done.returncode != 0:
         raise SystemExit(f"error: {module} ended with {done.returncode}, see {log}")
