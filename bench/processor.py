@@ -10,14 +10,14 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-__all__ = ["Sample", "Watch", "between", "kind_of", "parse_stat", "resident_of", "watching"]
+__all__ = ["Sample", "Watch", "between", "kind_of", "looking", "parse_stat", "resident_of", "watching"]
 
 _EVERY = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -70,16 +70,24 @@ class Watch:
 def watching() -> Iterator[Watch]:
     """Watch what is started within the block."""
     before = frozenset(child.pid for child in psutil.Process().children(recursive=True))
-    watch, done = Watch(), threading.Event()
+    watch = Watch()
+    with looking(lambda: watch.look(before), _EVERY):
+        yield watch
+
+
+@contextmanager
+def looking(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Look every so many seconds on a thread of its own, for as long as the block takes."""
+    done = threading.Event()
 
     def run() -> None:
-        while not done.wait(_EVERY):
-            watch.look(before)
+        while not done.wait(seconds):
+            look()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield watch
+        yield
     finally:
         done.set()
         thread.join()

@@ -228,7 +228,8 @@ def _latency(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "what a producer's client would wait to fill a batch: in Redis, the published document holds the "
         "record's number or a later one of its partition; in Delta, the commit that brought it is visible."
         " A reader looks every 20 ms. What came before `after` is left out: Java compiles for minutes on "
-        "two cores, and until then batches take longer.",
+        "two cores, and until then batches take longer. Runs before 2026-11-23 count from when a record was "
+        "given to a client that makes one at a time.",
     ]
 
 
@@ -257,7 +258,8 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *lines,
         "",
-        "Resident set size, of Python workers their share of it; the greatest seen in the time.",
+        "Resident set size, of Python workers their share of it; the greatest seen in the time. Runs before "
+        "2026-11-23 count the pages that workers share once for each of them.",
     ]
 
 

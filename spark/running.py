@@ -107,7 +107,7 @@ class RunningQueries:
         self._forget(name)
         try:
             self._start(name)
-        except BaseException:
+        except Exception:
             self._told.lost(name)  # its last run's end was told to nobody
             raise
         self.restarting = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 from driver_process import Driver
 
-from bench.processor import resident_of
+from bench.processor import looking, resident_of
 
 __all__ = ["Peak", "watched"]
 
@@ -36,16 +35,6 @@ class Peak:
 
 @contextmanager
 def watched(driver: Driver) -> Iterator[Peak]:
-    peak, done = Peak(), threading.Event()
-
-    def run() -> None:
-        while not done.wait(_EVERY):
-            peak.look(driver)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
+    peak = Peak()
+    with looking(lambda: peak.look(driver), _EVERY):
         yield peak
-    finally:
-        done.set()
-        thread.join()

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +26,7 @@ from bench.peers.flink import settings, sink, source
 from bench.peers.flink_process import _committed
 from bench.peers.hotspots import area_of, read_recording, recording, shares, stacks
 from bench.peers.progress import checkpoints, steady_between
-from bench.processor import Sample, between, kind_of, parse_stat
+from bench.processor import Sample, between, kind_of, looking, parse_stat, resident_of
 from bench.rates import spread
 from bench.report import results_text
 from bench.throughput import JOBS
@@ -233,6 +237,21 @@ def test_a_threads_name_may_hold_spaces_and_parentheses() -> None:
 )
 def test_a_thread_is_of_a_kind(process: str, thread: str, kind: str) -> None:
     assert kind_of(process, thread) == kind
+
+
+def test_the_memory_of_a_process_is_its_own_and_that_of_one_that_has_ended_is_none() -> None:
+    waits = [sys.executable, "-c", "input()"]
+    found: list[tuple[int, int]] = []
+    with subprocess.Popen(waits, stdin=subprocess.PIPE) as child:
+        process = psutil.Process(child.pid)
+        with looking(lambda: found.append(resident_of(process)), 0.01):
+            until = time.monotonic() + 60
+            while not (found and found[-1][1] > 2**20) and time.monotonic() < until:
+                time.sleep(0.01)
+        child.kill()
+    assert found[-1][1] > 2**20
+    assert {jvm for jvm, _ in found} == {0}
+    assert resident_of(process) == (0, 0)
 
 
 def test_processor_time_is_what_was_spent_between_two_looks() -> None:
