@@ -116,6 +116,7 @@ class SupervisorSettings(HttpSettings):
     token: SecretRef = "file:{state}/secrets/supervisor.token"
     poll_seconds: float = Field(default=1.0, gt=0)
     spare_driver: bool = True  # keep a warm driver in reserve where there is memory for it
+    spare_after_seconds: float = Field(default=30.0, ge=0)  # that all streams have run before one is warmed
 
 
 class ServingSettings(HttpSettings):

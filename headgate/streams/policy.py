@@ -53,7 +53,6 @@ class Policy:
     stall_restart: float | None = 600.0  # after so long a stall; the contract's job has the last word
     stable_batches: int = 3  # a new epoch is stable after so many batches of each query,
     ready_seconds: float = 60.0  # or when a query has had nothing to do for so long
-    spare_after: float = 30.0  # all streams quiet for so long: time to warm a driver in reserve
     trial_seconds: float = 300.0  # a changed contract is given up when it has shown no sign for so long
 
 

@@ -62,6 +62,7 @@ class Reconciler:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._spares = spares
+        self._spare_after = settings.supervisor.spare_after_seconds
         self._store = store
         self._launcher = launcher
         self._policy = policy
@@ -108,7 +109,7 @@ class Reconciler:
 
     def spare_memory(self, records: Sequence[StreamRecord]) -> str | None:
         """The memory that a driver in reserve should have now, if one should be there."""
-        quiet = self._policy.spare_after
+        quiet = self._spare_after
         return memory_wanted(records, self._jobs.memory, quiet=quiet, now=self._wall())
 
     def close(self) -> None:

@@ -54,7 +54,9 @@ def carry_out(own: Place, fault: Fault, run_begun: float) -> Outcome:
     committed = doing.committed_then
     wait(lambda: _goes_on(own, committed), lambda: f"a batch after {fault.text}; {_told(own)}")
     recovered = time.monotonic() - doing.struck
-    return Outcome(fault.text, at, found.seen, recovered, found.note, found.adopted, found.sigkill)
+    now = own.status()
+    reserve = now.epoch > before.epoch and own.drives_a_reserve(now)
+    return Outcome(fault.text, at, found.seen, recovered, found.note, found.adopted, found.sigkill, reserve)
 
 
 class _Doing:

@@ -24,7 +24,8 @@ class Found:
 class Outcome:
     """One fault: seconds from the start of the run, then from the fault. `seen` is None where nobody is to
     notice: a service that is away for a moment is ridden out. `adopted` counts from the start of the new
-    supervisor, where the old one was killed. `sigkill`: it was the driver that was killed."""
+    supervisor, where the old one was killed. `sigkill`: it was the driver that was killed. `reserve`: the
+    driver that went on had waited in reserve."""
 
     fault: str
     at: float
@@ -33,6 +34,7 @@ class Outcome:
     note: str = ""
     adopted: float | None = None
     sigkill: bool = False
+    reserve: bool = False
 
 
 def first_at(events: Iterable[Event], after: float, wanted: Callable[[Event], bool]) -> float | None:

@@ -18,7 +18,7 @@ from headgate.contract.loader import LoadedContract
 from headgate.errors import HeadgateError, RefusedError
 from headgate.failpoints import TORTURE
 from headgate.settings import Settings, load_settings
-from headgate.streams import processes
+from headgate.streams import proc, processes
 from headgate.streams.client import SupervisorClient, client_from
 from headgate.streams.model import Owner, StreamStatus
 from headgate.topics.apply import apply_plan
@@ -36,7 +36,7 @@ _SECTIONS = {
     "HEADGATE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
     "HEADGATE_SPARK_MASTER": "local",
     "HEADGATE_SPARK_UI": "false",
-    "HEADGATE_SUPERVISOR_SPARE_DRIVER": "false",  # kills come before one is warm
+    "HEADGATE_SUPERVISOR_SPARE_AFTER_SECONDS": "0",  # kills come faster than streams grow old
     "HEADGATE_STORE_URL": "sqlite:///{state}/headgate.db",
     "HEADGATE_ROOTS_CHECKPOINTS": "{state}/checkpoints",
     "HEADGATE_ROOTS_TABLES": "{state}/tables",
@@ -55,6 +55,7 @@ class Place:
     broker: BrokerService
     redis: RedisService
     supervisor: SupervisorService
+    reserve: bool = False  # whether the supervisor keeps a driver in reserve
 
     @property
     def stream(self) -> str:
@@ -98,6 +99,16 @@ class Place:
         """The same, in no order, and without asking the supervisor."""
         return [one.pid for one in processes.remains(processes.marks_of(self.folder))]
 
+    def drives_a_reserve(self, status: StreamStatus) -> bool:
+        """Whether the driver that reports is one that had waited in reserve."""
+        taken = processes.marks_of(self.folder)[1:]
+        return status.driver is not None and proc.nonce_of(status.driver.pid) in taken
+
+    def reserve_state(self) -> str:
+        """What the supervisor says of the driver in reserve."""
+        with self.client() as client:
+            return str(client.health()["spare"])
+
     def wipe_drivers(self) -> None:
         prefix = processes.marks_of(self.folder)
         end = time.monotonic() + 20
@@ -106,12 +117,15 @@ class Place:
 
 
 @contextmanager
-def open_place(settings: Settings, loaded: LoadedContract, name: str) -> Iterator[Place]:
+def open_place(
+    settings: Settings, loaded: LoadedContract, name: str, *, reserve: bool = False
+) -> Iterator[Place]:
     """Start the private copy of a pipeline, its contract applied; on the way out every process has ended.
 
     The folder stays, for whoever asked for it to remove.
     """
     environ = _environ(settings, loaded, name)
+    environ["HEADGATE_SUPERVISOR_SPARE_DRIVER"] = str(reserve).lower()
     own, _ = load_settings(environ=environ)
     _share_class_archive(settings, own)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HEADGATE_")}
@@ -130,7 +144,7 @@ def open_place(settings: Settings, loaded: LoadedContract, name: str) -> Iterato
             apply_plan(own, plan, by="torture")
         frozen = _applied(own, loaded.contract.pipeline)
         supervisor.start()
-        place = Place(own, environ, frozen, broker, redis, supervisor)
+        place = Place(own, environ, frozen, broker, redis, supervisor, reserve)
         yield place
     finally:
         supervisor.stop()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["Fault", "Kind", "make_plan"]
+__all__ = ["Fault", "Kind", "has_reserve", "make_plan"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,11 @@ class Fault:
     @property
     def text(self) -> str:
         return f"{self.kind}: {self.failpoint}" if self.failpoint else str(self.kind)
+
+
+def has_reserve(seed: int) -> bool:
+    """Whether a driver waits in reserve, as in every second seed: a stream starts in other ways with one."""
+    return seed % 2 == 0
 
 
 def make_plan(seed: int, kills: int, failpoints: Sequence[str]) -> tuple[Fault, ...]:

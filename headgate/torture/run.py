@@ -27,7 +27,7 @@ from headgate.torture.faults import TortureError, carry_out, wait
 from headgate.torture.feeder import Feed, Feeder
 from headgate.torture.outcome import Outcome, slowest
 from headgate.torture.place import OWNER, Place, open_place
-from headgate.torture.plan import make_plan
+from headgate.torture.plan import has_reserve, make_plan
 from headgate.torture.proof import Proof, Sizes, prove
 from headgate.torture.records import SourceRecords, in_its_format, refuse_unmakeable
 
@@ -35,6 +35,7 @@ __all__ = ["Report", "Request", "boundaries_of", "drained", "feeds_of", "torture
 
 # What was sent while the stream was down is read now, on a machine that may have other things to do.
 DRAIN_SECONDS = 900.0
+RESERVE_SECONDS = 120.0  # a driver is warm long before, but for a machine that has other things to do
 _CHUNKS = 100  # of the records asked for: small, so that what one chunk advances event time is small
 
 
@@ -83,7 +84,7 @@ def torture(settings: Settings, request: Request, say: Callable[[str], None]) ->
     begun = time.monotonic()
     kept = settings.state / name
     say(f"seed {request.seed}: a private copy of {request.pipeline} in {kept}")
-    with open_place(settings, loaded, name) as own:
+    with open_place(settings, loaded, name, reserve=has_reserve(request.seed)) as own:
         feeds = feeds_of(own, request)
         try:
             outcomes, sent = _run(own, feeds, request, say)
@@ -162,9 +163,20 @@ def _faults(own: Place, request: Request, say: Callable[[str], None]) -> list[Ou
     outcomes = []
     for fault in make_plan(request.seed, request.kills, boundaries_of(own)):
         time.sleep(fault.after)
+        if own.reserve:
+            _await_reserve(own)
         say(f"{fault.number}/{request.kills}: {fault.text}")
         outcomes.append(carry_out(own, fault, begun))
     return outcomes
+
+
+def _await_reserve(own: Place) -> None:
+    """Until one is warm. Where there is no memory for one, the fault comes without."""
+    end = time.monotonic() + RESERVE_SECONDS
+    while (state := own.reserve_state()) != "ready" and time.monotonic() < end:
+        if "of memory" in state:
+            return
+        time.sleep(0.2)
 
 
 def _running(own: Place) -> bool:

@@ -30,7 +30,8 @@ class Reserve(Installation):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self.policy |= {"spare_after": 0.3, "launch_seconds": 3.0, "report_seconds": 3.0}
+        self.policy |= {"launch_seconds": 3.0, "report_seconds": 3.0}
+        self.environ["HEADGATE_SUPERVISOR_SPARE_AFTER_SECONDS"] = "0.3"
         frozen = small_contract("s", job={})
         ContractStore(self.state).put(frozen)
         self.contract = frozen.hash

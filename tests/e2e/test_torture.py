@@ -20,7 +20,7 @@ from headgate.torture.faults import carry_out, wait
 from headgate.torture.feeder import Feeder
 from headgate.torture.outcome import Outcome
 from headgate.torture.place import OWNER, Place, open_place, refuse_foreign_broker
-from headgate.torture.plan import Fault, Kind
+from headgate.torture.plan import Fault, Kind, has_reserve
 from headgate.torture.proof import prove
 from headgate.torture.run import Request, drained, feeds_of
 
@@ -267,6 +267,7 @@ def test_a_tortured_pipeline_loses_and_doubles_nothing(settings: Settings, pipel
     assert process.returncode == 0, talk[-3000:] + out[-3000:]
     report = json.loads(out)
     assert (report["seed"], report["holds"], len(report["faults"])) == (seed, True, FAULTS)
+    assert has_reserve(seed) or not any(fault["reserve"] for fault in report["faults"])
     assert report["sizes"]["quarantined"] > 0
     assert sorted(report["slowest"]) == ["adopted", "kill_seen"]
     assert not list(settings.state.glob(f"torture-{pipeline}-{seed}-*")), "a copy that held is removed"

@@ -53,6 +53,7 @@ class Installation:
         self.supervisors: list[subprocess.Popen[bytes]] = []
         self.clients: list[SupervisorClient] = []
         self.policy: dict[str, float] = dict(FAST)
+        self.environ: dict[str, str] = {}
 
     def launch(self, port: int) -> subprocess.Popen[bytes]:
         """A supervisor's process, up or not."""
@@ -62,6 +63,7 @@ class Installation:
             "HEADGATE_SUPERVISOR_PORT": str(port),
             "HEADGATE_SUPERVISOR_POLL_SECONDS": "0.1",
             "TEST_POLICY": json.dumps(self.policy),
+            **self.environ,
         }
         if self.store_url:
             environment["HEADGATE_STORE_URL"] = self.store_url

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.failpoints import BOUNDARIES
-from headgate.torture.plan import Kind, make_plan
+from headgate.torture.plan import Kind, has_reserve, make_plan
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 
@@ -64,3 +64,7 @@ def test_fifty_seeds_of_five_reach_every_kind_and_every_boundary() -> None:
     faults = [fault for seed in range(50) for fault in make_plan(seed, 5, BOUNDARIES)]
     assert {fault.kind for fault in faults} == set(Kind)
     assert {fault.failpoint for fault in faults} - {None} == set(BOUNDARIES)
+
+
+def test_every_second_seed_has_a_driver_in_reserve() -> None:
+    assert [has_reserve(seed) for seed in range(1, 5)] == [False, True, False, True]
