@@ -66,9 +66,7 @@ def compare_lanes(place: Place, job: Job, *, records: int, runs: int) -> dict[st
     load(place.settings("services"), job.topic, dataset)
     readable, good = dataset.expected(screened=False), dataset.expected()
     batch = batch_size(dataset.records)
-    # Only JSON is read in the Arrow lane.
-    lanes = LANES if job.form.startswith("json") else ("jvm",)
-    sides = {name: Side() for name in ("plain", *lanes)}
+    sides = {name: Side() for name in ("plain", *LANES)}
     for number in range(1, runs + 1):
         for name, side in sides.items():
             place.clear_run()
@@ -83,7 +81,7 @@ def compare_lanes(place: Place, job: Job, *, records: int, runs: int) -> dict[st
         "batch": batch,
         "bad": good.bad,
         **{name: side.to_json() for name, side in sides.items()},
-        **{f"{lane}_ratio": rates[lane] / rates["plain"] for lane in lanes},
+        **{f"{lane}_ratio": rates[lane] / rates["plain"] for lane in LANES},
         "target": job.arrow_target,
     }
 

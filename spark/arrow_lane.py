@@ -28,7 +28,7 @@ from headgate.tables.answers import StoreDenied
 from headgate.tables.files import files_in, make_folder, open_input, remove
 from spark.arrow_task import ROWS_DDL, TaskOrder, task
 from spark.context import DriverContext
-from spark.doubtful import settle
+from spark.doubtful import Settled, settle
 from spark.quarantine import batch_values
 from spark.record import keep_books, refuse
 from spark.reported import Reported, noted, reported
@@ -98,6 +98,7 @@ class ArrowLane:
             mark=self._mark,
             carried=CARRIED_BYTES // self._plan.source.partitions,
             shared=batch_values(self._context, -1),
+            writers=self._context.writers.get(self._plan.source_name),
         )
         return raw.select(*RAW.names).mapInArrow(task(order), ROWS_DDL)
 
@@ -179,7 +180,7 @@ class ArrowLane:
                 quarantine.write(quarantine_rows(bad, self._topic, self._plan.source_name, shared))
             for records in self._doubtful(found):
                 found.doubted += records.num_rows
-                settled = settle(batch.sparkSession, self._context.frozen, self._plan.source_name, records)
+                settled = self._settle(batch.sparkSession, records)
                 found.counts.update(settled.counts)
                 for output in self._plan.outputs:
                     if (rows := settled.good.get(output.name)) is not None:
@@ -195,6 +196,10 @@ class ArrowLane:
             for files in (*outputs.values(), quarantine):
                 files.abandon()
             raise
+
+    def _settle(self, spark: SparkSession, records: pa.Table) -> Settled:
+        name = self._plan.source_name
+        return settle(spark, self._context.frozen, name, records, self._context.writers.get(name))
 
     def _doubtful(self, found: Reported) -> Iterator[pa.Table]:
         """What is to be judged here, in pieces that fit in memory: few, as each costs jobs of Spark."""

@@ -21,6 +21,7 @@ from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import RAW, Judged, Screen, record_bytes
 from headgate.contract.frozen import FrozenContract
 from headgate.errors import HeadgateError
+from headgate.formats.decoder import Writers
 from headgate.tables.place import Place
 
 __all__ = ["ROWS", "ROWS_DDL", "TaskOrder", "task"]
@@ -50,6 +51,7 @@ class TaskOrder:
     mark: str  # how the names of all files begin
     carried: int  # bytes that a task may carry along, where that is less than CARRIED_BYTES
     shared: Mapping[str, tuple[Any, str]]
+    writers: Writers | None = None  # finds the schemas of records that carry a registry's id
 
 
 @lru_cache(maxsize=4)
@@ -76,7 +78,7 @@ def task(order: TaskOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.R
 
 class _Work:
     def __init__(self, order: TaskOrder, plan: RecordPlan) -> None:
-        self._screen = Screen(plan, order.topic)
+        self._screen = Screen(plan, order.topic, order.writers)
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._examples: list[tuple[int, int]] = []  # offset and partition of bad records

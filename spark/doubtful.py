@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
     from headgate.contract.frozen import FrozenContract
+    from headgate.formats.decoder import Writers
 
 __all__ = ["Settled", "settle"]
 
@@ -32,11 +33,18 @@ class Settled:
     bad: pa.Table
 
 
-def settle(spark: SparkSession, frozen: FrozenContract, source: str, records: pa.Table) -> Settled:
-    """`records` has the columns of RAW and fits in memory: so does what becomes of it."""
+def settle(
+    spark: SparkSession,
+    frozen: FrozenContract,
+    source: str,
+    records: pa.Table,
+    writers: Writers | None = None,
+) -> Settled:
+    """`records` has the columns of RAW and fits in memory: so does what becomes of it. `writers` are those of
+    `spark.screen`."""
     topics = pa.repeat(pa.scalar(frozen.topics[source]), records.num_rows)
     frame = spark.createDataFrame(records.append_column("_topic", topics))
-    one = screen(frame, frozen.contract, source)
+    one = screen(frame, frozen.contract, source, writers)
     judged = one.frame.select(*RAW.names, *(column.alias(name) for name, column in _verdict(one).items()))
     rows: pa.Table = judged.toArrow()
     counts = Counter({READ: rows.num_rows})

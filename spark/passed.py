@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from headgate.arrow.passed import passed_plan
+from headgate.arrow.reading import leaves_none
 from headgate.arrow.screen import RAW
 from spark.arrow_lane import bound_batches
 from spark.passed_task import PassedOrder, pass_on
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from headgate.contract.frozen import FrozenContract
+    from headgate.formats.decoder import Writers
 
 __all__ = ["good_in_arrow"]
 
@@ -38,15 +40,20 @@ def good_in_arrow(
     frozen: FrozenContract,
     output: str,
     source: str,
+    *,
+    writers: Writers | None = None,
     notes: tuple[str, str] | None = None,
 ) -> DataFrame:
-    """Those columns of the good records that the output looks at; `raw` is as `spark.screen` has it. `notes`:
-    folder and mark of what the tasks note for another query (`headgate.arrow.stretches`)."""
+    """Those columns of the good records that the output looks at; `raw` is as `spark.screen` has it, and so
+    are `writers`. `notes`: folder and mark of what the tasks note for another query
+    (`headgate.arrow.stretches`)."""
     _log.info("the records of output %s are read in Arrow", output)
     plan = passed_plan(frozen, output, source)
-    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], notes)
+    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], writers, notes)
     bound_batches(raw.sparkSession)
     rows = raw.select(*RAW.names).mapInArrow(pass_on(order), from_arrow_schema(plan.schema))
+    if leaves_none(frozen.contract.sources[source]):
+        return rows.select(*plan.columns)
     came = F.get(F.col("_as_came"), F.lit(0))
     again = rows.select(
         *(came.getField(name).alias(name) for name in RAW.names),
@@ -55,7 +62,7 @@ def good_in_arrow(
         *(F.col(name).alias(f"{_GOOD}{name}") for name in plan.columns),
     )
     beside = [_READ, *(f"{_GOOD}{name}" for name in plan.columns)]
-    judged = screen(again, frozen.contract, source, beside=beside)
+    judged = screen(again, frozen.contract, source, writers, beside=beside)
     kept = judged.frame.where(F.col(_READ) | judged.passed)
     return kept.select(*(_either(name).alias(name) for name in plan.columns))
 

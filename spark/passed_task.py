@@ -15,6 +15,7 @@ from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
 from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.arrow.stretches import StretchNotes
 from headgate.contract.frozen import FrozenContract
+from headgate.formats.decoder import Writers
 
 __all__ = ["PassedOrder", "pass_on"]
 
@@ -25,6 +26,7 @@ class PassedOrder:
     output: str
     source: str
     topic: str
+    writers: Writers | None = None  # finds the schemas of records that carry a registry's id
     notes: tuple[str, str] | None = None  # where what was judged is noted for another query, and the mark
 
 
@@ -39,7 +41,7 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
-        screen = Screen(plan.records, order.topic, for_others=order.notes is not None)
+        screen = Screen(plan.records, order.topic, order.writers, for_others=order.notes is not None)
         notes = _Notes(order, plan)
         for batch in batches:
             records = pa.Table.from_batches([batch]).cast(RAW)

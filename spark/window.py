@@ -62,10 +62,11 @@ def stateful_frame(
     in_arrow = read_sources(frozen, output) if stateful_lane(frozen, output).lane == "arrow" else []
     for name, source in frozen.contract.sources.items():
         raw = read_source(spark, settings, frozen, name, starts, ends=ends, caps=caps)
+        asked = (writers or {}).get(name)
         if name in in_arrow:
-            good = good_in_arrow(raw, frozen, output, name, notes)
+            good = good_in_arrow(raw, frozen, output, name, writers=asked, notes=notes)
         else:
-            good = screen(raw, frozen.contract, name, (writers or {}).get(name)).good()
+            good = screen(raw, frozen.contract, name, asked).good()
         frames[name] = with_watermark(good, source) if late else good
     return output_frame(spark, frozen.contract, output, frames)
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from headgate.arrow.kinds import MOMENT
 from headgate.contract.model import Column
 
-__all__ = ["Converted", "convert", "moments"]
+__all__ = ["Converted", "convert", "days", "epochs", "matches", "moments"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,9 +48,9 @@ class Converted:
 def convert(read: pa.Array, column: Column) -> Converted:
     """`read` is of the type that `headgate.arrow.kinds.json_schema` says."""
     if column.type == "timestamp":
-        return _epoch(read, column) if column.format else moments(read)
+        return epochs(read, column) if column.format else moments(read)
     if column.type == "date":
-        return _date(read)
+        return days(read)
     if column.type in {"float", "double"}:
         return _floating(read)
     return Converted(read, None, None)
@@ -63,7 +63,7 @@ def _floating(read: pa.Array) -> Converted:
     return Converted(read, np.zeros(len(read), bool), doubtful)
 
 
-def _epoch(read: pa.Array, column: Column) -> Converted:
+def epochs(read: pa.Array, column: Column) -> Converted:
     scale = _SCALES[str(column.format)]
     numbers = read.fill_null(0).to_numpy(zero_copy_only=False)
     fits = (np.abs(numbers) < _DIGITS) & (numbers >= FIRST // scale) & (numbers <= LAST // scale)
@@ -75,15 +75,15 @@ def _epoch(read: pa.Array, column: Column) -> Converted:
 
 def moments(read: pa.Array) -> Converted:
     """Texts as times; one without a zone is in UTC."""
-    plain = _matches(read, _PLAIN_TIME)
+    plain = matches(read, _PLAIN_TIME)
     present = _present(read)
     if bool((plain == present).all()):
         return Converted(_moments(read), np.zeros(len(read), bool), None)
-    zoned = _matches(read, _ZONED_TIME)
+    zoned = matches(read, _ZONED_TIME)
     value = pc.if_else(pa.array(zoned), _only(read, zoned).cast(MOMENT), _moments(_only(read, plain)))
     micros = value.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     outside = (micros < FIRST) | (micros > LAST)
-    doubtful = outside | (_matches(read, _DATED) & ~plain & ~zoned)
+    doubtful = outside | (matches(read, _DATED) & ~plain & ~zoned)
     return Converted(value, present & ~plain & ~zoned, doubtful)
 
 
@@ -91,17 +91,17 @@ def _moments(read: pa.Array) -> pa.Array:
     return read.cast(pa.timestamp("us")).cast(MOMENT)
 
 
-def _date(read: pa.Array) -> Converted:
-    plain = _matches(read, _PLAIN_DATE)
+def days(read: pa.Array) -> Converted:
+    plain = matches(read, _PLAIN_DATE)
     value = _only(read, plain).cast(pa.date32())
-    return Converted(value, _present(read) & ~plain, _matches(read, _DATED) & ~plain)
+    return Converted(value, _present(read) & ~plain, matches(read, _DATED) & ~plain)
 
 
 def _only(read: pa.Array, mask: Mask) -> pa.Array:
     return pc.if_else(pa.array(mask), read, pa.scalar(None, read.type))
 
 
-def _matches(read: pa.Array, pattern: str) -> Mask:
+def matches(read: pa.Array, pattern: str) -> Mask:
     found: Mask = pc.match_substring_regex(read, pattern).fill_null(False).to_numpy(zero_copy_only=False)
     return found
 

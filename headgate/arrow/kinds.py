@@ -8,7 +8,17 @@ import pyarrow as pa
 
 from headgate.contract.model import Column, Source
 
-__all__ = ["KINDS", "MOMENT", "ORIGIN", "Unsupported", "column_kinds", "json_schema"]
+__all__ = [
+    "EPOCHS",
+    "KINDS",
+    "MOMENT",
+    "ORIGIN",
+    "Unsupported",
+    "check_zone",
+    "column_kinds",
+    "json_schema",
+    "kind_of",
+]
 
 MOMENT = pa.timestamp("us", tz="UTC")
 KINDS: Mapping[str, pa.DataType] = {
@@ -31,7 +41,7 @@ ORIGIN: Mapping[str, str] = {
     "_arrival": "timestamp",
 }
 _READ_AS_TEXT = {"date", "timestamp"}
-_EPOCHS = {"epoch_seconds", "epoch_millis"}
+EPOCHS = {"epoch_seconds", "epoch_millis"}
 
 
 class Unsupported(Exception):
@@ -39,8 +49,10 @@ class Unsupported(Exception):
 
 
 def column_kinds(source: Source) -> dict[str, str]:
-    """What SQL sees of a source: names and types."""
-    return {**{column.name: _kind(column) for column in source.columns}, **ORIGIN}
+    """What SQL sees of a source: names and types. Raises Unsupported."""
+    own = {column.name: kind_of(column) for column in source.columns}
+    line = {"line": "string"} if source.format == "text" else {}
+    return {**line, **own, **ORIGIN}
 
 
 def json_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -48,22 +60,31 @@ def json_schema(columns: Sequence[Column]) -> pa.Schema:
     return pa.schema([(column.name, _read_as(column)) for column in columns])
 
 
-def _kind(column: Column) -> str:
+def kind_of(column: Column) -> str:
+    """Spark's name of a column's type. Raises Unsupported."""
     kind = {"int": "integer"}.get(column.type, column.type)
-    if kind not in KINDS or kind == "binary":
+    if kind not in KINDS:
         raise Unsupported(f"column {column.name} is of type {column.type}")
     return kind
 
 
 def _read_as(column: Column) -> pa.DataType:
-    kind = _kind(column)
+    kind = kind_of(column)
+    if kind == "binary":
+        raise Unsupported(f"column {column.name} is of type {column.type}")
     if kind not in _READ_AS_TEXT:
         return KINDS[kind]
-    if column.format in _EPOCHS and kind == "timestamp":
+    if column.format in EPOCHS and kind == "timestamp":
         return pa.int64()
     if column.format:
         raise Unsupported(f"column {column.name} has a format of its own")
-    if kind == "timestamp" and column.zone not in (None, "UTC"):
-        # Java and Arrow bring zone tables of their own, of different years.
-        raise Unsupported(f"column {column.name} is read in the zone {column.zone}")
+    if kind == "timestamp":
+        check_zone(column)
     return pa.string()
+
+
+def check_zone(column: Column) -> None:
+    """Raises Unsupported for a zone other than UTC: Java and Arrow bring tables of their own, of different
+    years."""
+    if column.zone not in (None, "UTC"):
+        raise Unsupported(f"column {column.name} is read in the zone {column.zone}")

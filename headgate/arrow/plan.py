@@ -14,8 +14,9 @@ from sqlglot import exp
 
 from headgate.arrow.expressions import Condition, compile_condition, compile_expression
 from headgate.arrow.kernels import Batch
-from headgate.arrow.kinds import KINDS, Unsupported, column_kinds, json_schema
+from headgate.arrow.kinds import KINDS, Unsupported, column_kinds
 from headgate.arrow.nodes import Node, of_kind
+from headgate.arrow.reading import check_readable
 from headgate.contract.compile import COMPUTE, failure_conditions, safe_output, source_columns
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source
@@ -54,7 +55,6 @@ class OutputPlan:
 class RecordPlan:
     source_name: str
     source: Source
-    read_as: pa.Schema
     checks: tuple[Check, ...]
     outputs: tuple[OutputPlan, ...]
 
@@ -86,9 +86,9 @@ def _screening(frozen: FrozenContract, name: str) -> tuple[RecordPlan, dict[str,
     case."""
     contract = frozen.contract
     source = contract.sources[name]
-    if source.format != "json":
-        raise Unsupported(f"source {name} is read as {source.format}")
-    read_as, kinds = json_schema(source.columns), column_kinds(source)
+    with _within(f"source {name}"):
+        check_readable(source)
+        kinds = column_kinds(source)
     lower = {column.lower(): kind for column, kind in kinds.items()}
     otherwise = {rule.name: rule.otherwise for rule in source.rules}
     checks: list[Check] = []
@@ -97,7 +97,7 @@ def _screening(frozen: FrozenContract, name: str) -> tuple[RecordPlan, dict[str,
         with _within(f"output {reason.removeprefix(COMPUTE)}" if computed else f"rule {reason}"):
             condition = compile_condition(sql, lower)
         checks.append(Check(reason, otherwise.get(reason, "quarantine"), condition))
-    return RecordPlan(name, source, read_as, tuple(checks), ()), lower
+    return RecordPlan(name, source, tuple(checks), ()), lower
 
 
 @contextmanager

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headgate.arrow.blocks import BlockReader, Read
-from headgate.arrow.convert import Converted, convert
-from headgate.arrow.hopeless import Hopeless
+from headgate.arrow.convert import Converted
 from headgate.arrow.kernels import Batch
 from headgate.arrow.kinds import MOMENT
 from headgate.arrow.plan import RecordPlan
+from headgate.arrow.reading import Reading, reader_of
 from headgate.contract.facts import event_time_name
 from headgate.contract.model import seconds
+from headgate.formats.decoder import Writers
 
 __all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "ForOthers", "Judged", "Screen", "record_bytes"]
 
@@ -73,12 +73,14 @@ def record_bytes(records: pa.Table) -> int:
 class Screen:
     """Judges the records of one topic."""
 
-    def __init__(self, plan: RecordPlan, topic: str, *, for_others: bool = False) -> None:
+    def __init__(
+        self, plan: RecordPlan, topic: str, writers: Writers | None = None, *, for_others: bool = False
+    ) -> None:
+        """`writers` finds the schemas of records that carry a registry's id."""
         self._plan = plan
         self._for_others = for_others
         self._topic = pa.scalar(topic)
-        self._reader = BlockReader(plan.read_as)
-        self._hopeless = Hopeless(plan.source)
+        self._reader = reader_of(plan.source, writers)
         event_time = plan.source.event_time
         self._ahead = round(seconds(event_time.max_future) * 1_000_000) if event_time else 0
         self._event_time = None if event_time is None or event_time.arrival else event_time_name(plan.source)
@@ -86,39 +88,25 @@ class Screen:
     def judge(self, records: pa.Table) -> Judged:
         """`records` has the columns of RAW."""
         records = records.combine_chunks()
-        read = self._reader.read(_column(records, "_value"))
-        converted = [
-            convert(_column(read.table, column.name), column) for column in self._plan.source.columns
-        ]
-        doubted = [each.doubtful for each in converted if each.doubtful is not None and each.doubtful.any()]
-        sure = ~_any(doubted, len(read.rows))
+        read = self._reader.read(_column(records, "_value"), lambda: _bounds(records, self._ahead))
+        doubts = [each.doubtful for each in read.columns.values() if each.doubtful is not None]
+        sure = ~_any(doubts, len(read.rows))
         left = np.ones(records.num_rows, bool)
         left[read.rows[sure]] = False
-        hopeless, doubtful = self._left(records, np.flatnonzero(left))
-        judged = self._judge(records, read, converted, sure)
-        judged.counts.update({READ: len(hopeless), BAD: len(hopeless), "_parse": len(hopeless)})
-        parse = pa.array([["_parse"]] * len(hopeless), pa.list_(pa.string()))
-        more = records.take(pa.array(hopeless, pa.int64())).append_column("reasons", parse)
+        left[read.broken] = False
+        judged = self._judge(records, read, sure)
+        broken, doubtful = read.broken, np.flatnonzero(left)
+        judged.counts.update({READ: len(broken), BAD: len(broken), "_parse": len(broken)})
+        parse = pa.array([["_parse"]] * len(broken), pa.list_(pa.string()))
+        more = records.take(pa.array(broken)).append_column("reasons", parse)
         bad = pa.concat_tables([judged.bad, more])
         others = judged.others
         if others is not None and self._event_time is not None:
             others = replace(others, holds_from=_holds_from(bad, others.holds_from))
-        return replace(judged, bad=bad, doubtful=records.take(pa.array(doubtful, pa.int64())), others=others)
+        return replace(judged, bad=bad, doubtful=records.take(pa.array(doubtful)), others=others)
 
-    def _left(self, records: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
-        """Of the records that were not read those that are surely broken, and the others."""
-        hopeless: list[int] = []
-        doubtful: list[int] = []
-        if len(rows):
-            bounds = _bounds(records, self._ahead)
-            values = _column(records, "_value")
-            for row in rows.tolist():
-                sure = self._hopeless.is_parse(values[row].as_py(), int(bounds[row]))
-                (hopeless if sure else doubtful).append(row)
-        return hopeless, doubtful
-
-    def _judge(self, records: pa.Table, read: Read, converted: Sequence[Converted], sure: Mask) -> Judged:
-        own, rows = dict(zip(self._names(), converted, strict=True)), read.rows
+    def _judge(self, records: pa.Table, read: Reading, sure: Mask) -> Judged:
+        own, rows = read.columns, read.rows
         if len(rows) < records.num_rows:
             records = records.take(pa.array(rows))
         batch = self._batch(records, own)
@@ -155,9 +143,6 @@ class Screen:
         at = pc.max(own[self._event_time].value.cast(pa.int64()).filter(pa.array(passed))).as_py()
         return 0 if at is None else max(0, int(at) - self._ahead)
 
-    def _names(self) -> list[str]:
-        return [column.name for column in self._plan.source.columns]
-
     def _batch(self, records: pa.Table, own: Mapping[str, Converted]) -> Batch:
         columns = {name.lower(): found.value for name, found in own.items()}
         for name in ("_key", "_partition", "_offset", "_arrival"):
@@ -166,7 +151,7 @@ class Screen:
         return Batch(columns, records.num_rows)
 
     def _decoding(self, records: pa.Table, own: Mapping[str, Converted]) -> list[tuple[str, Mask]]:
-        """Why a record that is JSON cannot be used, in the order of `spark.decode`."""
+        """Why a record that was read cannot be used, in the order of `spark.decode`."""
         found: list[tuple[str, Mask]] = []
         for column in self._plan.source.columns:
             value, unreadable = own[column.name].value, own[column.name].unreadable

@@ -12,7 +12,7 @@ from headgate.formats.decoder import BROKEN, Decoder, Writers
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["decode_batches"]
+__all__ = ["decode_batches", "kept_decoder"]
 
 _VALUE = "_value"
 
@@ -20,17 +20,18 @@ _VALUE = "_value"
 def decode_batches(
     source: str, writers: Writers | None, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """`source` is the source's JSON: a worker builds a decoder once and keeps it over tasks and batches."""
+    """`source` is the source's JSON."""
     import pyarrow as pa
 
-    decoder = _decoder(source, writers)
+    decoder = kept_decoder(source, writers)
     for batch in batches:
-        found = decoder.decode(batch.column(_VALUE).to_pylist())
+        found = decoder.decode(batch.column(_VALUE))
         names = [*batch.schema.names, *decoder.field_names, BROKEN]
         arrays = [*batch.columns, *found.columns, *found.unreadable, found.broken]
         yield pa.RecordBatch.from_arrays(arrays, names)
 
 
 @lru_cache(maxsize=64)
-def _decoder(source: str, writers: Writers | None) -> Decoder:
+def kept_decoder(source: str, writers: Writers | None) -> Decoder:
+    """`source` is the source's JSON: a worker builds a decoder once and keeps it over tasks and batches."""
     return Decoder(Source.model_validate_json(source), writers)

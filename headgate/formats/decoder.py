@@ -90,12 +90,13 @@ class Decoder:
         names = [column.name for column in self._source.columns]
         return [*(f"{FIELD}{name}" for name in names), *(f"{UNREADABLE}{name}" for name in names)]
 
-    def decode(self, values: Sequence[bytes | None]) -> DecodedBatch:
-        """Columns for these records, in their order. Raises what `writers` raises, and nothing else."""
+    def decode(self, values: pa.Array) -> DecodedBatch:
+        """Columns for these records, binary values or null, in their order. Raises what `writers` raises, and
+        nothing else."""
         if self._framed:
-            records = self._split(values)
+            records = self._split(values.to_pylist())
         else:
-            records = [None if value is None else (self._own, value) for value in values]
+            records = [None if value is None else (self._own, value) for value in values.to_pylist()]
         return self._columns(records)
 
     def _columns(self, records: Sequence[tuple[_Writer, bytes] | None]) -> DecodedBatch:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from contract_examples import contract_of
 from record_batches import RecordBatches, copying
-from record_schemas import avro_bytes, avro_schema
+from record_schemas import Versions, avro_bytes, avro_schema
 from spark_batch import ARRIVED, Judged, judge, kafka_frame, spark_session
 
 from headgate.contract.model import Source
@@ -20,7 +19,6 @@ from headgate.formats.desk import SchemaDesk
 from headgate.formats.encode import encoder
 from headgate.formats.learned import Learned
 from headgate.formats.proto_compiler import compile_proto
-from headgate.formats.registry import Registered
 from spark import quarantine
 from spark.decode import raw_columns
 from spark.screen import screen
@@ -326,15 +324,3 @@ def test_records_of_several_schemas_are_read_each_by_its_own(spark_session, tmp_
         assert batches.run(values, 1).batch.quarantined == 2
     finally:
         desk.close()
-
-
-@dataclass
-class Versions:
-    """A subject's schemas by id; each is a version of its own."""
-
-    texts: dict[int, str]
-
-    def versions(
-        self, subject: str, format_: str, known: Collection[int], *, afresh: bool
-    ) -> list[Registered]:
-        return [Registered(n, n, text) for n, text in sorted(self.texts.items()) if n not in known]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fastavro
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from headgate.contract.model import Source
+from headgate.formats.registry import Registered
 
-__all__ = ["avro_bytes", "avro_schema", "avro_source", "proto_text", "protobuf_source"]
+__all__ = ["Versions", "avro_bytes", "avro_schema", "avro_source", "proto_text", "protobuf_source"]
 
 
 def avro_schema(*fields: Any, name: str = "Reading", **more: Any) -> str:
@@ -48,3 +50,15 @@ def protobuf_source(text: str, message: str, columns: Sequence[Mapping[str, Any]
     return Source.model_validate(
         {"topic": "t", "format": "protobuf", "schema": frozen, "columns": list(columns), **more}
     )
+
+
+@dataclass
+class Versions:
+    """A subject's schemas by id; each is a version of its own."""
+
+    texts: dict[int, str]
+
+    def versions(
+        self, subject: str, format_: str, known: Collection[int], *, afresh: bool
+    ) -> list[Registered]:
+        return [Registered(n, n, text) for n, text in sorted(self.texts.items()) if n not in known]

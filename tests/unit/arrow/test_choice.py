@@ -160,7 +160,10 @@ def test_a_rule_that_arrow_cannot_do_is_named_with_the_choices():
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"source": {"format": "text", "pattern": "(?<n>.)(?<s>.)"}}, "read as text"),
+        (
+            {"source": {"format": "text", "pattern": "(?<n>.)(?<s>.)(?=x)"}},
+            "source a: the pattern has a part",
+        ),
         ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "decimal(10,2)"}]}}, "decimal"),
         ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "array<int>"}]}}, "array<int>"),
         ({"source": {"columns": [*COLUMNS, {"name": "m", "type": "binary"}]}}, "binary"),

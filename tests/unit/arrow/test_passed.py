@@ -167,4 +167,5 @@ def test_what_a_query_reads_is_what_has_to_be_readable():
     assert (
         unsupported_reason(frozen(rules=rules), "o") == "rule loud: `UPPER(s)` is not known to the Arrow lane"
     )
-    assert "is read as text" in str(unsupported_reason(frozen(format="text", pattern="(?<s>.)"), "o"))
+    lines = frozen(format="text", pattern="(?<at>.)(?<l>.)(?<s>.)(?=x)", columns=COLUMNS[:1], rules=[])
+    assert "only Java reads" in str(unsupported_reason(lines, "o"))
