@@ -25,7 +25,7 @@ def decode_batches(
 
     decoder = _decoder(source, writers)
     for batch in batches:
-        found = decoder.decode(batch.column(_VALUE).to_pylist())
+        found = decoder.decode(batch.column(_VALUE))
         names = [*batch.schema.names, *decoder.field_names, BROKEN]
         arrays = [*batch.columns, *found.columns, *found.unreadable, found.broken]
         yield pa.RecordBatch.from_arrays(arrays, names)
