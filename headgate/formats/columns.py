@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from headgate.formats.binding import Bound
-from headgate.formats.convert import UnreadableError
 from headgate.formats.lockstep import Buffer, Lanes, Places
 from headgate.formats.schema import LoadedSchema, ReadVectors
+from headgate.formats.shapes import SchemaProblem, taking_apart
 from headgate.formats.vectors import Make, vector_converter
 
 __all__ = ["Block", "Columns", "columns_of"]
@@ -63,25 +63,26 @@ class Columns:
 
 
 def columns_of(schema: LoadedSchema, bound: Sequence[Bound], types: Sequence[pa.DataType]) -> Columns | None:
-    """None where something in the schema, or in what becomes of it, is read one record at a time."""
+    """None where something in the schema, or in what becomes of it, is read one record at a time; that is
+    also where a schema goes, or a default, that this road stumbles over."""
+    try:
+        with taking_apart():
+            return _columns(schema, bound, types)
+    except SchemaProblem:
+        return None
+
+
+def _columns(schema: LoadedSchema, bound: Sequence[Bound], types: Sequence[pa.DataType]) -> Columns | None:
     vectors = schema.vectors({column.written for column in bound if column.written is not None})
     if vectors is None:
         return None
     makes: list[Make | pa.Scalar] = []
     for column, kind in zip(bound, types, strict=True):
-        make = (
-            _default(column, kind)
-            if column.written is None
-            else vector_converter(column.shape, kind, column.convert)
-        )
+        if column.written is None:
+            makes.append(pa.array([column.get(None)], kind)[0])
+            continue
+        make = vector_converter(column.shape, kind, column.convert)
         if make is None:
             return None
         makes.append(make)
     return Columns(vectors, [column.written for column in bound], makes)
-
-
-def _default(column: Bound, kind: pa.DataType) -> pa.Scalar | None:
-    try:
-        return pa.array([column.get(None)], kind)[0]
-    except (UnreadableError, ValueError):
-        return None

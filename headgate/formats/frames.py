@@ -74,6 +74,8 @@ class Framed:
 
 def plain(values: pa.Array) -> Records:
     """Of values of type binary; those that are null are none."""
+    if values.type != pa.binary():  # Spark may be told to have long offsets
+        values = values.cast(pa.binary())
     _, offsets, data = values.buffers()
     if not len(values) or offsets is None:
         bounds = np.zeros(len(values) + 1, np.int64)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Vector", "binaries", "texts"]
+__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Places", "Vector", "binaries", "texts", "unzigzag"]
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -57,11 +57,12 @@ class Buffer:
 @dataclass(slots=True)
 class Vector:
     """Of each record a number; or bytes, from the place `numbers` to `ends`. `present` is None where all
-    records have one."""
+    records have one. `per_second` is the unit of moments that are not in that of their shape."""
 
     numbers: Numbers
     ends: Places | None = None
     present: Mask | None = None
+    per_second: int | None = None
 
 
 class Lanes:
@@ -154,7 +155,7 @@ class Lanes:
         if vector.ends is None:
             numbers = np.zeros(len(self.at), vector.numbers.dtype)
             numbers[rows] = vector.numbers
-            return Vector(numbers, None, present)
+            return Vector(numbers, None, present, vector.per_second)
         starts, ends = self.at.copy(), self.at.copy()
         starts[rows] = vector.numbers
         ends[rows] = vector.ends

@@ -67,8 +67,13 @@ def _protobuf(text: str, message: str) -> LoadedSchema:
     from headgate.formats.protobuf import message_class, message_reader
     from headgate.formats.protobuf_shapes import protobuf_record
 
+    def vectors(wanted: Collection[str]) -> ReadVectors | None:
+        from headgate.formats.protobuf_columns import protobuf_vectors
+
+        return protobuf_vectors(class_.DESCRIPTOR, wanted)
+
     class_ = message_class(text, message)
-    return LoadedSchema(protobuf_record(class_), message_reader(class_), lambda _: None)
+    return LoadedSchema(protobuf_record(class_), message_reader(class_), vectors)
 
 
 def same_schema(format_: str, one: str, other: str) -> bool:

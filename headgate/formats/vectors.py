@@ -106,6 +106,7 @@ def _moment(per_second: int, kind: pa.DataType, lanes: Lanes, vector: Vector) ->
     """Finer units are cut off, towards the past."""
     numbers: Any = vector.numbers
     low, high = MICROS
+    per_second = vector.per_second or per_second
     if per_second > _FINER:
         numbers = numbers // (per_second // _FINER)
         return _array(vector, _within(low, high, lanes, numbers)).cast(kind)

@@ -12,9 +12,10 @@ __all__ = ["compiled"]
 
 
 @lru_cache(maxsize=64)
-def compiled(fields: str, syntax: str = "proto3") -> str:
+def compiled(fields: str, syntax: str = "proto3", imports: tuple[str, ...] = ()) -> str:
     """The frozen text of a schema with the message `shop.Order` of these fields."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "order.proto"
-        file.write_text(f'syntax = "{syntax}"; package shop; message Order {{ {fields} }}', encoding="utf-8")
+        head = f'syntax = "{syntax}"; package shop; ' + "".join(f'import "{each}"; ' for each in imports)
+        file.write_text(f"{head}message Order {{ {fields} }}", encoding="utf-8")
         return compile_proto(file, Path(folder))

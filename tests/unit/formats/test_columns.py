@@ -101,7 +101,7 @@ def written(draw: Any, least: int = 1) -> tuple[str, str, list[dict[str, Any]], 
     return avro_schema(*fields), avro_schema(*plain), records, columns
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(written(), st.data())
 def test_records_of_avro_are_read_in_columns_as_one_at_a_time(case, data):
     schema, plain, records, columns = case
@@ -134,7 +134,7 @@ RECORDS = {
 }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(
         st.tuples(st.sampled_from([*RECORDS, 7]), DAMAGES, st.integers(0, 2**32), st.booleans()), max_size=30
