@@ -106,10 +106,9 @@ def _lanes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for each in rows:
         sides = " | ".join(_with_spread(each[side]) if side in each else "" for side in _SIDES)
-        arrow = f"{each['arrow_ratio']:.2f}" if "arrow" in each else ""
         lines.append(
             f"| {each['job'].removeprefix('lanes-')} | {each['records']:,} | {each['bad']:,} | {sides} "
-            f"| {each['jvm_ratio']:.2f} | {arrow} | {_target(each)} |"
+            f"| {each['jvm_ratio']:.2f} | {each['arrow_ratio']:.2f} | {_target(each)} |"
         )
     return [
         *lines,

@@ -49,7 +49,7 @@ def good_in_arrow(
     (`headgate.arrow.stretches`)."""
     _log.info("the records of output %s are read in Arrow", output)
     plan = passed_plan(frozen, output, source)
-    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], writers, notes)
+    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], notes, writers)
     bound_batches(raw.sparkSession)
     rows = raw.select(*RAW.names).mapInArrow(pass_on(order), from_arrow_schema(plan.schema))
     if leaves_none(frozen.contract.sources[source]):

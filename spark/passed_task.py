@@ -26,8 +26,8 @@ class PassedOrder:
     output: str
     source: str
     topic: str
-    writers: Writers | None = None  # finds the schemas of records that carry a registry's id
     notes: tuple[str, str] | None = None  # where what was judged is noted for another query, and the mark
+    writers: Writers | None = None  # finds the schemas of records that carry a registry's id
 
 
 @lru_cache(maxsize=8)

@@ -39,10 +39,16 @@ _TEXT = ColumnType("string")
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One column: `get` takes its value from a record and converts it; absent is None."""
+    """One column: `get` takes its value from a record and converts it; absent is None.
+
+    `written` is the writer's field that it is taken from, of this `shape`, None where it is the default of a
+    field that the writer does not have."""
 
     name: str
     get: Callable[[Any], Any]
+    written: str | None
+    shape: Shape
+    convert: Convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +136,10 @@ def bind(reader: Record, writer: Record | None, columns: tuple[Column, ...]) -> 
         field, own = record.field(column.name), kept.field(column.name)
         if field is None or own is None:
             raise NotConvertibleError(f"the schema has no field `{column.name}`")
-        carrier = carrier_of(own.shape, column)
-        bound.append(Bound(column.name, _taken(field.get, _conversion(field.shape, column, carrier))))
+        convert = _conversion(field.shape, column, carrier_of(own.shape, column))
+        found = own if writer is None else _same_field(own, writer)
+        written = None if found is None else found.name
+        bound.append(Bound(column.name, _taken(field.get, convert), written, field.shape, convert))
     return bound
 
 

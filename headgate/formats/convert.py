@@ -32,14 +32,24 @@ from headgate.formats.shapes import (
 )
 from headgate.formats.types import ColumnType
 
-__all__ = ["Convert", "NotConvertibleError", "UnreadableError", "as_it_is", "converter", "fraction_value"]
+__all__ = [
+    "DAYS",
+    "MICROS",
+    "RANGES",
+    "Convert",
+    "NotConvertibleError",
+    "UnreadableError",
+    "as_it_is",
+    "converter",
+    "fraction_value",
+]
 
 Convert = Callable[[Any], Any]
 
-_RANGES = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
+RANGES = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 # The years 1 to 9999, which every reader of a table knows.
-_MICROS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
-_DAYS = (-719_162, 2_932_896)
+MICROS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+DAYS = (-719_162, 2_932_896)
 _DIGITS = Context(prec=400, rounding=ROUND_HALF_UP)  # a 64-bit float has at most 325 digits on one side
 _INFINITE = float("inf")
 _MOST_BYTES = 64  # 16 hold the 38 digits of the largest decimal; what a producer pads is allowed for
@@ -105,7 +115,7 @@ def _boolean(shape: Shape, _: ColumnType) -> Convert | None:
 
 
 def _whole(shape: Shape, type_: ColumnType) -> Convert | None:
-    low, high = _RANGES[type_.name]
+    low, high = RANGES[type_.name]
     if isinstance(shape, Choice) and shape.numbered:
         return as_it_is
     if not isinstance(shape, Whole):
@@ -175,7 +185,7 @@ def _fit(precision: int, unit: Decimal, value: Decimal) -> Decimal:
 
 
 def _date(shape: Shape, _: ColumnType) -> Convert | None:
-    return partial(_within, *_DAYS) if isinstance(shape, Day) else None
+    return partial(_within, *DAYS) if isinstance(shape, Day) else None
 
 
 def _timestamp(shape: Shape, _: ColumnType) -> Convert | None:
@@ -186,7 +196,7 @@ def _timestamp(shape: Shape, _: ColumnType) -> Convert | None:
 
 def _micros(per_second: int, value: int) -> int:
     """Finer units are cut off, towards the past."""
-    return _within(*_MICROS, value * 1_000_000 // per_second)
+    return _within(*MICROS, value * 1_000_000 // per_second)
 
 
 def _binary(shape: Shape, _: ColumnType) -> Convert | None:

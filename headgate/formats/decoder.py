@@ -5,23 +5,23 @@ Needs no Spark: it runs in a worker of the JVM lane's `mapInArrow`, and wherever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headgate.contract.model import Source
-from headgate.formats.avro_binary import MalformedError
 from headgate.formats.binding import Bound, bind, carrier_of
 from headgate.formats.convert import NotConvertibleError, UnreadableError
 from headgate.formats.schema import LoadedSchema, load_schema, schema_of
-from headgate.formats.shapes import SchemaProblem
+from headgate.formats.shapes import Record, SchemaProblem
 from headgate.formats.types import arrow_type, parse_type
-from headgate.formats.wire import Framed, split
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from headgate.formats.binding import Carrier
+    from headgate.formats.columns import Columns
+    from headgate.formats.frames import Records
 
 __all__ = ["BROKEN", "FIELD", "UNREADABLE", "DecodedBatch", "Decoder", "Writers", "carriers", "unresolved"]
 
@@ -59,12 +59,15 @@ class _Writer:
     read: Callable[[bytes], Any]
     bound: Sequence[Bound]
     text: str
+    columns: Columns | None
 
 
 class Decoder:
-    """Decodes the records of one source. Not for several threads: it remembers the writers that it met."""
+    """Decodes the records of one source. Not for several threads: it remembers the writers that it met.
 
-    def __init__(self, source: Source, writers: Writers | None = None) -> None:
+    Fewer than `least` records of one schema are read one at a time: a block is not worth its while."""
+
+    def __init__(self, source: Source, writers: Writers | None = None, *, least: int = 32) -> None:
         schema = source.record_schema
         assert schema is not None, "only sources with a schema are decoded here"
         self._source = source
@@ -72,17 +75,16 @@ class Decoder:
         self._message = schema.message
         self._framed = schema.registry
         self._writers = writers
-        self._own = _Writer(
-            self._reader.read, bind(self._reader.record, None, source.columns), str(schema.text)
-        )
-        self._known: dict[int, _Writer | None] = {}
-        if schema.id is not None:
-            self._known[schema.id] = self._own
+        self._least = least
         shown = carriers(source)
         self._types = [
             arrow_type(parse_type("string" if shown[column.name] == "text" else column.type))
             for column in source.columns
         ]
+        self._own = self._bound(self._reader, None, str(schema.text))
+        self._known: dict[int, _Writer | None] = {}
+        if schema.id is not None:
+            self._known[schema.id] = self._own
 
     @property
     def field_names(self) -> list[str]:
@@ -91,46 +93,38 @@ class Decoder:
         return [*(f"{FIELD}{name}" for name in names), *(f"{UNREADABLE}{name}" for name in names)]
 
     def decode(self, values: pa.Array) -> DecodedBatch:
-        """Columns for these records, binary values or null, in their order. Raises what `writers` raises, and
+        """Columns for these records, of type binary, in their order. Raises what `writers` raises, and
         nothing else."""
-        if self._framed:
-            records = self._split(values.to_pylist())
-        else:
-            records = [None if value is None else (self._own, value) for value in values.to_pylist()]
-        return self._columns(records)
+        from headgate.formats.gathered import Gathered
 
-    def _columns(self, records: Sequence[tuple[_Writer, bytes] | None]) -> DecodedBatch:
-        import pyarrow as pa
+        found = Gathered(len(values), self._types)
+        for writer, records in self._groups(values):
+            left = records
+            if writer.columns is not None and len(records) >= self._least:
+                blocks = writer.columns.read(records.buffer, records.starts, records.ends)
+                for block in blocks:
+                    found.add_columns(records.rows[block.rows], block.columns)
+                left = records.without([block.rows for block in blocks])
+            found.add(_one_by_one(writer, left))
+        return DecodedBatch(*found.columns())
 
-        blank: list[Any] = [None] * len(self._types)
-        rows: list[list[Any]] = []
-        broken: list[bool] = []
-        marks: dict[int, list[int]] = {}  # the places of what is unreadable, by column
-        for place, each in enumerate(records):
-            row = None if each is None else _read(*each, place, marks)
-            broken.append(row is None)
-            rows.append(blank if row is None else row)
-        columns = zip(*rows, strict=True) if rows else [()] * len(self._types)
-        return DecodedBatch(
-            tuple(pa.array(values, kind) for values, kind in zip(columns, self._types, strict=True)),
-            tuple(_marked(len(rows), marks.get(index, ())) for index in range(len(self._types))),
-            pa.array(broken, pa.bool_()),
-        )
+    def _groups(self, values: pa.Array) -> Iterator[tuple[_Writer, Records]]:
+        """The records that have a writer, by that."""
+        from headgate.formats.frames import framed, plain
 
-    def _split(self, values: Sequence[bytes | None]) -> list[tuple[_Writer, bytes] | None]:
-        with_path = self._source.format == "protobuf"
-        framed = [_framed(value, with_path) for value in values]
-        wanted = {each.schema_id for each in framed if each is not None} - self._known.keys()
+        records = plain(values)
+        if not self._framed:
+            yield self._own, records
+            return
+        found = framed(records, with_path=self._source.format == "protobuf")
+        wanted = found.distinct_ids() - self._known.keys()
         if wanted and self._writers is not None:
             for schema_id, text in self._writers(sorted(wanted)).items():
                 self._known[schema_id] = self._writer(text)
-        return [None if each is None else self._of(each) for each in framed]
-
-    def _of(self, framed: Framed) -> tuple[_Writer, bytes] | None:
-        writer = self._known.get(framed.schema_id)
-        if writer is None or (framed.path and not self._is_message(writer.text, framed.path)):
-            return None
-        return writer, framed.body
+        for schema_id, path, part in found.of(self._known).groups():
+            writer = self._known[schema_id]
+            if writer is not None and (not path or self._is_message(writer.text, path)):
+                yield writer, part
 
     def _is_message(self, text: str, path: tuple[int, ...]) -> bool:
         from headgate.formats.protobuf import message_at
@@ -141,14 +135,28 @@ class Decoder:
         """None for a schema whose records cannot become the columns: they are kept in the quarantine."""
         try:
             schema = load_schema(self._source.format, text, self._message)
-            return _Writer(schema.read, bind(self._reader.record, schema.record, self._source.columns), text)
+            return self._bound(schema, schema.record, text)
         except (SchemaProblem, NotConvertibleError):
             return None
 
+    def _bound(self, schema: LoadedSchema, record: Record | None, text: str) -> _Writer:
+        from headgate.formats.columns import columns_of
 
-def _read(writer: _Writer, value: bytes, place: int, marks: dict[int, list[int]]) -> list[Any] | None:
-    """The values of a record's columns, None for what is no record; notes what is unreadable in it."""
-    odd: list[int] = []
+        bound = bind(self._reader.record, record, self._source.columns)
+        return _Writer(schema.read, bound, text, columns_of(schema, bound, self._types))
+
+
+def _one_by_one(writer: _Writer, records: Records) -> Iterator[tuple[int, list[Any] | None, list[int]]]:
+    """The place of each record, its values or None for what is no record, and which are unreadable."""
+    for index, place in enumerate(records.rows.tolist()):
+        odd: list[int] = []
+        yield place, _read(writer, records.one(index), odd), odd
+
+
+def _read(writer: _Writer, value: bytes, odd: list[int]) -> list[Any] | None:
+    """The values of a record's columns, None for what is no record; `odd` gets what is unreadable in it.
+
+    This defines what a record is: what is read in columns is what would be read here."""
     try:
         record = writer.read(value)
         row: list[Any] = []
@@ -162,27 +170,7 @@ def _read(writer: _Writer, value: bytes, place: int, marks: dict[int, list[int]]
         raise
     except Exception:  # noqa: BLE001 -- whatever bytes of others make of a schema of others costs one record
         return None
-    for index in odd:
-        marks.setdefault(index, []).append(place)
     return row
-
-
-def _marked(length: int, places: Sequence[int]) -> pa.Array:
-    import pyarrow as pa
-
-    if not places:
-        return pa.nulls(length, pa.bool_())
-    marks: list[bool | None] = [None] * length
-    for place in places:
-        marks[place] = True
-    return pa.array(marks, pa.bool_())
-
-
-def _framed(value: bytes | None, with_path: bool) -> Framed | None:
-    try:
-        return None if value is None else split(value, with_path=with_path)
-    except (MalformedError, IndexError):
-        return None
 
 
 def unresolved(reader: LoadedSchema, source: Source, text: str) -> str | None:

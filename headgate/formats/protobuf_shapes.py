@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
-__all__ = ["protobuf_record", "single_shape"]
+__all__ = ["TIMESTAMP", "WRAPPERS", "protobuf_record", "single_shape"]
 
-_TIMESTAMP = "google.protobuf.Timestamp"
-_WRAPPERS = frozenset(
+TIMESTAMP = "google.protobuf.Timestamp"
+WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
@@ -51,9 +51,9 @@ def protobuf_record(message: type[Message]) -> Record:
 
 def _message(message: Descriptor, above: tuple[str, ...], extent: Extent) -> Shape:
     name = message.full_name
-    if name == _TIMESTAMP:
+    if name == TIMESTAMP:
         return Moment(1_000_000_000, zoned=True)
-    if name in _WRAPPERS:
+    if name in WRAPPERS:
         return _single(message.fields_by_name["value"], above, extent)
     if name in _DYNAMIC:
         return Other(f"a `{name}`, which has no type of its own")
@@ -129,9 +129,9 @@ def _plain(field: FieldDescriptor) -> Callable[[Any], Any]:
         return _text
     if message is None:
         return lambda value: value
-    if message.full_name == _TIMESTAMP:
+    if message.full_name == TIMESTAMP:
         return lambda value: value.seconds * 1_000_000_000 + value.nanos
-    if message.full_name in _WRAPPERS:
+    if message.full_name in WRAPPERS:
         return lambda value: value.value
     return lambda value: value
 

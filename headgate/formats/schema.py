@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.contract.model import Source
 from headgate.errors import RefusedError
 from headgate.formats.shapes import Record, taking_apart
 
-__all__ = ["LoadedSchema", "load_schema", "same_schema", "schema_of"]
+if TYPE_CHECKING:
+    from headgate.formats.lockstep import Lanes, Vector
+
+__all__ = ["LoadedSchema", "ReadVectors", "load_schema", "same_schema", "schema_of"]
+
+
+ReadVectors = Callable[["Lanes"], Mapping[str, "Vector"]]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSchema:
-    """`read` raises for what is no record, as a rule `headgate.formats.avro_binary.MALFORMED`."""
+    """`read` raises for what is no record, as a rule `headgate.formats.avro_binary.MALFORMED`. `vectors`
+    makes what reads these fields of many records at once, None where that cannot be done."""
 
     record: Record
     read: Callable[[bytes], Any]
+    vectors: Callable[[Collection[str]], ReadVectors | None]
 
 
 def schema_of(source: Source) -> LoadedSchema:
@@ -46,16 +54,26 @@ def _avro(text: str) -> LoadedSchema:
     from headgate.formats.avro import avro_record, parse_avro
     from headgate.formats.avro_binary import record_reader
 
+    def vectors(wanted: Collection[str]) -> ReadVectors | None:
+        from headgate.formats.avro_columns import avro_vectors
+
+        return avro_vectors(parsed, wanted)
+
     parsed = parse_avro(text)
-    return LoadedSchema(avro_record(parsed), record_reader(parsed))
+    return LoadedSchema(avro_record(parsed), record_reader(parsed), vectors)
 
 
 def _protobuf(text: str, message: str) -> LoadedSchema:
     from headgate.formats.protobuf import message_class, message_reader
     from headgate.formats.protobuf_shapes import protobuf_record
 
+    def vectors(wanted: Collection[str]) -> ReadVectors | None:
+        from headgate.formats.protobuf_columns import protobuf_vectors
+
+        return protobuf_vectors(class_.DESCRIPTOR, wanted)
+
     class_ = message_class(text, message)
-    return LoadedSchema(protobuf_record(class_), message_reader(class_))
+    return LoadedSchema(protobuf_record(class_), message_reader(class_), vectors)
 
 
 def same_schema(format_: str, one: str, other: str) -> bool:

@@ -16,7 +16,6 @@ def compiled(fields: str, syntax: str = "proto3", imports: tuple[str, ...] = ())
     """The frozen text of a schema with the message `shop.Order` of these fields."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "order.proto"
-        head = "".join(f'import "{each}"; ' for each in imports)
-        told = f'syntax = "{syntax}"; package shop; {head}message Order {{ {fields} }}'
-        file.write_text(told, encoding="utf-8")
+        head = f'syntax = "{syntax}"; package shop; ' + "".join(f'import "{each}"; ' for each in imports)
+        file.write_text(f"{head}message Order {{ {fields} }}", encoding="utf-8")
         return compile_proto(file, Path(folder))

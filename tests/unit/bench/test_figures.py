@@ -131,17 +131,6 @@ def test_the_lanes_of_a_job_stand_side_by_side() -> None:
     assert told.startswith("ratio lanes-records-bad arrow 2.27 · jvm 0.82 · plain 110/s · jvm 90/s")
 
 
-def test_a_form_that_the_arrow_lane_does_not_read_is_compared_in_the_other_one() -> None:
-    sides = {
-        name: lanes.Side([rate], [4.0], [2**30]).to_json() for name, rate in (("plain", 100.0), ("jvm", 90.0))
-    }
-    result = {**_throughput(1.0, 0.5), **sides, "part": "lanes-formats", "job": "lanes-avro", "target": None}
-    text = results_text([{**result, "jvm_ratio": 0.9}])
-    assert "| avro | 16,000,000 | 0 | 100 (100–100) | 90 (90–90) |  | 0.90 |  |  |" in text
-    assert "| avro | 4.0 | 4.0 |  | 1,024 MiB | 1,024 MiB |  |" in text
-    assert lanes.show({**result, "jvm_ratio": 0.9}) == "ratio lanes-avro jvm 0.90 · plain 100/s · jvm 90/s"
-
-
 def test_the_cost_of_fencing_is_a_share_of_the_steady_time() -> None:
     steady = steady_part([Commits(((100.0, 1000), (110.0, 4000), (120.0, 4000)))], 4000)
     assert (steady.begun, steady.ended) == (100.0, 110.0)

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
+from both_roads import decoded
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.timestamp_pb2 import DESCRIPTOR as TIMESTAMP
 from proto_files import compiled
@@ -36,7 +38,7 @@ def one(type_: Any, value: Any, column: str, **more: Any) -> Any:
     """What a column of a type becomes of one Avro value: the value, None, or UNREADABLE."""
     schema = avro_schema(("v", type_))
     source = avro_source(schema, [{"name": "v", "type": column, **more}])
-    found = Decoder(source).decode([avro_bytes(schema, {"v": value})])
+    found = decoded(source, [avro_bytes(schema, {"v": value})])
     assert found.broken.to_pylist() == [False]
     if found.unreadable[0].to_pylist() == [True]:
         assert found.columns[0].to_pylist() == [None]
@@ -118,7 +120,7 @@ def test_a_uuid_of_sixteen_bytes_is_written_out():
     type_ = {"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}
     schema = avro_schema(("v", type_))
     source = avro_source(schema, [{"name": "v", "type": "string"}])
-    found = Decoder(source).decode([UUID(int=5).bytes])
+    found = decoded(source, [UUID(int=5).bytes])
     assert found.columns[0].to_pylist() == ["00000000-0000-0000-0000-000000000005"]
 
 
@@ -170,11 +172,11 @@ def test_one_bad_record_costs_one_record_at_any_share():
     source = avro_source(schema, [{"name": "v", "type": "string"}, {"name": "n", "type": "int"}])
     good = avro_bytes(schema, {"v": "a", "n": 1})
     bad: list[bytes | None] = [None, b"", good[:-1], good + b"\x00", b"\x02\xff\x02", b"{}", b"\xff" * 100]
-    found = Decoder(source).decode([*bad, good, *bad, good])
+    found = decoded(source, [*bad, good, *bad, good])
     assert found.broken.to_pylist() == [*[True] * 7, False, *[True] * 7, False]
     assert found.columns[0].to_pylist() == [*[None] * 7, "a", *[None] * 7, "a"]
-    assert Decoder(source).decode(bad).broken.to_pylist() == [True] * 7
-    assert Decoder(source).decode([]).broken.to_pylist() == []
+    assert decoded(source, bad).broken.to_pylist() == [True] * 7
+    assert decoded(source, []).broken.to_pylist() == []
 
 
 # -- evolution of Avro: each record by its writer's schema, resolved to the reader's
@@ -190,8 +192,8 @@ def evolved(reader: str, writer: str, record: dict[str, Any], columns: dict[str,
         [{"name": name, "type": type_} for name, type_ in columns.items()],
         frozen={"registry": True, "subject": "s", "id": 1},
     )
-    decoder = Decoder(source, lambda ids: {2: writer} if 2 in ids else {})
-    found = decoder.decode([framed(2, avro_bytes(writer, record))])
+    values = [framed(2, avro_bytes(writer, record))]
+    found = decoded(source, values, lambda ids: {2: writer} if 2 in ids else {})
     if found.broken.to_pylist() == [True]:
         return None
     return {name: column.to_pylist()[0] for name, column in zip(columns, found.columns, strict=True)}
@@ -293,7 +295,8 @@ def test_ids_are_asked_for_once_and_unknown_ones_again():
 
     decoder = Decoder(source, writers)
     body = avro_bytes(schema, {"a": 1})
-    values = [framed(1, body), framed(2, body), framed(3, body), framed(2, body), framed(9, body), body]
+    records = [framed(1, body), framed(2, body), framed(3, body), framed(2, body), framed(9, body), body]
+    values = pa.array(records, pa.binary())
     assert decoder.decode(values).broken.to_pylist() == [False, False, False, False, True, True]
     assert decoder.decode(values).broken.to_pylist() == [False, False, False, False, True, True]
     assert asked == [(2, 3, 9), (9,)]
@@ -335,7 +338,7 @@ def proto_one(field: tuple[Any, ...], column: str, make: Any, **more: Any) -> An
     message = message_class(text, "t.M")()
     make(message)
     source = protobuf_source(text, "t.M", [{"name": "v", "type": column, **more}])
-    found = Decoder(source).decode([message.SerializeToString()])
+    found = decoded(source, [message.SerializeToString()])
     assert found.broken.to_pylist() == [False]
     return UNREADABLE if found.unreadable[0].to_pylist() == [True] else found.columns[0].to_pylist()[0]
 
@@ -393,7 +396,7 @@ def test_bytes_that_are_no_message_are_broken():
     source = protobuf_source(text, "t.M", [{"name": "v", "type": "string"}])
     good = message_class(text, "t.M")(v="abc", n=300).SerializeToString()
     values = [None, good[:-1], good[:3], b'{"v": 1}', b"\x0a\x02\xc0\xaf", b"\xff" * 20, b"\x0b" * 5000, good]
-    found = Decoder(source).decode(values)
+    found = decoded(source, values)
     assert found.broken.to_pylist() == [True] * 7 + [False]
     assert found.columns[0].to_pylist()[-1] == "abc"
 
@@ -401,13 +404,13 @@ def test_bytes_that_are_no_message_are_broken():
 def test_a_required_field_of_proto2_must_be_there():
     text = proto_set(proto_file(("v", 1, F.TYPE_STRING, {"label": 2}), syntax="proto2"))
     source = protobuf_source(text, "t.M", [{"name": "v", "type": "string"}])
-    assert Decoder(source).decode([b""]).broken.to_pylist() == [True]
+    assert decoded(source, [b""]).broken.to_pylist() == [True]
 
 
 def test_text_of_proto2_that_is_no_utf8_breaks_the_record():
     text = proto_set(proto_file(("v", 1, F.TYPE_STRING), syntax="proto2"))
     source = protobuf_source(text, "t.M", [{"name": "v", "type": "string"}])
-    assert Decoder(source).decode([b"\x0a\x02\xc0\xaf"]).broken.to_pylist() == [True]
+    assert decoded(source, [b"\x0a\x02\xc0\xaf"]).broken.to_pylist() == [True]
 
 
 CLOSED = """
@@ -441,7 +444,7 @@ CLOSED_COLUMNS = {
 def test_a_number_that_a_closed_enum_does_not_have_is_unreadable_and_not_lost(value, column):
     columns = [{"name": name, "type": type_} for name, type_ in CLOSED_COLUMNS.items()]
     source = protobuf_source(compiled(CLOSED, syntax="proto2"), "shop.Order", columns)
-    found = Decoder(source).decode([value + b"\x38\x09"])
+    found = decoded(source, [value + b"\x38\x09"])
     marked = [
         name
         for name, mark in zip(CLOSED_COLUMNS, found.unreadable, strict=True)
@@ -455,7 +458,7 @@ def test_numbers_that_a_closed_enum_has_are_read_beside_fields_that_nobody_knows
     columns = [{"name": name, "type": type_} for name, type_ in CLOSED_COLUMNS.items()]
     source = protobuf_source(compiled(CLOSED, syntax="proto2"), "shop.Order", columns)
     value = b"\x08\x01\x10\x01\x1a\x01\x00\x22\x04\x08\x01\x10\x01\x2a\x02\x08\x01\x78\x05"
-    found = Decoder(source).decode([value])
+    found = decoded(source, [value])
     assert [each.to_pylist()[0] for each in found.columns] == [
         *("B", [1], ["A"], [(1, "B")]),
         *({"k": "B", "x": None}, [], None),
@@ -470,13 +473,14 @@ def test_a_new_field_of_protobuf_is_passed_over_and_an_absent_one_has_its_zero()
     )
     columns = [{"name": "v", "type": "long"}, {"name": "w", "type": "string"}, {"name": "o", "type": "int"}]
     written_new = message_class(new, "t.M")(v=1, w="a").SerializeToString()
-    found = Decoder(protobuf_source(old, "t.M", [{"name": "v", "type": "int"}])).decode([written_new])
+    found = decoded(protobuf_source(old, "t.M", [{"name": "v", "type": "int"}]), [written_new])
     assert found.columns[0].to_pylist() == [1]
     frozen = {"registry": True, "subject": "s", "id": 2}
-    decoder = Decoder(protobuf_source(new, "t.M", columns, frozen=frozen), lambda ids: {1: old})
     body = message_class(old, "t.M")(v=5).SerializeToString()
-    found = decoder.decode(
-        [b"\x00\x00\x00\x00\x01\x02\x02" + body, b"\x00\x00\x00\x00\x02\x02\x02" + written_new]
+    found = decoded(
+        protobuf_source(new, "t.M", columns, frozen=frozen),
+        [b"\x00\x00\x00\x00\x01\x02\x02" + body, b"\x00\x00\x00\x00\x02\x02\x02" + written_new],
+        lambda ids: {1: old},
     )
     assert found.broken.to_pylist() == [False, False]
     assert [column.to_pylist() for column in found.columns] == [[5, 1], ["", "a"], [None, None]]
@@ -493,7 +497,7 @@ def test_records_of_another_message_than_the_contracts_are_broken():
         head + b"\x04\x00\x00\x08\x05",
         head + b"\x02\x63",
     ]
-    assert Decoder(source).decode(values).broken.to_pylist() == [False, True, True, True]
+    assert decoded(source, values).broken.to_pylist() == [False, True, True, True]
 
 
 def test_how_a_column_is_carried_depends_on_the_readers_schema():

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from both_roads import decoded
 from proto_files import compiled
 from record_schemas import avro_schema, avro_source, protobuf_source
 
 from headgate.errors import RefusedError
-from headgate.formats.decoder import Decoder
 from headgate.formats.encode import UnencodableError, encoder
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ def again(type_: Any, value: Any, column: str) -> Any:
     """The value of a JSON record after it was written and read."""
     source = avro_source(avro_schema(("v", type_)), [{"name": "v", "type": column}])
     body = encoder(source, {})({"v": value})
-    return Decoder(source).decode([body]).columns[0].to_pylist()[0]
+    return decoded(source, [body]).columns[0].to_pylist()[0]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_absent_fields_have_the_schemas_default_or_null_and_others_are_left_out(
     columns = [{"name": name, "type": "int"} for name in "abc"]
     source = avro_source(schema, columns)
     body = encoder(source, {})({"a": 1, "more": [1]})
-    assert [each.to_pylist() for each in Decoder(source).decode([body]).columns] == [[1], [7], [None]]
+    assert [each.to_pylist() for each in decoded(source, [body]).columns] == [[1], [7], [None]]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_protobuf_comes_back_as_it_went():
     columns = [{"name": name, "type": type_} for name, type_ in TYPES.items()]
     source = protobuf_source(compiled(PROTO), "shop.Order", columns)
     encode = encoder(source, {})
-    found = Decoder(source).decode([encode(WHOLE), encode({})])
+    found = decoded(source, [encode(WHOLE), encode({})])
     lists = [column.to_pylist() for column in found.columns]
     first, empty = ({name: each[row] for name, each in zip(TYPES, lists, strict=True)} for row in (0, 1))
     assert first == {
@@ -182,7 +182,7 @@ def test_records_of_a_registry_are_framed_with_the_schemas_id():
     source = protobuf_source(text, "shop.Order", [{"name": "a", "type": "int"}], frozen=frozen)
     body = encoder(source, {})({"a": 1})
     assert body == b"\x00\x00\x00\x01\x2c\x00\x08\x01"
-    assert Decoder(source).decode([body]).columns[0].to_pylist() == [1]
+    assert decoded(source, [body]).columns[0].to_pylist() == [1]
 
 
 def test_a_schema_that_was_not_frozen_is_refused_with_the_next_command():

@@ -7,7 +7,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from both_roads import decoded
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from record_schemas import avro_bytes, avro_schema, avro_source, proto_text
 
@@ -108,7 +110,7 @@ def test_a_default_that_is_no_unicode_cannot_be_kept():
 def test_a_decimal_that_is_none_is_the_bytes_under_it(type_):
     schema = avro_schema(("a", type_))
     as_bytes = avro_source(schema, [{"name": "a", "type": "binary"}])
-    assert Decoder(as_bytes).decode([b"\x02\x05"]).columns[0].to_pylist() == [b"\x05"]
+    assert decoded(as_bytes, [b"\x02\x05"]).columns[0].to_pylist() == [b"\x05"]
     reader = avro_source(
         avro_schema(("a", decimal(precision=9, scale=2))), [{"name": "a", "type": "decimal(9,2)"}]
     )
@@ -118,7 +120,7 @@ def test_a_decimal_that_is_none_is_the_bytes_under_it(type_):
 def test_a_decimal_of_more_digits_than_a_column_has_is_read_if_its_value_fits():
     schema = avro_schema(("a", decimal(precision=1000, scale=4)))
     source = avro_source(schema, [{"name": "a", "type": "decimal(9,2)"}])
-    found = Decoder(source).decode([avro_bytes(schema, {"a": Decimal("1.2345")}), b"\x80\x01" + b"\x7f" * 64])
+    found = decoded(source, [avro_bytes(schema, {"a": Decimal("1.2345")}), b"\x80\x01" + b"\x7f" * 64])
     assert found.columns[0].to_pylist() == [Decimal("1.23"), None]
     assert found.unreadable[0].to_pylist() == [None, True]
 
@@ -136,6 +138,6 @@ def test_whatever_a_record_raises_costs_that_record_alone(monkeypatch):
         return {"a": 1}
 
     monkeypatch.setattr(decoder, "_own", replace(decoder._own, read=read))
-    assert decoder.decode([b"\x02", b"\x04"]).broken.to_pylist() == [False, True]
+    assert decoder.decode(pa.array([b"\x02", b"\x04"])).broken.to_pylist() == [False, True]
     with pytest.raises(MemoryError):
-        decoder.decode([b"\x06"])
+        decoder.decode(pa.array([b"\x06"]))

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from both_roads import decoded
 from proto_files import compiled
 from record_schemas import avro_schema, avro_source, protobuf_source
 
 from headgate.contract.model import Source
 from headgate.errors import HeadgateError
-from headgate.formats.decoder import Decoder
 from headgate.torture.records import SourceRecords, in_its_format
 from producers.encoding import encoded
 from producers.inputs import Outgoing
@@ -30,7 +30,7 @@ LOCAL = {"type": "long", "logicalType": "local-timestamp-millis"}
 def sent(source: Source, *records: dict[str, Any]) -> list[list[Any]]:
     """The columns of JSON records after they were written and read."""
     values = encoded((Outgoing(json.dumps(each).encode()) for each in records), source, "the test")
-    found = Decoder(source).decode([each.value for each in values])
+    found = decoded(source, [each.value for each in values])
     assert not any(found.broken.to_pylist())
     return [column.to_pylist() for column in found.columns]
 
@@ -76,7 +76,7 @@ def test_an_epoch_that_its_field_has_no_place_for_ends_the_run(type_, number, ex
         with pytest.raises(HeadgateError, match=r"record 1 of f.jsonl cannot be written .*`v`"):
             next(records)
     else:
-        assert Decoder(source).decode([next(records).value]).columns[0].to_pylist() == [expected]
+        assert decoded(source, [next(records).value]).columns[0].to_pylist() == [expected]
 
 
 def test_an_epoch_of_a_message_with_a_fraction_ends_the_run():
@@ -93,7 +93,7 @@ def test_a_number_of_json_is_sent_with_all_its_digits():
     source = avro_source(avro_schema(("v", LARGE)), [{"name": "v", "type": "decimal(38,2)"}])
     lines = [b'{"v": 12345678901234567.89}', b'{"v": "12345678901234567890123456789012345.67"}']
     values = [each.value for each in encoded((Outgoing(line) for line in lines), source, "x")]
-    assert Decoder(source).decode(values).columns[0].to_pylist() == [
+    assert decoded(source, values).columns[0].to_pylist() == [
         Decimal("12345678901234567.89"),
         Decimal("12345678901234567890123456789012345.67"),
     ]
@@ -110,7 +110,7 @@ def test_a_cell_of_csv_is_sent_with_all_its_digits(tmp_path, type_):
     records = record_file(file, source, None, max_line=1000, key=None).records(0)
     (value,) = (each.value for each in encoded(records, source, "a.csv"))
     as_it_was = avro_source(avro_schema(("v", LARGE)), [{"name": "v", "type": "decimal(38,2)"}])
-    assert Decoder(as_it_was).decode([value]).columns[0].to_pylist() == [Decimal("12345678901234567.89")]
+    assert decoded(as_it_was, [value]).columns[0].to_pylist() == [Decimal("12345678901234567.89")]
 
 
 def test_the_key_stays_with_its_record():
@@ -163,7 +163,7 @@ PROTO = protobuf_source(
 def test_records_can_be_made_up_for_a_schema(source):
     made = readings(source, key=None, now=lambda: NOON, chance=random.Random(1))
     values = [each.value for each in itertools.islice(encoded(made, source, "made up"), 50)]
-    found = Decoder(source).decode(values)
+    found = decoded(source, values)
     assert found.broken.to_pylist() == [False] * 50
     assert all(None not in column.to_pylist() for column in found.columns[:4])
 
@@ -171,6 +171,6 @@ def test_records_can_be_made_up_for_a_schema(source):
 def test_the_torture_makes_good_and_bad_records_of_a_schema():
     make = in_its_format(AVRO, SourceRecords(AVRO, "seed", 500, NOON).make)
     values = [make(number) for number in range(500)]
-    broken = Decoder(AVRO).decode(values).broken.to_pylist()
+    broken = decoded(AVRO, values).broken.to_pylist()
     assert 0 < sum(broken) < 300
     assert values == [make(number) for number in range(500)]

@@ -182,7 +182,7 @@ def test_a_store_that_does_not_remove_what_no_commit_names_keeps_no_batch_from_i
     }
 
 
-def _all_bad(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+def _all_bad(_spark: Any, _frozen: Any, _source: str, records: pa.Table, _writers: Any) -> Settled:
     bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
     return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)
 
@@ -240,7 +240,7 @@ def test_a_driver_that_was_replaced_at_any_moment_writes_nothing_after_its_next_
 def test_doubtful_records_that_are_many_are_judged_and_written_piece_by_piece(place, monkeypatch):
     steps: list[str] = []
 
-    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table, _writers: Any) -> Settled:
         steps.append(f"judge {records.num_rows}")
         bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
         good = {name: pa.table({"n": pa.array([1], pa.int32())}) for name in ("even",)}
@@ -271,7 +271,7 @@ def test_doubtful_records_that_are_many_are_judged_and_written_piece_by_piece(pl
 def test_small_pieces_of_doubtful_records_are_judged_together(place, monkeypatch):
     asked: list[int] = []
 
-    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table) -> Settled:
+    def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table, _writers: Any) -> Settled:
         asked.append(records.num_rows)
         bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
         return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)

@@ -376,4 +376,4 @@ def test_a_plan_for_the_tasks_has_the_checks_of_the_record_query():
     assert [(check.name, check.otherwise) for check in own.checks] == [
         (check.name, check.otherwise) for check in other.checks
     ]
-    assert own.read_as == other.read_as
+    assert own.source == other.source

@@ -1,0 +1,198 @@
+"""What of a Protobuf message is read in lock-step: single fields with their wire types, messages in it too.
+
+A record is left where it has a repeated field, a group, a field of another wire type than its own, a number
+that its enum has not, text that is no UTF-8, or one message twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headgate.formats.lockstep import Lanes, Numbers, Vector, texts, unzigzag
+from headgate.formats.protobuf_shapes import TIMESTAMP, WRAPPERS
+from headgate.formats.protobuf_walk import (
+    FIXED32,
+    FIXED64,
+    SIZED,
+    VARINT,
+    Member,
+    Members,
+    sized,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+__all__ = ["protobuf_vectors"]
+
+_Read = Callable[[Lanes], Vector | None]
+_MICROS = 1_000_000
+_MOST_SECONDS = 10**12  # beyond all years that a column has, and in microseconds still a number of 64 bits
+_PARTS = ("seconds", "nanos")
+
+
+def protobuf_vectors(
+    message: Descriptor, wanted: Collection[str]
+) -> Callable[[Lanes], Mapping[str, Vector]] | None:
+    """What reads whole messages and hands over the wanted fields; None where it has not all of them."""
+    members = _members(message, (), wanted)
+    if members is None or not set(wanted) <= {each.name for each in members.by_tag.values()}:
+        return None
+    return partial(walk, members)
+
+
+def _members(message: Descriptor, above: tuple[str, ...], wanted: Collection[str] = ()) -> Members | None:
+    """None for a message that may have fields which its own schema does not name, or that contains itself."""
+    if message.is_extendable or message.full_name in above:
+        return None
+    inside = (*above, message.full_name)
+    found = (_member(field, inside, field.name in wanted) for field in message.fields)
+    members = [each for each in found if each is not None]
+    return Members(members, [field.number for field in message.fields])
+
+
+def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Member | None:
+    if field.is_repeated or field.type == field.TYPE_GROUP:
+        return None
+    oneof = field.containing_oneof
+    rivals = tuple(each.name for each in oneof.fields if each is not field) if oneof is not None else ()
+    wire, read, raw = _reader(field, above, wanted, bool(rivals))
+    if read is None:
+        return None
+    return Member(
+        name=field.name,
+        tag=field.number << 3 | wire,
+        read=read,
+        wanted=wanted,
+        raw=raw,
+        presence=field.has_presence,
+        required=field.is_required,
+        once=field.message_type is not None or field.type == field.TYPE_STRING,
+        rivals=rivals,
+    )
+
+
+def _reader(
+    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, rivals: bool
+) -> tuple[int, _Read | None, bool]:
+    """The wire type, what reads a value of it, and whether that is bytes."""
+    if field.message_type is not None:
+        return SIZED, *_message_reader(field.message_type, above, wanted)
+    if field.enum_type is not None and field.enum_type.is_closed:
+        numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
+        return VARINT, partial(_enum, numbers), False
+    if field.type == field.TYPE_STRING:
+        # One that a column has is looked at there, if nothing else can take its place.
+        return SIZED, sized if wanted and not rivals else partial(_text, wanted), True
+    if field.type == field.TYPE_BYTES:
+        return SIZED, sized, True
+    wire, read = _scalars()[field.type]
+    return wire, read, False
+
+
+def _message_reader(message: Descriptor, above: tuple[str, ...], wanted: bool) -> tuple[_Read | None, bool]:
+    name, parts = message.full_name, message.fields_by_name
+    if name == TIMESTAMP and wanted:
+        inner = _members(message, above, _PARTS)
+        kinds = [parts[each].type for each in _PARTS if each in parts and not parts[each].is_repeated]
+        plain = kinds == [_kind("TYPE_INT64"), _kind("TYPE_INT32")]
+        return (partial(_moment, inner) if inner is not None and plain else None), False
+    if name in WRAPPERS and wanted:
+        inner, value = _members(message, above, ("value",)), parts.get("value")
+        if inner is None or value is None or value.is_repeated or value.has_presence:
+            return None, False
+        return partial(_wrapped, inner), value.type in {value.TYPE_STRING, value.TYPE_BYTES}
+    inner = _members(message, above)
+    return (None if inner is None else partial(_checked, inner)), False
+
+
+def _kind(name: str) -> int:
+    from google.protobuf.descriptor import FieldDescriptor
+
+    kind: int = getattr(FieldDescriptor, name)
+    return kind
+
+
+def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
+    bounds = sized(lanes)
+    assert bounds.ends is not None
+    part = Lanes(lanes.buffer, bounds.numbers, bounds.ends, lanes.ok.copy())
+    found = walk(members, part)
+    lanes.fail(~part.whole())
+    return found
+
+
+def _checked(members: Members, lanes: Lanes) -> None:
+    _inside(members, lanes)
+
+
+def _wrapped(members: Members, lanes: Lanes) -> Vector:
+    return _inside(members, lanes)["value"]
+
+
+def _moment(members: Members, lanes: Lanes) -> Vector:
+    """In microseconds: nanoseconds of all the years are no numbers of 64 bits."""
+    found = _inside(members, lanes)
+    seconds = found["seconds"].numbers
+    odd = (seconds < -_MOST_SECONDS) | (seconds > _MOST_SECONDS)
+    lanes.fail(odd)
+    numbers = np.where(odd, 0, seconds) * _MICROS + found["nanos"].numbers // 1000
+    return Vector(numbers, per_second=_MICROS)
+
+
+def _text(wanted: bool, lanes: Lanes) -> Vector | None:
+    vector = sized(lanes)
+    texts(lanes, vector)
+    return vector if wanted else None
+
+
+def _enum(known: Numbers, lanes: Lanes) -> Vector:
+    numbers = lanes.varint().view(np.int64)
+    lanes.fail(~np.isin(numbers, known))
+    return Vector(numbers)
+
+
+def _bounded(low: int, high: int, lanes: Lanes) -> Vector:
+    numbers = lanes.varint().view(np.int64)
+    lanes.fail((numbers < low) | (numbers > high))
+    return Vector(numbers)
+
+
+def _sint32(lanes: Lanes) -> Vector:
+    return Vector(unzigzag(_bounded(0, 2**32 - 1, lanes).numbers.view(np.uint64)))
+
+
+def _fixed(form: str) -> _Read:
+    dtype = np.dtype(form)
+    return lambda lanes: Vector(lanes.fixed(dtype))
+
+
+@lru_cache(maxsize=1)
+def _scalars() -> Mapping[int, tuple[int, _Read]]:
+    varints: Mapping[str, _Read] = {
+        "INT32": partial(_bounded, -(2**31), 2**31 - 1),
+        "ENUM": partial(_bounded, -(2**31), 2**31 - 1),
+        "UINT32": partial(_bounded, 0, 2**32 - 1),
+        "SINT32": _sint32,
+        "INT64": lambda lanes: Vector(lanes.varint().view(np.int64)),
+        "UINT64": lambda lanes: Vector(lanes.varint()),
+        "SINT64": lambda lanes: Vector(lanes.zigzag()),
+        "BOOL": partial(_bounded, 0, 1),
+    }
+    fixed = {
+        "FIXED32": (FIXED32, "<u4"),
+        "SFIXED32": (FIXED32, "<i4"),
+        "FLOAT": (FIXED32, "<f4"),
+        "FIXED64": (FIXED64, "<u8"),
+        "SFIXED64": (FIXED64, "<i8"),
+        "DOUBLE": (FIXED64, "<f8"),
+    }
+    return {
+        **{_kind(f"TYPE_{name}"): (VARINT, read) for name, read in varints.items()},
+        **{_kind(f"TYPE_{name}"): (wire, _fixed(form)) for name, (wire, form) in fixed.items()},
+    }
