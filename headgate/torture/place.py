@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -127,7 +126,6 @@ def open_place(
     environ = _environ(settings, loaded, name)
     environ["HEADGATE_SUPERVISOR_SPARE_DRIVER"] = str(reserve).lower()
     own, _ = load_settings(environ=environ)
-    _share_class_archive(settings, own)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HEADGATE_")}
     full = {**inherited, **environ}
     broker, redis = BrokerService.of(own), RedisService.of(own)
@@ -176,15 +174,6 @@ def _environ(settings: Settings, loaded: LoadedContract, name: str) -> dict[str,
     environ["HEADGATE_PIPELINES"] = str(state / "pipelines")
     environ["HEADGATE_SPARK_JARS"] = str(settings.jars_dir)
     return environ
-
-
-def _share_class_archive(settings: Settings, own: Settings) -> None:
-    """A copy starts as fast as the installation that it is a copy of."""
-    target = own.state / "spark"
-    target.mkdir(parents=True, exist_ok=True)
-    for archive in (settings.state / "spark").glob("classes-*.jsa"):
-        with contextlib.suppress(FileExistsError):
-            (target / archive.name).symlink_to(archive)
 
 
 @contextmanager

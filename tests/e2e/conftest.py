@@ -25,6 +25,29 @@ from headgate.torture.services import BrokerService, RedisService
 # ("Out of space in CodeCache for method handle intrinsic"). With it it would be 240 MiB.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 
+# Files that take minutes, the longest first: what begins last must not be what all wait for in the end.
+LONGEST = (
+    "test_torture",
+    "test_platform",
+    "test_airflow_outages",
+    "test_fencing",
+    "test_airflow",
+    "test_arrow_formats",
+    "test_driver",
+    "test_batch_bytes",
+    "test_arrow_windows",
+    "test_cluster",
+    "test_replay",
+    "test_upgrades",
+    "test_s3",
+    "test_spare",
+    "test_origins",
+    "test_arrow_driver",
+    "test_arrow_lane",
+    "test_lifecycle",
+    "test_formats",
+)
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 UP_SECONDS = 1500.0
 
@@ -32,7 +55,10 @@ T = TypeVar("T")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """kafka-python leaves the sockets of refused connections to the garbage collector."""
+    """The order of the files; and kafka-python leaves the sockets of refused connections to the garbage
+    collector."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
     here = str(Path(__file__).parent)
     for item in items:
         if str(item.path).startswith(here):

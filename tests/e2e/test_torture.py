@@ -27,7 +27,7 @@ from headgate.torture.run import Request, drained, feeds_of
 pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FAULTS = 3  # of a seed here; `make torture` deals five, fifty times
+FAULTS = 5  # of a seed, as in `make torture`, which has fifty
 # Every kind of output: passed on and aggregated, in update and in append mode, to Delta and to Redis.
 CONTRACT = """\
 headgate: 1
@@ -67,7 +67,7 @@ job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 
 """
 
 
-# The same records through the other lane, which knows no Redis; and a window beside it.
+# The same records through the other lane, which knows no Redis; and a window that is fed in it.
 IN_ARROW = """\
 headgate: 1
 pipeline: tortured-arrow
@@ -95,6 +95,7 @@ outputs:
     to: [{delta: large}]
   per_minute:
     sql: SELECT window.start AS minute, count(*) AS orders FROM orders GROUP BY window(at, '1 minute')
+    lane: arrow
     mode: update
     key: [minute]
     to: [{delta: per_minute}]
