@@ -151,20 +151,23 @@ class _Found:
 
     def take(self, member: Member, lanes: Lanes, rows: Places | None) -> None:
         vector = member.read(lanes)
-        if not (member.wanted or member.once or member.required):
-            return
+        where = slice(None) if rows is None else rows
+        for rival in member.rivals:
+            if rival in self._kept:
+                self._kept[rival].present[where] = False
+        if member.wanted or member.once or member.required:
+            self._keep(member, lanes, rows, vector)
+
+    def _keep(self, member: Member, lanes: Lanes, rows: Places | None, vector: Vector | None) -> None:
+        where = slice(None) if rows is None else rows
         kept = self._kept.get(member.name)
         if kept is None:
             kept = self._kept[member.name] = _Kept(np.zeros(len(self._begin), np.bool_))
-        where = slice(None) if rows is None else rows
         if member.once:
             lanes.fail(kept.present[where])
         kept.present[where] = True
         if vector is not None and member.wanted:
             kept.vector = vector if rows is None else self._merged(kept.vector, vector, rows)
-        for rival in member.rivals:
-            if rival in self._kept:
-                self._kept[rival].present[where] = False
 
     def _merged(self, old: Vector | None, new: Vector, rows: Places) -> Vector:
         if new.ends is None:

@@ -85,6 +85,11 @@ SCHEMAS: dict[str, tuple[str, str, list[str]]] = {
         "proto2",
         [*KINDS, *CHOSEN],
     ),
+    "oneof": (
+        oneof(1, *CHOSEN, "int64", "string") + f" string f9 = 9; {ENUM} {MESSAGES}",
+        "proto3",
+        [*CHOSEN, "int64", "string", "string"],
+    ),
     "required": (
         numbered("required int64", "optional string", "required string") + ENUM,
         "proto2",
@@ -111,7 +116,8 @@ def case(draw: Any) -> tuple[str, list[dict[str, str]], list[bytes | None]]:
                 {"name": f"f{number}", **(column if isinstance(column, dict) else {"type": column})}
             )
     fields = {number: FIELDS[kind][0] for number, kind in enumerate(kinds, 1)}
-    near = {number: fields[number] for number in numbers}
+    beside = draw(st.lists(st.sampled_from(sorted(fields)), max_size=3))
+    near = {number: fields[number] for number in (*numbers, *beside)}
     rare = {40: VARINT, 41: {1: SIZED, 2: VARINT}}
     shown = draw(st.sampled_from([near, near, fields, {**near, **rare}]))
     records = draw(st.lists(st.tuples(messages(shown), DAMAGES, st.integers(0, 2**32)), max_size=8))
@@ -181,6 +187,19 @@ def test_fields_in_another_order_doubled_or_unknown_are_read_in_columns():
     found = in_columns(text, columns, values)
     assert found[0] == [7, 7, -3, 7, 0, 0]
     assert found[3] == [-1, -1, 0, -1, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["int32", "string", "In"])
+def test_a_field_of_a_oneof_takes_the_place_of_another_also_where_no_column_has_it(kind):
+    text = compiled(f"oneof one {{ int64 a = 1; {kind} b = 2; string c = 3; }} message In {{ int32 x = 1; }}")
+    columns = [{"name": "a", "type": "long"}, {"name": "c", "type": "string"}]
+    a, c = tag(1, 0) + b"\x05", tag(3, 2) + b"\x01c"
+    b = tag(2, 0) + b"\x00" if kind == "int32" else tag(2, 2) + b"\x00"
+    found = in_columns(text, columns, [a, a + b, b + a, a + c, c + a + b, c + b + c[:1] + b"\x00", b])
+    assert found == [
+        [5, None, 5, None, None, None, None],
+        [None, None, None, "c", None, "", None],
+    ]
 
 
 NUMBER_OF = ["long", "string", "double", "int"]
