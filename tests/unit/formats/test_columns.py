@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_schemas import avro_bytes, avro_schema, avro_source
 
+from headgate.formats.arrow import decode_batches
 from headgate.formats.decoder import Decoder
 
 LONGS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-300, 300))
@@ -317,3 +318,16 @@ def test_defaults_of_fields_that_the_writer_lacks_are_constants_of_any_type():
         2,
         *(expected for _, _, _, expected in given_by_reader.values()),
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+def test_a_batch_of_a_worker_has_the_fields_beside_its_columns(kind):
+    schema = avro_schema(("a", "long"))
+    source = avro_source(schema, [{"name": "a", "type": "int"}]).model_dump_json(exclude_defaults=True)
+    values = [avro_bytes(schema, {"a": 1}), b"", None, avro_bytes(schema, {"a": 2**31})] * 20
+    batch = pa.record_batch({"_value": pa.array(values, kind), "_offset": range(len(values))})
+    (found,) = decode_batches(source, None, iter([batch]))
+    assert found.schema.names == ["_value", "_offset", "_field_a", "_mark_a", "_broken_record"]
+    assert found.column("_field_a").to_pylist() == [1, None, None, None] * 20
+    assert found.column("_mark_a").to_pylist() == [None, None, None, True] * 20
+    assert found.column("_broken_record").to_pylist() == [False, True, True, False] * 20
