@@ -7,10 +7,10 @@ that its enum has not, text that is no UTF-8, or one message twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from headgate.formats.lockstep import Lanes, Numbers, Vector, texts, unzigzag
 from headgate.formats.protobuf_shapes import TIMESTAMP, WRAPPERS
@@ -25,15 +25,13 @@ from headgate.formats.protobuf_walk import (
     walk,
 )
 
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
 __all__ = ["protobuf_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
 _MICROS = 1_000_000
 _MOST_SECONDS = 10**12  # beyond all years that a column has, and in microseconds still a number of 64 bits
-_PARTS = ("seconds", "nanos")
+_MOMENT = {"seconds": FieldDescriptor.TYPE_INT64, "nanos": FieldDescriptor.TYPE_INT32}
+_RAW = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES})
 
 
 def protobuf_vectors(
@@ -60,8 +58,8 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
     if field.is_repeated or field.type == field.TYPE_GROUP:
         return None
     oneof = field.containing_oneof
-    rivals = tuple(each.name for each in oneof.fields if each is not field) if oneof is not None else ()
-    wire, read, raw = _reader(field, above, wanted, bool(rivals))
+    others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
+    wire, read, raw = _reader(field, above, wanted, bool(others))
     if read is None:
         return None
     return Member(
@@ -73,12 +71,12 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
         presence=field.has_presence,
         required=field.is_required,
         once=field.message_type is not None or field.type == field.TYPE_STRING,
-        rivals=rivals,
+        rivals=tuple(each.name for each in others),
     )
 
 
 def _reader(
-    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, rivals: bool
+    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool
 ) -> tuple[int, _Read | None, bool]:
     """The wire type, what reads a value of it, and whether that is bytes."""
     if field.message_type is not None:
@@ -88,34 +86,37 @@ def _reader(
         return VARINT, partial(_enum, numbers), False
     if field.type == field.TYPE_STRING:
         # One that a column has is looked at there, if nothing else can take its place.
-        return SIZED, sized if wanted and not rivals else partial(_text, wanted), True
+        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), True
     if field.type == field.TYPE_BYTES:
         return SIZED, sized, True
-    wire, read = _scalars()[field.type]
+    wire, read = _SCALARS[field.type]
     return wire, read, False
 
 
 def _message_reader(message: Descriptor, above: tuple[str, ...], wanted: bool) -> tuple[_Read | None, bool]:
-    name, parts = message.full_name, message.fields_by_name
-    if name == TIMESTAMP and wanted:
-        inner = _members(message, above, _PARTS)
-        kinds = [parts[each].type for each in _PARTS if each in parts and not parts[each].is_repeated]
-        plain = kinds == [_kind("TYPE_INT64"), _kind("TYPE_INT32")]
-        return (partial(_moment, inner) if inner is not None and plain else None), False
-    if name in WRAPPERS and wanted:
-        inner, value = _members(message, above, ("value",)), parts.get("value")
-        if inner is None or value is None or value.is_repeated or value.has_presence:
+    """Of Google's messages that stand for one value that is read, if they are as Google has them: a schema
+    brings its own files."""
+    if wanted and message.full_name == TIMESTAMP:
+        inner = _members(message, above, _MOMENT)
+        if inner is None or _kinds(message) != _MOMENT:
             return None, False
-        return partial(_wrapped, inner), value.type in {value.TYPE_STRING, value.TYPE_BYTES}
+        return partial(_moment, inner), False
+    if wanted and message.full_name in WRAPPERS:
+        inner, kind = _members(message, above, ("value",)), _kinds(message).get("value")
+        if inner is None or kind is None:
+            return None, False
+        return partial(_wrapped, inner), kind in _RAW
     inner = _members(message, above)
     return (None if inner is None else partial(_checked, inner)), False
 
 
-def _kind(name: str) -> int:
-    from google.protobuf.descriptor import FieldDescriptor
-
-    kind: int = getattr(FieldDescriptor, name)
-    return kind
+def _kinds(message: Descriptor) -> dict[str, int]:
+    """The fields that have one value, which is never absent, and its type."""
+    return {
+        field.name: field.type
+        for field in message.fields
+        if not (field.is_repeated or field.has_presence or field.message_type is not None)
+    }
 
 
 def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
@@ -172,27 +173,20 @@ def _fixed(form: str) -> _Read:
     return lambda lanes: Vector(lanes.fixed(dtype))
 
 
-@lru_cache(maxsize=1)
-def _scalars() -> Mapping[int, tuple[int, _Read]]:
-    varints: Mapping[str, _Read] = {
-        "INT32": partial(_bounded, -(2**31), 2**31 - 1),
-        "ENUM": partial(_bounded, -(2**31), 2**31 - 1),
-        "UINT32": partial(_bounded, 0, 2**32 - 1),
-        "SINT32": _sint32,
-        "INT64": lambda lanes: Vector(lanes.varint().view(np.int64)),
-        "UINT64": lambda lanes: Vector(lanes.varint()),
-        "SINT64": lambda lanes: Vector(lanes.zigzag()),
-        "BOOL": partial(_bounded, 0, 1),
-    }
-    fixed = {
-        "FIXED32": (FIXED32, "<u4"),
-        "SFIXED32": (FIXED32, "<i4"),
-        "FLOAT": (FIXED32, "<f4"),
-        "FIXED64": (FIXED64, "<u8"),
-        "SFIXED64": (FIXED64, "<i8"),
-        "DOUBLE": (FIXED64, "<f8"),
-    }
-    return {
-        **{_kind(f"TYPE_{name}"): (VARINT, read) for name, read in varints.items()},
-        **{_kind(f"TYPE_{name}"): (wire, _fixed(form)) for name, (wire, form) in fixed.items()},
-    }
+_INT32: _Read = partial(_bounded, -(2**31), 2**31 - 1)
+_SCALARS: Mapping[int, tuple[int, _Read]] = {
+    FieldDescriptor.TYPE_INT32: (VARINT, _INT32),
+    FieldDescriptor.TYPE_INT64: (VARINT, lambda lanes: Vector(lanes.varint().view(np.int64))),
+    FieldDescriptor.TYPE_UINT32: (VARINT, partial(_bounded, 0, 2**32 - 1)),
+    FieldDescriptor.TYPE_UINT64: (VARINT, lambda lanes: Vector(lanes.varint())),
+    FieldDescriptor.TYPE_SINT32: (VARINT, _sint32),
+    FieldDescriptor.TYPE_SINT64: (VARINT, lambda lanes: Vector(lanes.zigzag())),
+    FieldDescriptor.TYPE_BOOL: (VARINT, partial(_bounded, 0, 1)),
+    FieldDescriptor.TYPE_ENUM: (VARINT, _INT32),  # an open one has all numbers
+    FieldDescriptor.TYPE_FIXED32: (FIXED32, _fixed("<u4")),
+    FieldDescriptor.TYPE_SFIXED32: (FIXED32, _fixed("<i4")),
+    FieldDescriptor.TYPE_FLOAT: (FIXED32, _fixed("<f4")),
+    FieldDescriptor.TYPE_FIXED64: (FIXED64, _fixed("<u8")),
+    FieldDescriptor.TYPE_SFIXED64: (FIXED64, _fixed("<i8")),
+    FieldDescriptor.TYPE_DOUBLE: (FIXED64, _fixed("<f8")),
+}
