@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -28,10 +29,10 @@ from headgate.formats.protobuf_walk import (
 __all__ = ["protobuf_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
+_Dtype = np.dtype[Any]
 _MICROS = 1_000_000
 _MOST_SECONDS = 10**12  # beyond all years that a column has, and in microseconds still a number of 64 bits
 _MOMENT = {"seconds": FieldDescriptor.TYPE_INT64, "nanos": FieldDescriptor.TYPE_INT32}
-_RAW = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES})
 
 
 def protobuf_vectors(
@@ -59,7 +60,7 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
         return None
     oneof = field.containing_oneof
     others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
-    wire, read, raw = _reader(field, above, wanted, bool(others))
+    wire, read, dtype = _reader(field, above, wanted, bool(others))
     if read is None:
         return None
     return Member(
@@ -67,7 +68,7 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
         tag=field.number << 3 | wire,
         read=read,
         wanted=wanted,
-        raw=raw,
+        dtype=dtype,
         presence=field.has_presence,
         required=field.is_required,
         once=field.message_type is not None or field.type == field.TYPE_STRING,
@@ -77,37 +78,37 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
 
 def _reader(
     field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool
-) -> tuple[int, _Read | None, bool]:
-    """The wire type, what reads a value of it, and whether that is bytes."""
+) -> tuple[int, _Read | None, _Dtype | None]:
+    """The wire type, what reads a value of it, and the type of the numbers that are read."""
     if field.message_type is not None:
         return SIZED, *_message_reader(field.message_type, above, wanted)
     if field.enum_type is not None and field.enum_type.is_closed:
         numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
-        return VARINT, partial(_enum, numbers), False
+        return VARINT, partial(_enum, numbers), _INT
     if field.type == field.TYPE_STRING:
         # One that a column has is looked at there, if nothing else can take its place.
-        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), True
+        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), None
     if field.type == field.TYPE_BYTES:
-        return SIZED, sized, True
-    wire, read = _SCALARS[field.type]
-    return wire, read, False
+        return SIZED, sized, None
+    return _SCALARS[field.type]
 
 
-def _message_reader(message: Descriptor, above: tuple[str, ...], wanted: bool) -> tuple[_Read | None, bool]:
+def _message_reader(
+    message: Descriptor, above: tuple[str, ...], wanted: bool
+) -> tuple[_Read | None, _Dtype | None]:
     """Of Google's messages that stand for one value that is read, if they are as Google has them: a schema
     brings its own files."""
     if wanted and message.full_name == TIMESTAMP:
         inner = _members(message, above, _MOMENT)
-        if inner is None or _kinds(message) != _MOMENT:
-            return None, False
-        return partial(_moment, inner), False
+        return (partial(_moment, inner) if inner is not None and _kinds(message) == _MOMENT else None), _INT
     if wanted and message.full_name in WRAPPERS:
-        inner, kind = _members(message, above, ("value",)), _kinds(message).get("value")
-        if inner is None or kind is None:
-            return None, False
-        return partial(_wrapped, inner), kind in _RAW
+        inner = _members(message, above, ("value",))
+        if inner is None or "value" not in _kinds(message):
+            return None, None
+        (value,) = (each for each in inner.by_tag.values() if each.name == "value")
+        return partial(_wrapped, inner), value.dtype
     inner = _members(message, above)
-    return (None if inner is None else partial(_checked, inner)), False
+    return (None if inner is None else partial(_checked, inner)), _INT
 
 
 def _kinds(message: Descriptor) -> dict[str, int]:
@@ -168,25 +169,26 @@ def _sint32(lanes: Lanes) -> Vector:
     return Vector(unzigzag(_bounded(0, 2**32 - 1, lanes).numbers.view(np.uint64)))
 
 
-def _fixed(form: str) -> _Read:
+def _fixed(wire: int, form: str) -> tuple[int, _Read, _Dtype]:
     dtype = np.dtype(form)
-    return lambda lanes: Vector(lanes.fixed(dtype))
+    return wire, lambda lanes: Vector(lanes.fixed(dtype)), dtype
 
 
+_INT, _UINT = np.dtype(np.int64), np.dtype(np.uint64)
 _INT32: _Read = partial(_bounded, -(2**31), 2**31 - 1)
-_SCALARS: Mapping[int, tuple[int, _Read]] = {
-    FieldDescriptor.TYPE_INT32: (VARINT, _INT32),
-    FieldDescriptor.TYPE_INT64: (VARINT, lambda lanes: Vector(lanes.varint().view(np.int64))),
-    FieldDescriptor.TYPE_UINT32: (VARINT, partial(_bounded, 0, 2**32 - 1)),
-    FieldDescriptor.TYPE_UINT64: (VARINT, lambda lanes: Vector(lanes.varint())),
-    FieldDescriptor.TYPE_SINT32: (VARINT, _sint32),
-    FieldDescriptor.TYPE_SINT64: (VARINT, lambda lanes: Vector(lanes.zigzag())),
-    FieldDescriptor.TYPE_BOOL: (VARINT, partial(_bounded, 0, 1)),
-    FieldDescriptor.TYPE_ENUM: (VARINT, _INT32),  # an open one has all numbers
-    FieldDescriptor.TYPE_FIXED32: (FIXED32, _fixed("<u4")),
-    FieldDescriptor.TYPE_SFIXED32: (FIXED32, _fixed("<i4")),
-    FieldDescriptor.TYPE_FLOAT: (FIXED32, _fixed("<f4")),
-    FieldDescriptor.TYPE_FIXED64: (FIXED64, _fixed("<u8")),
-    FieldDescriptor.TYPE_SFIXED64: (FIXED64, _fixed("<i8")),
-    FieldDescriptor.TYPE_DOUBLE: (FIXED64, _fixed("<f8")),
+_SCALARS: Mapping[int, tuple[int, _Read, _Dtype]] = {
+    FieldDescriptor.TYPE_INT32: (VARINT, _INT32, _INT),
+    FieldDescriptor.TYPE_INT64: (VARINT, lambda lanes: Vector(lanes.varint().view(np.int64)), _INT),
+    FieldDescriptor.TYPE_UINT32: (VARINT, partial(_bounded, 0, 2**32 - 1), _INT),
+    FieldDescriptor.TYPE_UINT64: (VARINT, lambda lanes: Vector(lanes.varint()), _UINT),
+    FieldDescriptor.TYPE_SINT32: (VARINT, _sint32, _INT),
+    FieldDescriptor.TYPE_SINT64: (VARINT, lambda lanes: Vector(lanes.zigzag()), _INT),
+    FieldDescriptor.TYPE_BOOL: (VARINT, partial(_bounded, 0, 1), _INT),
+    FieldDescriptor.TYPE_ENUM: (VARINT, _INT32, _INT),  # an open one has all numbers
+    FieldDescriptor.TYPE_FIXED32: _fixed(FIXED32, "<u4"),
+    FieldDescriptor.TYPE_SFIXED32: _fixed(FIXED32, "<i4"),
+    FieldDescriptor.TYPE_FLOAT: _fixed(FIXED32, "<f4"),
+    FieldDescriptor.TYPE_FIXED64: _fixed(FIXED64, "<u8"),
+    FieldDescriptor.TYPE_SFIXED64: _fixed(FIXED64, "<i8"),
+    FieldDescriptor.TYPE_DOUBLE: _fixed(FIXED64, "<f8"),
 }

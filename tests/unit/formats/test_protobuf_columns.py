@@ -46,7 +46,7 @@ FIELDS: dict[str, tuple[Any, list[Any]]] = {
     "In": (INSIDE, []),
     "google.protobuf.Timestamp": (TIME, ["timestamp"]),
     "google.protobuf.Int64Value": ({1: VARINT}, ["long", "string"]),
-    "google.protobuf.UInt32Value": ({1: VARINT}, ["long"]),
+    "google.protobuf.UInt64Value": ({1: VARINT}, ["long", "string"]),
     "google.protobuf.StringValue": ({1: SIZED}, ["string"]),
     "google.protobuf.BytesValue": ({1: SIZED}, ["binary"]),
     "google.protobuf.DoubleValue": ({1: FIXED64}, ["double"]),
@@ -187,6 +187,18 @@ def test_fields_in_another_order_doubled_or_unknown_are_read_in_columns():
     found = in_columns(text, columns, values)
     assert found[0] == [7, 7, -3, 7, 0, 0]
     assert found[3] == [-1, -1, 0, -1, 0, 0]
+
+
+def test_an_empty_wrapper_in_one_record_has_the_zero_of_its_type_beside_the_values_of_others():
+    text = compiled("google.protobuf.DoubleValue a = 1; google.protobuf.UInt64Value b = 2;", imports=IMPORTS)
+    columns = [{"name": "a", "type": "double"}, {"name": "b", "type": "string"}]
+    empty, later = tag(1, 2) + b"\x00" + tag(2, 2) + b"\x00", tag(3, 0) + b"\x00"
+    half = tag(1, 2) + b"\x09" + tag(1, 1) + struct.pack("<d", 0.5)
+    most = varint(2**64 - 1)
+    large = tag(2, 2) + varint(len(most) + 1) + tag(1, 0) + most
+    found = in_columns(text, columns, [empty, later + half + large, later + half + large, b"", empty])
+    assert found[0] == [0.0, 0.5, 0.5, None, 0.0]
+    assert found[1] == ["0", "18446744073709551615", "18446744073709551615", None, "0"]
 
 
 @pytest.mark.parametrize("kind", ["int32", "string", "In"])
