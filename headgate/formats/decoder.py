@@ -148,9 +148,9 @@ class Decoder:
 
 def _one_by_one(writer: _Writer, records: Records) -> Iterator[tuple[int, list[Any] | None, list[int]]]:
     """The place of each record, its values or None for what is no record, and which are unreadable."""
-    for index, place in enumerate(records.rows.tolist()):
+    for place, value in records.each():
         odd: list[int] = []
-        yield place, _read(writer, records.one(index), odd), odd
+        yield place, _read(writer, value, odd), odd
 
 
 def _read(writer: _Writer, value: bytes, odd: list[int]) -> list[Any] | None:

@@ -39,8 +39,12 @@ class Records:
             left[places] = False
         return self.only(left)
 
-    def one(self, index: int) -> bytes:
-        return self.buffer.data[self.starts[index] : self.ends[index]].tobytes()
+    def each(self) -> Iterator[tuple[int, bytes]]:
+        """The records' places and their bytes."""
+        view = self.buffer.data.data
+        bounds = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        for row, (start, end) in zip(self.rows.tolist(), bounds, strict=True):
+            yield row, bytes(view[start:end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,10 @@ def _with_paths(values: Records, ids: Places) -> Framed:
     paths: dict[int, tuple[int, ...]] = {each: ((each >> 1) ^ -(each & 1),) for each in range(0x80)}
     kept = first | one
     others: dict[tuple[int, ...], int] = {}
-    for place in np.flatnonzero(~kept).tolist():
+    left = np.flatnonzero(~kept)
+    for place, (_, value) in zip(left.tolist(), values.only(left).each(), strict=True):
         try:
-            found = split(values.one(place), with_path=True)
+            found = split(value, with_path=True)
         except (MalformedError, IndexError):
             continue
         kept[place] = True

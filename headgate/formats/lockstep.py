@@ -7,7 +7,9 @@ and nothing is allocated by what a record claims.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ _SQUEEZE = tuple(
     )
 )
 _ONE = np.uint64(1)
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Buffer:
@@ -187,13 +190,28 @@ def texts(lanes: Lanes, vector: Vector) -> pa.Array:
     try:
         return found.cast(pa.string())
     except pa.ArrowInvalid:
-        fine = np.fromiter((_is_text(each) for each in found.to_pylist()), np.bool_, len(found))
+        fine = np.fromiter(_are_texts(found), np.bool_, len(found))
         lanes.fail(~fine)
         return pc.if_else(pa.array(fine), found, pa.scalar(None, pa.binary())).cast(pa.string())
 
 
-def _is_text(value: bytes | None) -> bool:
+def _are_texts(found: pa.Array) -> Iterator[bool]:
+    _, offsets, data = found.buffers()
+    bounds = np.frombuffer(offsets, np.int32, len(found) + 1, offset=4 * found.offset).tolist()
+    whole = data.to_pybytes()
+    for begin, end in pairwise(bounds):
+        yield _is_text(whole[begin:end])
+
+
+def _is_text(piece: bytes) -> bool:
+    """Nothing is raised for most of what is no text, since that is slow; only what has the sign that stands
+    for such bytes has to be looked at twice."""
+    if _REPLACED not in piece.decode("utf-8", "replace"):
+        return True
+    if _REPLACED.encode() not in piece:
+        return False
     try:
-        return value is None or value.decode() is not None
+        piece.decode()
     except UnicodeDecodeError:
         return False
+    return True

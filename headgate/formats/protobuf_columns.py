@@ -7,10 +7,11 @@ that its enum has not, text that is no UTF-8, or one message twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from headgate.formats.lockstep import Lanes, Numbers, Vector, texts, unzigzag
 from headgate.formats.protobuf_shapes import TIMESTAMP, WRAPPERS
@@ -25,15 +26,13 @@ from headgate.formats.protobuf_walk import (
     walk,
 )
 
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
 __all__ = ["protobuf_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
+_Dtype = np.dtype[Any]
 _MICROS = 1_000_000
 _MOST_SECONDS = 10**12  # beyond all years that a column has, and in microseconds still a number of 64 bits
-_PARTS = ("seconds", "nanos")
+_MOMENT = {"seconds": FieldDescriptor.TYPE_INT64, "nanos": FieldDescriptor.TYPE_INT32}
 
 
 def protobuf_vectors(
@@ -60,8 +59,8 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
     if field.is_repeated or field.type == field.TYPE_GROUP:
         return None
     oneof = field.containing_oneof
-    rivals = tuple(each.name for each in oneof.fields if each is not field) if oneof is not None else ()
-    wire, read, raw = _reader(field, above, wanted, bool(rivals))
+    others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
+    wire, read, dtype = _reader(field, above, wanted, bool(others))
     if read is None:
         return None
     return Member(
@@ -69,53 +68,56 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Mem
         tag=field.number << 3 | wire,
         read=read,
         wanted=wanted,
-        raw=raw,
+        dtype=dtype,
         presence=field.has_presence,
         required=field.is_required,
         once=field.message_type is not None or field.type == field.TYPE_STRING,
-        rivals=rivals,
+        rivals=tuple(each.name for each in others),
     )
 
 
 def _reader(
-    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, rivals: bool
-) -> tuple[int, _Read | None, bool]:
-    """The wire type, what reads a value of it, and whether that is bytes."""
+    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool
+) -> tuple[int, _Read | None, _Dtype | None]:
+    """The wire type, what reads a value of it, and the type of the numbers that are read."""
     if field.message_type is not None:
         return SIZED, *_message_reader(field.message_type, above, wanted)
     if field.enum_type is not None and field.enum_type.is_closed:
         numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
-        return VARINT, partial(_enum, numbers), False
+        return VARINT, partial(_enum, numbers), _INT
     if field.type == field.TYPE_STRING:
         # One that a column has is looked at there, if nothing else can take its place.
-        return SIZED, sized if wanted and not rivals else partial(_text, wanted), True
+        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), None
     if field.type == field.TYPE_BYTES:
-        return SIZED, sized, True
-    wire, read = _scalars()[field.type]
-    return wire, read, False
+        return SIZED, sized, None
+    return _SCALARS[field.type]
 
 
-def _message_reader(message: Descriptor, above: tuple[str, ...], wanted: bool) -> tuple[_Read | None, bool]:
-    name, parts = message.full_name, message.fields_by_name
-    if name == TIMESTAMP and wanted:
-        inner = _members(message, above, _PARTS)
-        kinds = [parts[each].type for each in _PARTS if each in parts and not parts[each].is_repeated]
-        plain = kinds == [_kind("TYPE_INT64"), _kind("TYPE_INT32")]
-        return (partial(_moment, inner) if inner is not None and plain else None), False
-    if name in WRAPPERS and wanted:
-        inner, value = _members(message, above, ("value",)), parts.get("value")
-        if inner is None or value is None or value.is_repeated or value.has_presence:
-            return None, False
-        return partial(_wrapped, inner), value.type in {value.TYPE_STRING, value.TYPE_BYTES}
+def _message_reader(
+    message: Descriptor, above: tuple[str, ...], wanted: bool
+) -> tuple[_Read | None, _Dtype | None]:
+    """Of Google's messages that stand for one value that is read, if they are as Google has them: a schema
+    brings its own files."""
+    if wanted and message.full_name == TIMESTAMP:
+        inner = _members(message, above, _MOMENT)
+        return (partial(_moment, inner) if inner is not None and _kinds(message) == _MOMENT else None), _INT
+    if wanted and message.full_name in WRAPPERS:
+        inner = _members(message, above, ("value",))
+        if inner is None or "value" not in _kinds(message):
+            return None, None
+        (value,) = (each for each in inner.by_tag.values() if each.name == "value")
+        return partial(_wrapped, inner), value.dtype
     inner = _members(message, above)
-    return (None if inner is None else partial(_checked, inner)), False
+    return (None if inner is None else partial(_checked, inner)), _INT
 
 
-def _kind(name: str) -> int:
-    from google.protobuf.descriptor import FieldDescriptor
-
-    kind: int = getattr(FieldDescriptor, name)
-    return kind
+def _kinds(message: Descriptor) -> dict[str, int]:
+    """The fields that have one value, which is never absent, and its type."""
+    return {
+        field.name: field.type
+        for field in message.fields
+        if not (field.is_repeated or field.has_presence or field.message_type is not None)
+    }
 
 
 def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
@@ -167,32 +169,26 @@ def _sint32(lanes: Lanes) -> Vector:
     return Vector(unzigzag(_bounded(0, 2**32 - 1, lanes).numbers.view(np.uint64)))
 
 
-def _fixed(form: str) -> _Read:
+def _fixed(wire: int, form: str) -> tuple[int, _Read, _Dtype]:
     dtype = np.dtype(form)
-    return lambda lanes: Vector(lanes.fixed(dtype))
+    return wire, lambda lanes: Vector(lanes.fixed(dtype)), dtype
 
 
-@lru_cache(maxsize=1)
-def _scalars() -> Mapping[int, tuple[int, _Read]]:
-    varints: Mapping[str, _Read] = {
-        "INT32": partial(_bounded, -(2**31), 2**31 - 1),
-        "ENUM": partial(_bounded, -(2**31), 2**31 - 1),
-        "UINT32": partial(_bounded, 0, 2**32 - 1),
-        "SINT32": _sint32,
-        "INT64": lambda lanes: Vector(lanes.varint().view(np.int64)),
-        "UINT64": lambda lanes: Vector(lanes.varint()),
-        "SINT64": lambda lanes: Vector(lanes.zigzag()),
-        "BOOL": partial(_bounded, 0, 1),
-    }
-    fixed = {
-        "FIXED32": (FIXED32, "<u4"),
-        "SFIXED32": (FIXED32, "<i4"),
-        "FLOAT": (FIXED32, "<f4"),
-        "FIXED64": (FIXED64, "<u8"),
-        "SFIXED64": (FIXED64, "<i8"),
-        "DOUBLE": (FIXED64, "<f8"),
-    }
-    return {
-        **{_kind(f"TYPE_{name}"): (VARINT, read) for name, read in varints.items()},
-        **{_kind(f"TYPE_{name}"): (wire, _fixed(form)) for name, (wire, form) in fixed.items()},
-    }
+_INT, _UINT = np.dtype(np.int64), np.dtype(np.uint64)
+_INT32: _Read = partial(_bounded, -(2**31), 2**31 - 1)
+_SCALARS: Mapping[int, tuple[int, _Read, _Dtype]] = {
+    FieldDescriptor.TYPE_INT32: (VARINT, _INT32, _INT),
+    FieldDescriptor.TYPE_INT64: (VARINT, lambda lanes: Vector(lanes.varint().view(np.int64)), _INT),
+    FieldDescriptor.TYPE_UINT32: (VARINT, partial(_bounded, 0, 2**32 - 1), _INT),
+    FieldDescriptor.TYPE_UINT64: (VARINT, lambda lanes: Vector(lanes.varint()), _UINT),
+    FieldDescriptor.TYPE_SINT32: (VARINT, _sint32, _INT),
+    FieldDescriptor.TYPE_SINT64: (VARINT, lambda lanes: Vector(lanes.zigzag()), _INT),
+    FieldDescriptor.TYPE_BOOL: (VARINT, partial(_bounded, 0, 1), _INT),
+    FieldDescriptor.TYPE_ENUM: (VARINT, _INT32, _INT),  # an open one has all numbers
+    FieldDescriptor.TYPE_FIXED32: _fixed(FIXED32, "<u4"),
+    FieldDescriptor.TYPE_SFIXED32: _fixed(FIXED32, "<i4"),
+    FieldDescriptor.TYPE_FLOAT: _fixed(FIXED32, "<f4"),
+    FieldDescriptor.TYPE_FIXED64: _fixed(FIXED64, "<u8"),
+    FieldDescriptor.TYPE_SFIXED64: _fixed(FIXED64, "<i8"),
+    FieldDescriptor.TYPE_DOUBLE: _fixed(FIXED64, "<f8"),
+}

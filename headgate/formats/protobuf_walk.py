@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +32,13 @@ _STRAGGLERS = 256  # one in so many is not worth a step
 @dataclass(frozen=True, slots=True)
 class Member:
     """A field that is read here. `once`: what a second one of it means is not known here. `rivals` are the
-    other fields of its oneof. `raw`: its values are bytes."""
+    other fields of its oneof. `dtype` is that of its numbers, None where its values are bytes."""
 
     name: str
     tag: int
     read: Callable[[Lanes], Vector | None]
     wanted: bool
-    raw: bool
+    dtype: np.dtype[Any] | None
     presence: bool
     required: bool
     once: bool
@@ -151,20 +152,23 @@ class _Found:
 
     def take(self, member: Member, lanes: Lanes, rows: Places | None) -> None:
         vector = member.read(lanes)
-        if not (member.wanted or member.once or member.required):
-            return
+        where = slice(None) if rows is None else rows
+        for rival in member.rivals:
+            if rival in self._kept:
+                self._kept[rival].present[where] = False
+        if member.wanted or member.once or member.required:
+            self._keep(member, lanes, rows, vector)
+
+    def _keep(self, member: Member, lanes: Lanes, rows: Places | None, vector: Vector | None) -> None:
+        where = slice(None) if rows is None else rows
         kept = self._kept.get(member.name)
         if kept is None:
             kept = self._kept[member.name] = _Kept(np.zeros(len(self._begin), np.bool_))
-        where = slice(None) if rows is None else rows
         if member.once:
             lanes.fail(kept.present[where])
         kept.present[where] = True
         if vector is not None and member.wanted:
             kept.vector = vector if rows is None else self._merged(kept.vector, vector, rows)
-        for rival in member.rivals:
-            if rival in self._kept:
-                self._kept[rival].present[where] = False
 
     def _merged(self, old: Vector | None, new: Vector, rows: Places) -> Vector:
         if new.ends is None:
@@ -194,9 +198,9 @@ class _Found:
             present = kept.present if member.presence and not kept.present.all() else None
             return Vector(vector.numbers, vector.ends, present, vector.per_second)
         present = np.zeros(len(self._begin), np.bool_) if member.presence else None
-        if member.raw:
+        if member.dtype is None:
             return Vector(self._begin, self._begin, present)
-        return Vector(np.zeros(len(self._begin), np.int64), None, present)
+        return Vector(np.zeros(len(self._begin), member.dtype), None, present)
 
 
 @dataclass(slots=True)

@@ -94,7 +94,7 @@ def _within(low: int, high: int, lanes: Lanes, numbers: Numbers) -> Numbers:
 def _real(kind: pa.DataType, lanes: Lanes, vector: Vector) -> pa.Array:
     """By way of a double, as the exact road goes: a whole number may be rounded twice."""
     numbers = vector.numbers
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         if numbers.dtype.kind != "f":
             numbers = numbers.astype(np.float64)
         numbers = numbers.astype(np.float32 if kind == pa.float32() else np.float64)

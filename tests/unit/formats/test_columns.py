@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_schemas import avro_bytes, avro_schema, avro_source
 
+from headgate.formats.arrow import decode_batches
 from headgate.formats.decoder import Decoder
 
 LONGS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-300, 300))
@@ -229,6 +230,8 @@ HOSTILE = [
     ("string", zigzag(-(2**63))),
     ("string", b"\x02\xff"),
     ("string", b"\x06\xed\xa0\x80"),
+    ("string", b"\x06\xef\xbf\xbd"),
+    ("string", b"\x08\xef\xbf\xbd\xff"),
     ("bytes", b"\x04a"),
     ("long", b"\x80" * 9 + b"\x01"),
     ("long", b"\xff" * 9 + b"\x01"),
@@ -286,3 +289,45 @@ def test_an_enum_or_a_record_that_is_named_again_is_read_and_one_that_contains_i
     value = avro_bytes(itself, {"n": 1, "next": {"n": 2, "next": None}})
     source = avro_source(itself, [{"name": "n", "type": "int"}])
     assert decoded(source, [value, json.dumps({}).encode()]).columns[0].to_pylist() == [1, None]
+
+
+def test_defaults_of_fields_that_the_writer_lacks_are_constants_of_any_type():
+    writer = avro_schema(("a", "int"))
+    inner = {"type": "record", "name": "In", "fields": [{"name": "x", "type": "int"}]}
+    given_by_reader = {
+        "l": ({"type": "array", "items": "int"}, [1, 2], "array<int>", [1, 2]),
+        "m": ({"type": "map", "values": "int"}, {"k": 1}, "map<string,int>", [("k", 1)]),
+        "r": (inner, {"x": 3}, "struct<x:int>", {"x": 3}),
+        "n": (["null", "string"], None, "string", None),
+        "i": ("int", 7, "long", 7),
+    }
+    reader = avro_schema(
+        ("a", "int"),
+        *(
+            {"name": name, "type": type_, "default": default}
+            for name, (type_, default, _, _) in given_by_reader.items()
+        ),
+    )
+    columns = [{"name": "a", "type": "int"}] + [
+        {"name": name, "type": column} for name, (_, _, column, _) in given_by_reader.items()
+    ]
+    source = avro_source(reader, columns, frozen={"registry": True, "subject": "s", "id": 1})
+    values = [framed(2, avro_bytes(writer, {"a": each})) for each in range(3)]
+    found = decoded(source, [*values, b"", None], lambda _: {2: writer})
+    assert [each.to_pylist()[2] for each in found.columns] == [
+        2,
+        *(expected for _, _, _, expected in given_by_reader.values()),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+def test_a_batch_of_a_worker_has_the_fields_beside_its_columns(kind):
+    schema = avro_schema(("a", "long"))
+    source = avro_source(schema, [{"name": "a", "type": "int"}]).model_dump_json(exclude_defaults=True)
+    values = [avro_bytes(schema, {"a": 1}), b"", None, avro_bytes(schema, {"a": 2**31})] * 20
+    batch = pa.record_batch({"_value": pa.array(values, kind), "_offset": range(len(values))})
+    (found,) = decode_batches(source, None, iter([batch]))
+    assert found.schema.names == ["_value", "_offset", "_field_a", "_mark_a", "_broken_record"]
+    assert found.column("_field_a").to_pylist() == [1, None, None, None] * 20
+    assert found.column("_mark_a").to_pylist() == [None, None, None, True] * 20
+    assert found.column("_broken_record").to_pylist() == [False, True, True, False] * 20

@@ -46,7 +46,7 @@ FIELDS: dict[str, tuple[Any, list[Any]]] = {
     "In": (INSIDE, []),
     "google.protobuf.Timestamp": (TIME, ["timestamp"]),
     "google.protobuf.Int64Value": ({1: VARINT}, ["long", "string"]),
-    "google.protobuf.UInt32Value": ({1: VARINT}, ["long"]),
+    "google.protobuf.UInt64Value": ({1: VARINT}, ["long", "string"]),
     "google.protobuf.StringValue": ({1: SIZED}, ["string"]),
     "google.protobuf.BytesValue": ({1: SIZED}, ["binary"]),
     "google.protobuf.DoubleValue": ({1: FIXED64}, ["double"]),
@@ -85,6 +85,11 @@ SCHEMAS: dict[str, tuple[str, str, list[str]]] = {
         "proto2",
         [*KINDS, *CHOSEN],
     ),
+    "oneof": (
+        oneof(1, *CHOSEN, "int64", "string") + f" string f9 = 9; {ENUM} {MESSAGES}",
+        "proto3",
+        [*CHOSEN, "int64", "string", "string"],
+    ),
     "required": (
         numbered("required int64", "optional string", "required string") + ENUM,
         "proto2",
@@ -111,7 +116,8 @@ def case(draw: Any) -> tuple[str, list[dict[str, str]], list[bytes | None]]:
                 {"name": f"f{number}", **(column if isinstance(column, dict) else {"type": column})}
             )
     fields = {number: FIELDS[kind][0] for number, kind in enumerate(kinds, 1)}
-    near = {number: fields[number] for number in numbers}
+    beside = draw(st.lists(st.sampled_from(sorted(fields)), max_size=3))
+    near = {number: fields[number] for number in (*numbers, *beside)}
     rare = {40: VARINT, 41: {1: SIZED, 2: VARINT}}
     shown = draw(st.sampled_from([near, near, fields, {**near, **rare}]))
     records = draw(st.lists(st.tuples(messages(shown), DAMAGES, st.integers(0, 2**32)), max_size=8))
@@ -181,6 +187,31 @@ def test_fields_in_another_order_doubled_or_unknown_are_read_in_columns():
     found = in_columns(text, columns, values)
     assert found[0] == [7, 7, -3, 7, 0, 0]
     assert found[3] == [-1, -1, 0, -1, 0, 0]
+
+
+def test_an_empty_wrapper_in_one_record_has_the_zero_of_its_type_beside_the_values_of_others():
+    text = compiled("google.protobuf.DoubleValue a = 1; google.protobuf.UInt64Value b = 2;", imports=IMPORTS)
+    columns = [{"name": "a", "type": "double"}, {"name": "b", "type": "string"}]
+    empty, later = tag(1, 2) + b"\x00" + tag(2, 2) + b"\x00", tag(3, 0) + b"\x00"
+    half = tag(1, 2) + b"\x09" + tag(1, 1) + struct.pack("<d", 0.5)
+    most = varint(2**64 - 1)
+    large = tag(2, 2) + varint(len(most) + 1) + tag(1, 0) + most
+    found = in_columns(text, columns, [empty, later + half + large, later + half + large, b"", empty])
+    assert found[0] == [0.0, 0.5, 0.5, None, 0.0]
+    assert found[1] == ["0", "18446744073709551615", "18446744073709551615", None, "0"]
+
+
+@pytest.mark.parametrize("kind", ["int32", "string", "In"])
+def test_a_field_of_a_oneof_takes_the_place_of_another_also_where_no_column_has_it(kind):
+    text = compiled(f"oneof one {{ int64 a = 1; {kind} b = 2; string c = 3; }} message In {{ int32 x = 1; }}")
+    columns = [{"name": "a", "type": "long"}, {"name": "c", "type": "string"}]
+    a, c = tag(1, 0) + b"\x05", tag(3, 2) + b"\x01c"
+    b = tag(2, 0) + b"\x00" if kind == "int32" else tag(2, 2) + b"\x00"
+    found = in_columns(text, columns, [a, a + b, b + a, a + c, c + a + b, c + b + c[:1] + b"\x00", b])
+    assert found == [
+        [5, None, 5, None, None, None, None],
+        [None, None, None, "c", None, "", None],
+    ]
 
 
 NUMBER_OF = ["long", "string", "double", "int"]
