@@ -49,10 +49,12 @@ def good_in_arrow(
     (`headgate.arrow.stretches`)."""
     _log.info("the records of output %s are read in Arrow", output)
     plan = passed_plan(frozen, output, source)
-    order = PassedOrder(json.dumps(frozen.to_json()), output, source, frozen.topics[source], notes, writers)
+    sure = leaves_none(frozen.contract.sources[source])
+    contract, topic = json.dumps(frozen.to_json()), frozen.topics[source]
+    order = PassedOrder(contract, output, source, topic, notes, sure, writers)
     bound_batches(raw.sparkSession)
     rows = raw.select(*RAW.names).mapInArrow(pass_on(order), from_arrow_schema(plan.schema))
-    if leaves_none(frozen.contract.sources[source]):
+    if sure:
         return rows.select(*plan.columns)
     came = F.get(F.col("_as_came"), F.lit(0))
     again = rows.select(

@@ -15,6 +15,7 @@ from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
 from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.arrow.stretches import StretchNotes
 from headgate.contract.frozen import FrozenContract
+from headgate.errors import HeadgateError
 from headgate.formats.decoder import Writers
 
 __all__ = ["PassedOrder", "pass_on"]
@@ -27,6 +28,7 @@ class PassedOrder:
     source: str
     topic: str
     notes: tuple[str, str] | None = None  # where what was judged is noted for another query, and the mark
+    sure: bool = False  # no record is left to Spark: nobody looks for one behind the task
     writers: Writers | None = None  # finds the schemas of records that carry a registry's id
 
 
@@ -46,6 +48,12 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
         for batch in batches:
             records = pa.Table.from_batches([batch]).cast(RAW)
             judged = screen.judge(records)
+            if order.sure and judged.doubtful.num_rows:
+                raise HeadgateError(
+                    f"{judged.doubtful.num_rows} records of source {order.source} are left to Spark",
+                    expected="none: nobody looks for them behind this task",
+                    help="leave `lane` out on the output, then `headgate plan` and `headgate apply`",
+                )
             notes.take(records, judged)
             yield from passed_rows(judged, plan).to_batches()
         notes.end()

@@ -26,6 +26,8 @@ __all__ = ["Extraction", "extraction"]
 sre: Any = importlib.import_module("re._constants")
 parser: Any = importlib.import_module("re._parser")
 
+# A class as Python ends it; an escaped sign outside of one is passed over.
+_CLASS = re.compile(r"\\.|\[\^?(?P<inside>\]?(?:\\.|[^\]\\])*)\]", re.DOTALL)
 _MOST_TIMES = 1_000  # RE2's own limit
 _CLASSES: Mapping[Any, str] = {
     sre.CATEGORY_DIGIT: "0-9",
@@ -59,8 +61,7 @@ class Extraction:
 
 def extraction(pattern: str) -> Extraction:
     """Raises Unsupported."""
-    if re.search(r"\\[0-9]", pattern):
-        raise Unsupported("the pattern has a backslash before a digit")  # Java's are other ones than Python's
+    _refuse_spellings(pattern)
     tree = parser.parse(python_pattern(pattern))
     if tree.state.flags & ~int(re.UNICODE):
         raise Unsupported("the pattern has flags")
@@ -72,6 +73,18 @@ def extraction(pattern: str) -> Extraction:
     except pa.ArrowInvalid as error:
         raise Unsupported(f"the pattern is too large: {error}") from error
     return Extraction(re2, {name: _named(number) for number, name in names.items()}, writer.ascii)
+
+
+def _refuse_spellings(pattern: str) -> None:
+    """What Java reads otherwise than Python, so that Python's tree does not show it."""
+    if re.search(r"\\[0-9]", pattern):
+        raise Unsupported("the pattern has a backslash before a digit")
+    if re.search(r"\\[bB]\{", pattern):
+        raise Unsupported("the pattern has a brace behind `\\b`")
+    for part in _CLASS.finditer(pattern):
+        signs = re.sub(r"\\.", "", part["inside"] or "", flags=re.DOTALL)
+        if "[" in signs or "]" in signs or "&&" in signs:
+            raise Unsupported(f"the pattern has a class in which Java may see another one: `{part[0]}`")
 
 
 def _named(number: int) -> str:
@@ -148,12 +161,9 @@ def _class(items: list[tuple[Any, Any]]) -> str:
 
 def _member(kind: Any, told: Any) -> str:
     if kind is sre.LITERAL:
-        # In a class of Java's these make a union or an intersection.
-        if chr(told) in "[&":
-            raise Unsupported(f"the pattern has `{chr(told)}` in a class")
         return _sign(told)
     if kind is sre.RANGE:
-        return f"{_sign(told[0])}-{_sign(told[1])}"
+        return "-".join(_written(code) for code in told)
     found = _CLASSES.get(told)
     if found is None:
         raise Unsupported("the pattern has a class in a class")
@@ -163,6 +173,10 @@ def _member(kind: Any, told: Any) -> str:
 def _sign(code: int) -> str:
     if code < 0x20 and code != 0x09:
         raise Unsupported("the pattern names a control character")
+    return _written(code)
+
+
+def _written(code: int) -> str:
     if 0xD800 <= code <= 0xDFFF:
         raise Unsupported("the pattern names half a character")
     return chr(code) if chr(code).isalnum() and code < 0x80 else f"\\x{{{code:x}}}"

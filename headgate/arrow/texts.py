@@ -1,5 +1,5 @@
 """From texts to the contract's types, as Spark casts them: a text of a plain shape is surely read alike and
-becomes its value, every other one is doubtful."""
+becomes its value; a time or date that does not begin with one is surely none; every other one is doubtful."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from headgate.streams.record import StreamRecord
 from headgate.streams.spare_process import SpareProcess, loaded_from, start_spare, sweep
 from headgate.streams.spare_runner import FAILED_LOG
 
-__all__ = ["SpareCommand", "Spares", "memory_wanted", "room_left", "spare_command"]
+__all__ = ["NO_ROOM", "SpareCommand", "Spares", "memory_wanted", "room_left", "spare_command"]
 
 SpareCommand = Callable[[str], Sequence[str]]  # from the memory of the JVM
 # Beside the heap: what a JVM and a Python process take at rest, and something left for everybody else.
@@ -37,6 +37,7 @@ _BESIDE_HEAP = 1536 * 1024**2
 _SHORT = 512 * 1024**2  # with less than this free, a driver that does nothing is one too many
 _RETRY_SECONDS, _DOUBLINGS = 10.0, 9  # 10 s, 20 s, … up to an hour and a half
 _ROOM_SECONDS = 60.0
+NO_ROOM = "of memory are free"  # in the state that says that there is no room for one
 _CODE_SECONDS = 30.0  # between two looks at whether the code has changed
 _UNITS = {"m": 1024**2, "g": 1024**3}
 _CGROUP = Path("/sys/fs/cgroup")
@@ -124,7 +125,7 @@ class Spares:
         needed, free = _bytes(memory) + _BESIDE_HEAP, self._room()
         if free < needed:
             self._not_before = self._monotonic() + _ROOM_SECONDS
-            self._say(f"none: {_mib(free)} of memory are free, {_mib(needed)} are needed")
+            self._say(f"none: {_mib(free)} {NO_ROOM}, {_mib(needed)} are needed")
             return
         try:
             self._spare = start_spare(self._settings, self._command(memory), memory)
@@ -190,7 +191,7 @@ class Spares:
             self.give_up(f"streams ask for {memory} of memory, it has {spare.memory}")
         elif (free := self._room()) < _SHORT:
             self._not_before = now + _ROOM_SECONDS
-            self.give_up(f"{_mib(free)} of memory are free")
+            self.give_up(f"{_mib(free)} {NO_ROOM}")
         elif now - self._code_seen >= _CODE_SECONDS:
             self._code_seen = now
             if spare.loaded != loaded_from(self._settings):

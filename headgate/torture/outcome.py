@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headgate.streams.model import Event
 
@@ -35,6 +35,9 @@ class Outcome:
     adopted: float | None = None
     sigkill: bool = False
     reserve: bool = False
+
+    def noting(self, more: str) -> Outcome:
+        return replace(self, note="; ".join(filter(None, (self.note, more))))
 
 
 def first_at(events: Iterable[Event], after: float, wanted: Callable[[Event], bool]) -> float | None:

@@ -20,6 +20,7 @@ from headgate.errors import UsageError
 from headgate.failpoints import BOUNDARIES
 from headgate.settings import Settings
 from headgate.streams.model import Phase
+from headgate.streams.spares import NO_ROOM
 from headgate.topics.kafka import admin_client
 from headgate.topics.lag import offset_range
 from headgate.topics.pipelines import load_pipelines
@@ -163,20 +164,21 @@ def _faults(own: Place, request: Request, say: Callable[[str], None]) -> list[Ou
     outcomes = []
     for fault in make_plan(request.seed, request.kills, boundaries_of(own)):
         time.sleep(fault.after)
-        if own.reserve:
-            _await_reserve(own)
+        lacking = _lacking_reserve(own) if own.reserve else ""
         say(f"{fault.number}/{request.kills}: {fault.text}")
-        outcomes.append(carry_out(own, fault, begun))
+        outcomes.append(carry_out(own, fault, begun).noting(lacking))
     return outcomes
 
 
-def _await_reserve(own: Place) -> None:
-    """Until one is warm. Where there is no memory for one, the fault comes without."""
+def _lacking_reserve(own: Place) -> str:
+    """Wait until a driver is warm. Without memory for one, or where none is in time, the fault comes without:
+    the answer says why."""
     end = time.monotonic() + RESERVE_SECONDS
-    while (state := own.reserve_state()) != "ready" and time.monotonic() < end:
-        if "of memory" in state:
-            return
+    while (state := own.reserve_state()) != "ready":
+        if NO_ROOM in state or time.monotonic() > end:
+            return f"no driver in reserve, which is {state}"
         time.sleep(0.2)
+    return ""
 
 
 def _running(own: Place) -> bool:

@@ -16,9 +16,11 @@ from record_schemas import Versions, avro_bytes, avro_schema
 from spark_batch import kafka_frame, spark_session
 from two_lanes import Outcome, frozen_of, lane_context, run_batch, run_both
 
+from headgate.arrow.lines import LineReader
 from headgate.arrow.reading import reader_of
 from headgate.contract.frozen import FrozenContract
 from headgate.contract.model import Source
+from headgate.contract.text import group_numbers
 from headgate.formats.desk import SchemaDesk
 from headgate.formats.encode import encoder
 from headgate.formats.learned import Learned
@@ -100,6 +102,62 @@ def test_a_text_is_the_value_that_spark_makes_of_it_or_left_to_it(spark_session)
             assert repr(one) == repr(two), (name, text)
             assert here.unreadable is None or bool(here.unreadable[row]) == (two is None), (name, text)
     assert sure > 200
+
+
+PATTERNS = [
+    r'^(?<a>\S+) \S+ (?<b>\S+) \[(?<c>[^\]]+)\] "(?<d>[A-Z]+) (?<e>\S+)(?: HTTP/[\d.]+)?" (?<f>\d{3}|-)',
+    r"(?<a>\d{4}-\d\d-\d\d)(?:.*?\b(?<b>INFO|WARN(?:ING)?|ERROR)\b)?",
+    r"(?<a>a+?)(?<b>a*)(?<c>b|ab|abc)?(?<d>.??)(?<e>c{1,2}?)",
+    r"(?<a>\w+)=(?<b>[^ ;]*)(?:;|$)",
+    r"(?:x|(?<a>y)|z{2,3}?)(?<b>.*)",
+    r"\A\s*(?<a>[\w.-]+)\W(?<b>\D*)\Z",
+    r"(?<a>a|ab)(?<b>c|bcd)(?<c>d*)",
+    r"(?<a>|a)(?<b>a|)(?<c>[^a]?)",
+    r"(?<a>[\[\](){}*+?.^$|&-]+)(?<b>[^\[\]&])",
+    r"(?<a>[\x41-\x5a\u00e4-\u00fc]+)(?<b>\u20ac|\xdf)?",
+    r"(?<a>\b.)(?<b>\B.)?(?<c>.\b)?",
+    r"(?<a>[^\x00-\x7f]+)(?<b>.)?$",
+    r"(?<a>(?:ab?)+?)(?<b>(?:[ab]{2})*)",
+    r"^$|(?<a>^.)|(?<b>.$)",
+]
+
+
+def lines_for_patterns() -> list[str]:
+    chance = random.Random(11)
+    signs = 'aaabbbccdxyyz019 -=;.[](){}*+?^$|&"/\\\tAZ_äüß€😀\u2028\x85\r\n\x0b\x0c\u0130K'
+    made = ["".join(chance.choices(signs, k=chance.randrange(14))) for _ in range(3000)]
+    log = '10.0.0.1 - frank [10/Oct/2025:13:55:36 -0700] "GET /a?b=1 HTTP/1.0" 200 2326'
+    return [
+        *made,
+        log,
+        log.replace(" HTTP/1.0", ""),
+        log[1:40],
+        "2025-10-01 x WARNING y",
+        "2025-10-01 WARNINGS",
+    ]
+
+
+def test_a_pattern_takes_out_of_a_line_what_java_takes(spark_session):
+    lines = lines_for_patterns()
+    frame = raw_columns(kafka_frame(spark_session, [line.encode() for line in lines]))
+    for pattern in PATTERNS:
+        names = list(group_numbers(pattern))
+        columns = [{"name": name, "type": "string"} for name in names]
+        own = contract(columns, format="text", pattern=pattern, event_time=ARRIVAL).contract.sources["a"]
+        told = decode(frame, own).frame.select("_offset", *names).toArrow().sort_by("_offset").to_pylist()
+        found = LineReader(own).read(pa.array([line.encode() for line in lines], pa.binary()))
+        wrong = [
+            (
+                lines[row],
+                [told[row][name] for name in names],
+                [found.fields[name][at].as_py() for name in names],
+            )
+            for at, row in enumerate(found.rows.tolist())
+            if any(told[row][name] != found.fields[name][at].as_py() for name in names)
+        ]
+        assert not wrong, f"{pattern}: {len(wrong)} differences, such as {wrong[:5]}"
+        assert len(found.rows) > 500
+        assert any(told[row][name] is not None for row in found.rows.tolist() for name in names)
 
 
 LOG = (

@@ -1,5 +1,5 @@
 """A changed contract through the supervisor, with real drivers: taken back once, parked where the way back is
-closed too, and begun anew where the state does not fit.
+closed too or what was before is damaged, and begun anew where the state does not fit.
 
 The tests go on from one another: the stream is the same.
 """
@@ -18,7 +18,8 @@ from live_installation import SECONDS, headgate, live_installation
 from small_contract import KINDS, record, small_contract
 from supervised import until
 
-from headgate.checkpoints.layout import table_path
+from headgate.checkpoints.layout import RECORDS, CheckpointLayout, table_path
+from headgate.checkpoints.logs import newest
 from headgate.contract.frozen import FrozenContract
 from headgate.streams.client import SupervisorClient
 from headgate.streams.model import FailureClass, Phase, StreamStatus
@@ -140,6 +141,34 @@ def test_row_22_where_the_way_back_is_closed_too_the_stream_parks(place: Place) 
     assert "table_missing" in parked.reason
     assert parked.generation == before.generation + 2, "taken back once, and no more"
     assert parked.contract_hash == before.contract_hash
+
+
+def test_a_bad_contract_that_is_begun_from_a_damaged_checkpoint_parks_with_what_can_be_done(
+    place: Place,
+) -> None:
+    """Of what was before nothing could be kept, so that nothing is gone back to."""
+    lineage, before = place.stream.lineage, place.status()
+    offsets = (
+        CheckpointLayout(place.stream.settings.checkpoints, place.name).query(lineage, RECORDS) / "offsets"
+    )
+    (offsets / str(newest(offsets))).write_bytes(b"")
+    place.headgate("restart", place.name, "--from", "earliest", "--yes", "--wait", "0")
+
+    def parked() -> StreamStatus | None:
+        status = place.status()
+        return status if status.phase is Phase.PARKED and status.generation > before.generation else None
+
+    status = until("parked", parked, seconds=SECONDS)
+    assert status.generation == before.generation + 1, "nothing was taken back"
+    assert place.stream.lineage != lineage
+    assert "no way back to contract" in status.reason
+    assert f"headgate restart {place.name} --from earliest" in status.reason
+    assert (offsets / str(newest(offsets))).read_bytes() == b"", "nothing was mended or removed"
+
+    place.apply(place.contract())
+    place.headgate("restart", place.name, "--wait", "240")
+    until("all records are read", place.stream.drained, seconds=SECONDS)
+    assert place.counts() == Counter(f"k{number % KINDS}" for number in range(place.sent))
 
 
 def test_a_state_that_does_not_fit_is_begun_anew_by_plan_apply_and_an_order(place: Place) -> None:

@@ -58,6 +58,10 @@ def test_lines_that_the_pattern_was_made_for_are_taken_apart_alike(pattern: str,
         assert taken(pattern, line) == by_python(pattern, line)
 
 
+def test_brackets_may_stand_in_a_class_behind_a_backslash() -> None:
+    assert taken(r"\[(?<a>[^\[\]&]+)\](?<b>[\]\[])?", "x [in]] y") == {"a": "in", "b": "]"}
+
+
 def test_an_access_log_is_taken_apart() -> None:
     line = '10.0.0.1 - frank [10/Oct/2025:13:55:36 -0700] "GET /a?b=1 HTTP/1.0" 200 2326'
     assert taken(ACCESS, line) == {
@@ -92,8 +96,15 @@ def test_the_edge_of_a_word_is_sure_in_ascii_alone(pattern: str) -> None:
         (r"(?<a>x*)*", "may be empty"),
         (r"(?:(?<a>x)|y)+", "group in it"),
         (r"(?:x(?:|(?<a>y)))+", "group in it"),
-        (r"(?<a>[a&&b])", "in a class"),
-        (r"(?<a>[a[])", "in a class"),
+        (r"(?<a>[a&&b])", "another one"),
+        (r"(?<a>[a[])", "another one"),
+        (r"(?<a>[[]x]])", "another one"),
+        (r"(?<a>[^[]x]])", "another one"),
+        (r"(?<a>[A-[]x]])", "another one"),
+        (r"(?<a>[A-[b]])", "another one"),
+        (r"(?<a>[]x])", "another one"),
+        (r"(?<a>\[[a[]])", "another one"),
+        (r"(?<a>x\b{g})", "brace"),
         (r"(?<a>[\W_])", "class in a class"),
         (r"(?<a>\v)", "control"),
         (r"(?<a>\n)", "control"),

@@ -18,6 +18,7 @@ from headgate.batches.caps import BatchCaps
 from headgate.checkpoints.layout import RECORDS, CheckpointLayout
 from headgate.checkpoints.owner import FencedError
 from headgate.contract.frozen import FrozenContract, with_lane
+from headgate.errors import HeadgateError
 from spark.passed_task import PassedOrder, pass_on
 from spark.shared import SharedScreening, shared_screening
 from spark.stop import StopRequestedError
@@ -377,3 +378,19 @@ def test_a_plan_for_the_tasks_has_the_checks_of_the_record_query():
         (check.name, check.otherwise) for check in other.checks
     ]
     assert own.source == other.source
+
+
+def test_a_task_that_is_to_leave_nothing_to_spark_fails_where_it_would():
+    order = PassedOrder(str_of(frozen()), "o", "a", "t", sure=True)
+    moment = pa.array([MOMENT], pa.timestamp("us", tz="UTC"))
+    for value, left in (
+        (b'{"at": "2025-10-01 12:00:00", "n": 1}', 0),
+        (b'{"at": "2025-10-01 12:00", "n": 1}', 1),
+    ):
+        columns = [pa.nulls(1, pa.binary()), [value], [0], [0], moment, moment]
+        rows = pa.table(columns, schema=RAW).to_batches()
+        if left:
+            with pytest.raises(HeadgateError, match="1 records of source a are left to Spark"):
+                list(pass_on(order)(iter(rows)))
+        else:
+            assert sum(batch.num_rows for batch in pass_on(order)(iter(rows))) == 1
