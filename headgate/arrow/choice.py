@@ -12,8 +12,8 @@ need this environment and the tables' folder. What `auto` comes to is kept with 
 frozen: what is installed later may know more, or less, and a driver runs what was applied.
 
 An output with windows, joins or other state is a query of its own, and Spark's. Only how its records are read
-and screened has a lane, and only the output's own `lane: arrow` asks for the other one: what was applied when
-there was none goes on as it is.
+and screened has a lane. It is the output's own word, or `auto` as above; `job.lane` is the word for records
+that are passed on, but with `jvm` there nothing is read in Arrow unless an output asks for it itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from headgate.contract.frozen import FrozenContract
 __all__ = [
     "LaneChoice",
     "LaneProblem",
+    "decided_feeds",
     "decided_lane",
     "lane_problems",
     "lanes",
@@ -37,6 +38,8 @@ __all__ = [
 
 _STATE = "its windows, joins and other state are Spark's"
 _OFFER = f"{_STATE}; with `lane: arrow` its records are read in Arrow"
+_FED = f"its records are read in Arrow; {_STATE}"
+_KEPT = "so it was when the contract was applied"
 _ASKED, _SAID = "the contract asks for it", "the contract says so"
 _READ_IN_SPARK = "change that, or leave `lane` out: Spark reads its records then"
 _SAY_THE_SAME = "say the same of all of them, or leave `lane` out"
@@ -71,11 +74,17 @@ def lanes(frozen: FrozenContract) -> dict[str, LaneChoice]:
 
 def stateful_lane(frozen: FrozenContract, output: str) -> LaneChoice:
     """The lane in which a stateful output's records are read. Its state is the same in both."""
-    asked = frozen.contract.outputs[output].lane
-    if asked != "arrow":
-        return LaneChoice("jvm", _SAID if asked == "jvm" else _STATE)
+    asked, decided = frozen.contract.outputs[output].lane, frozen.fed.get(output)
+    if asked == "jvm":
+        return LaneChoice("jvm", _SAID)
+    if asked != "arrow" and decided is None:
+        return LaneChoice("jvm", _STATE)
     reason = _not_read(frozen, output)
-    return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", _ASKED)
+    if asked == "arrow":
+        return LaneChoice("jvm", reason) if reason else LaneChoice("arrow", _ASKED)
+    if decided == "jvm" or reason:
+        return LaneChoice("jvm", f"{_STATE}; {reason or _KEPT}")
+    return LaneChoice("arrow", _FED)
 
 
 def screening_output(frozen: FrozenContract) -> str | None:
@@ -96,7 +105,7 @@ def record_lane(frozen: FrozenContract) -> LaneChoice:
         return LaneChoice("jvm", _NOT_ASKED)
     reason = _unsupported(frozen)
     if frozen.lane == "jvm":
-        return LaneChoice("jvm", reason or "so it was when the contract was applied")
+        return LaneChoice("jvm", reason or _KEPT)
     if reason:
         return LaneChoice("jvm", reason)
     return LaneChoice("arrow", _ASKED if "arrow" in asked else "it gives the same")
@@ -108,6 +117,16 @@ def decided_lane(frozen: FrozenContract, *, local: bool) -> Literal["arrow", "jv
     if asked - {"auto"} or not (asked or local):
         return None
     return "jvm" if _unsupported(frozen) else "arrow"
+
+
+def decided_feeds(frozen: FrozenContract, *, local: bool) -> dict[str, Literal["arrow", "jvm"]]:
+    """The same for the outputs with state that leave it open: how their records are read."""
+    found: dict[str, Literal["arrow", "jvm"]] = {}
+    for name in frozen.stateful_outputs:
+        own, whole = frozen.contract.outputs[name].lane, frozen.contract.job.lane
+        if own == "auto" or (own is None and local and whole != "jvm"):
+            found[name] = "jvm" if _not_read(frozen, name) else "arrow"
+    return found
 
 
 def lane_problems(frozen: FrozenContract) -> list[LaneProblem]:

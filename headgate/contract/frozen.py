@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from headgate.errors import NotFoundError
 _log = logging.getLogger("headgate.contract")
 
 __all__ = ["Applied", "ContractStore", "FrozenContract", "ResolvedOutput", "freeze", "with_lane"]
+
+Lane = Literal["arrow", "jvm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class FrozenContract:
     outputs: Mapping[str, ResolvedOutput]
     env: str
     headgate_version: str
-    lane: Literal["arrow", "jvm"] | None = None  # what a lane that is left open came to
+    lane: Lane | None = None  # what a lane that is left open came to
+    fed: Mapping[str, Lane] = field(default_factory=dict)  # the same of stateful outputs: how they are fed
 
     @property
     def pipeline(self) -> str:
@@ -71,7 +74,9 @@ class FrozenContract:
         return [name for name, output in self.outputs.items() if output.stateful]
 
     def to_json(self) -> dict[str, Any]:
-        decided = {"lane": self.lane} if self.lane is not None else {}
+        decided: dict[str, Any] = {"lane": self.lane} if self.lane is not None else {}
+        if self.fed:
+            decided["fed"] = dict(self.fed)
         return {
             "hash": self.hash,
             "contract": self.contract.model_dump(mode="json", exclude_defaults=True),
@@ -94,6 +99,7 @@ class FrozenContract:
             env=data["env"],
             headgate_version=data["headgate_version"],
             lane=data.get("lane"),
+            fed=data.get("fed", {}),
         )
 
 
@@ -110,10 +116,12 @@ def freeze(
     return _hashed(FrozenContract("", contract, topics, replication, outputs, env, headgate_version))
 
 
-def with_lane(frozen: FrozenContract, lane: Literal["arrow", "jvm"] | None) -> FrozenContract:
-    """The same contract with the lane that it leaves open: another version of headgate may come to another
-    one, and a stream changes by a plan alone."""
-    return frozen if lane is None else _hashed(replace(frozen, lane=lane))
+def with_lane(
+    frozen: FrozenContract, lane: Lane | None, fed: Mapping[str, Lane] | None = None
+) -> FrozenContract:
+    """The same contract with the lanes that it leaves open: another version of headgate may come to others,
+    and a stream changes by a plan alone."""
+    return _hashed(replace(frozen, lane=lane, fed=fed or {})) if lane or fed else frozen
 
 
 def _hashed(frozen: FrozenContract) -> FrozenContract:

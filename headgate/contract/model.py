@@ -195,8 +195,8 @@ class Output(_Model):
     `mode: update` upserts on `key`; `append` adds rows. `event_time` names the output's column that
     orders what Redis keeps (`keep` event times) and publishes; by default the timestamp in `key`.
     `lane` says how records are read and written: `jvm` takes every contract, `arrow` is faster and takes
-    not all, `auto` is the faster one that takes it. Both give the same rows. An output with windows, joins or
-    other state has its records read in Arrow where it says `arrow` itself.
+    not all, `auto` is the faster one that takes it. Both give the same rows. Of an output with windows, joins
+    or other state it says how its records are read; the rest is Spark's.
     """
 
     sql: str | None = Field(default=None, max_length=20_000)
@@ -250,7 +250,8 @@ class Job(_Model):
 
     A stream that has been stalled for `stall_restart` is restarted. One that has quarantined more than
     `poison_ratio` of what it read, in every batch for `poison_park`, is parked; 1 switches that off.
-    `lane` is that of all outputs that pass records on and do not say their own. A batch ends at the first of
+    `lane` is that of all outputs that pass records on and do not say their own; with `jvm` those with state
+    have it, too. A batch ends at the first of
     `max_records_per_batch` and `max_bytes_per_batch`; without the latter it is a quarter of `memory`, on a
     cluster of an executor's.
     """

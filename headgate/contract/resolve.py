@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate import __version__
-from headgate.arrow.choice import decided_lane, lane_problems
+from headgate.arrow.choice import decided_feeds, decided_lane, lane_problems
 from headgate.contract.document import Document
 from headgate.contract.facts import open_seconds, output_facts
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
@@ -85,7 +85,8 @@ def _freeze(contract: Contract, outputs: dict[str, ResolvedOutput], settings: Se
         env=settings.env,
         headgate_version=__version__,
     )
-    return with_lane(frozen, decided_lane(frozen, local=settings.spark.master.startswith("local")))
+    local = settings.spark.master.startswith("local")
+    return with_lane(frozen, decided_lane(frozen, local=local), decided_feeds(frozen, local=local))
 
 
 def _outputs(

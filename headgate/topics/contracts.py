@@ -76,8 +76,8 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
     elif before.contract.version == version:
         summary = f"version {version}, {before.hash[:12]} → {contract.hash[:12]}"
         reason = f"{file} changed{_told(changed_keys(before.contract, contract.contract))}"
-        if before.contract == contract.contract and before.lane != contract.lane:
-            reason = f"the lane of its records, which it leaves open, is {contract.lane or 'jvm'} now"
+        if before.contract == contract.contract:
+            reason = _lanes_told(before, contract) or reason
     else:
         summary = f"version {before.contract.version} → {version}"
         told = "; ".join(breaking_changes(before, contract))
@@ -90,6 +90,15 @@ def _put(contract: FrozenContract, before: FrozenContract | None, file: str) -> 
         reason=reason,
         arguments={"hash": contract.hash, "before": before.hash if before else None, "file": file},
     )
+
+
+def _lanes_told(before: FrozenContract, contract: FrozenContract) -> str:
+    """Which lanes that a contract leaves open have come to be other ones."""
+    if before.lane != contract.lane:
+        return f"the lane of its records, which it leaves open, is {contract.lane or 'jvm'} now"
+    fed = {name: lane for name, lane in contract.fed.items() if before.fed.get(name, "jvm") != lane}
+    told = ", ".join(f"{lane} for {name}" for name, lane in sorted(fed.items()))
+    return f"the lane in which records are read, which it leaves open, is {told} now" if told else ""
 
 
 def _told(changes: Sequence[str]) -> str:

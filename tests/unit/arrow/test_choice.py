@@ -8,7 +8,15 @@ import pytest
 from contract_examples import contract_of
 
 from headgate.arrow import choice
-from headgate.arrow.choice import decided_lane, lane_problems, lanes, record_lane, stateful_lane
+from headgate.arrow.choice import (
+    decided_feeds,
+    decided_lane,
+    lane_problems,
+    lanes,
+    record_lane,
+    screening_output,
+    stateful_lane,
+)
 from headgate.contract.frozen import FrozenContract, ResolvedOutput, freeze, with_lane
 
 COLUMNS = [{"name": "n", "type": "int"}, {"name": "s", "type": "string"}]
@@ -63,8 +71,44 @@ def test_outputs_of_one_query_cannot_be_sent_to_both_lanes():
     assert [problem.at for problem in lane_problems(found)] == [("outputs", "o0", "lane")]
 
 
+@pytest.mark.parametrize(
+    ("own", "job", "local", "expected"),
+    [
+        (None, None, True, {"o1": "arrow"}),
+        (None, "arrow", True, {"o1": "arrow"}),
+        (None, "auto", True, {"o1": "arrow"}),
+        (None, "jvm", True, {}),
+        ("auto", "jvm", True, {"o1": "arrow"}),
+        ("jvm", None, True, {}),
+        ("arrow", None, True, {}),
+        (None, None, False, {}),
+        (None, "auto", False, {}),
+        ("auto", None, False, {"o1": "arrow"}),
+    ],
+)
+def test_how_a_stateful_output_is_fed_is_decided_where_nothing_else_is_said(own, job, local, expected):
+    assert decided_feeds(frozen(None, own, stateful=(False, True), job=job), local=local) == expected
+    rules = [{"name": "loud", "expect": "upper(s) = s"}]
+    other = frozen(None, own, stateful=(False, True), job=job, source={"rules": rules})
+    assert decided_feeds(other, local=local) == dict.fromkeys(expected, "jvm")
+
+
+def test_a_decided_feed_is_what_runs_and_a_later_version_changes_nothing_of_it(monkeypatch):
+    plain = frozen(None, None, stateful=(True, True))
+    found = with_lane(plain, None, {"o0": "arrow", "o1": "jvm"})
+    assert {name: stateful_lane(found, name).lane for name in ("o0", "o1")} == {"o0": "arrow", "o1": "jvm"}
+    assert stateful_lane(found, "o0").why.startswith("its records are read in Arrow")
+    assert "when the contract was applied" in stateful_lane(found, "o1").why
+    assert lane_problems(found) == []
+    assert screening_output(with_lane(plain, "arrow", {"o0": "arrow"})) == "o0"
+    # Either way the rows are the same: what cannot be read in Arrow any more, Spark reads.
+    monkeypatch.setattr(choice, "_not_read", lambda *_: "rule r: `x` is not known to the Arrow lane")
+    assert stateful_lane(found, "o0").lane == "jvm"
+    assert "rule r" in stateful_lane(found, "o0").why
+
+
 @pytest.mark.parametrize("asked", [None, "auto", "jvm"])
-def test_a_stateful_output_has_the_jvm_lane_unless_it_asks_for_the_other_itself(asked):
+def test_a_stateful_output_of_which_nothing_was_decided_has_the_jvm_lane_unless_it_asks_itself(asked):
     found = with_lane(frozen("arrow", asked, stateful=(False, True), job="arrow"), "arrow")
     assert {name: choice.lane for name, choice in lanes(found).items()} == {"o0": "arrow", "o1": "jvm"}
     offer = "its windows, joins and other state are Spark's; with `lane: arrow` its records are read in Arrow"

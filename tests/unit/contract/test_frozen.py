@@ -83,12 +83,16 @@ def test_the_lane_that_auto_came_to_is_part_of_the_hash_and_is_kept(tmp_path):
     store.put(arrow)
     assert store.get(arrow.hash) == arrow
     assert with_lane(frozen(headgate_version="9"), "arrow").hash == arrow.hash
+    fed = with_lane(one, None, {"sums": "arrow"})
+    assert fed.hash not in {one.hash, arrow.hash}
+    store.put(fed)
+    assert store.get(fed.hash) == fed
 
 
 def test_a_contract_without_a_decided_lane_has_the_hash_and_the_file_that_it_had_before_there_was_one():
     one = with_lane(frozen(), None)
     assert one == frozen()
-    assert "lane" not in one.to_json()
+    assert {"lane", "fed"}.isdisjoint(one.to_json())
     assert FrozenContract.from_json(one.to_json()) == one
     assert one.hash == "c635ce1038242a2391e817a4073bf6fe5f9b435303b64348b18abbd14798c6d3"
 

@@ -374,6 +374,16 @@ def test_another_lane_of_auto_is_a_change_that_the_plan_tells(
     ]
 
 
+def test_another_feed_of_windows_is_a_change_that_the_plan_tells(
+    contract: MakeContract, nothing_there: MakeLive
+) -> None:
+    live = applied(with_lane(contract(), "arrow"), nothing_there())
+    actions, _ = plan_of(with_lane(contract(), "arrow", {"sums": "arrow", "more": "jvm"}), live=live)
+    assert [each.reason for each in actions] == [
+        "the lane in which records are read, which it leaves open, is arrow for sums now"
+    ]
+
+
 def test_an_older_version_is_refused(contract: MakeContract, nothing_there: MakeLive) -> None:
     live = applied(contract(version=3), nothing_there())
     _, refusals = plan_of(contract(version=2), live=live)
