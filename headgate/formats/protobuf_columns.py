@@ -45,22 +45,26 @@ def protobuf_vectors(
     return partial(walk, members)
 
 
-def _members(message: Descriptor, above: tuple[str, ...], wanted: Collection[str] = ()) -> Members | None:
-    """None for a message that may have fields which its own schema does not name, or that contains itself."""
+def _members(
+    message: Descriptor, above: tuple[str, ...], wanted: Collection[str] = (), *, replaceable: bool = False
+) -> Members | None:
+    """None for a message that may have fields which its own schema does not name, or that contains itself.
+
+    `replaceable`: another field may take the place of the whole message."""
     if message.is_extendable or message.full_name in above:
         return None
     inside = (*above, message.full_name)
-    found = (_member(field, inside, field.name in wanted) for field in message.fields)
+    found = (_member(field, inside, field.name in wanted, replaceable) for field in message.fields)
     members = [each for each in found if each is not None]
     return Members(members, [field.number for field in message.fields])
 
 
-def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Member | None:
+def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool) -> Member | None:
     if field.is_repeated or field.type == field.TYPE_GROUP:
         return None
     oneof = field.containing_oneof
     others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
-    wire, read, dtype = _reader(field, above, wanted, bool(others))
+    wire, read, dtype = _reader(field, above, wanted, replaceable or bool(others))
     if read is None:
         return None
     return Member(
@@ -81,7 +85,7 @@ def _reader(
 ) -> tuple[int, _Read | None, _Dtype | None]:
     """The wire type, what reads a value of it, and the type of the numbers that are read."""
     if field.message_type is not None:
-        return SIZED, *_message_reader(field.message_type, above, wanted)
+        return SIZED, *_message_reader(field.message_type, above, wanted, replaceable)
     if field.enum_type is not None and field.enum_type.is_closed:
         numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
         return VARINT, partial(_enum, numbers), _INT
@@ -94,7 +98,7 @@ def _reader(
 
 
 def _message_reader(
-    message: Descriptor, above: tuple[str, ...], wanted: bool
+    message: Descriptor, above: tuple[str, ...], wanted: bool, replaceable: bool
 ) -> tuple[_Read | None, _Dtype | None]:
     """Of Google's messages that stand for one value that is read, if they are as Google has them: a schema
     brings its own files."""
@@ -102,7 +106,7 @@ def _message_reader(
         inner = _members(message, above, _MOMENT)
         return (partial(_moment, inner) if inner is not None and _kinds(message) == _MOMENT else None), _INT
     if wanted and message.full_name in WRAPPERS:
-        inner = _members(message, above, ("value",))
+        inner = _members(message, above, ("value",), replaceable=replaceable)
         if inner is None or "value" not in _kinds(message):
             return None, None
         (value,) = (each for each in inner.by_tag.values() if each.name == "value")
