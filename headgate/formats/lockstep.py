@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Places", "Vector", "binaries", "texts", "unzigzag"]
+__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Places", "Steps", "Vector", "binaries", "texts", "unzigzag"]
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -37,6 +37,8 @@ _SQUEEZE = tuple(
 )
 _ONE = np.uint64(1)
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
+_STEPS = 64  # are allowed to any block
+_WORTH = 64  # records that a further step should have on average
 
 
 class Buffer:
@@ -68,13 +70,31 @@ class Vector:
     per_second: int | None = None
 
 
+class Steps:
+    """What a block may still cost, whatever is inside what in its records: a step for few of them is dearer
+    than reading these one at a time."""
+
+    def __init__(self) -> None:
+        self._left = _STEPS * _WORTH
+
+    def worth(self, records: int) -> bool:
+        """Whether a step for so many records may be taken; one for many always is."""
+        if records < _WORTH and self._left < _WORTH:
+            return False
+        self._left += records - _WORTH
+        return True
+
+
 class Lanes:
     """Where the reading of each record is, and where the record ends. What is not `ok` stands still, or is
     moved about between its bytes: what is read there has no meaning."""
 
-    def __init__(self, buffer: Buffer, at: Places, end: Places, ok: Mask | None = None) -> None:
+    def __init__(
+        self, buffer: Buffer, at: Places, end: Places, ok: Mask | None = None, steps: Steps | None = None
+    ) -> None:
         self.buffer, self.at, self.end = buffer, at, end
         self.ok: Mask = np.ones(len(at), np.bool_) if ok is None else ok
+        self.steps = Steps() if steps is None else steps
 
     def fail(self, odd: Mask) -> None:
         if odd.any():
@@ -86,7 +106,12 @@ class Lanes:
         return found
 
     def only(self, rows: Places) -> Lanes:
-        return Lanes(self.buffer, self.at[rows], self.end[rows], self.ok[rows])
+        return Lanes(self.buffer, self.at[rows], self.end[rows], self.ok[rows], self.steps)
+
+    def inside(self, bounds: Vector) -> Lanes:
+        """What each record has between its bounds."""
+        assert bounds.ends is not None, "numbers have no inside"
+        return Lanes(self.buffer, bounds.numbers, bounds.ends, self.ok.copy(), self.steps)
 
     def put(self, rows: Places, part: Lanes) -> None:
         """Take back what `only` gave out."""

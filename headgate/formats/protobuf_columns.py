@@ -64,7 +64,8 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replac
         return None
     oneof = field.containing_oneof
     others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
-    wire, read, dtype = _reader(field, above, wanted, replaceable or bool(others))
+    replaceable = replaceable or bool(others)
+    wire, read, dtype = _reader(field, above, wanted, replaceable)
     if read is None:
         return None
     return Member(
@@ -75,9 +76,14 @@ def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replac
         dtype=dtype,
         presence=field.has_presence,
         required=field.is_required,
-        once=field.message_type is not None or field.type == field.TYPE_STRING,
+        once=field.message_type is not None or _is_looked_at_later(field, wanted, replaceable),
         rivals=tuple(each.name for each in others),
     )
+
+
+def _is_looked_at_later(field: FieldDescriptor, wanted: bool, replaceable: bool) -> bool:
+    """Text that a column has is, where the column is made, if nothing else can take its place."""
+    return field.type == field.TYPE_STRING and wanted and not replaceable
 
 
 def _reader(
@@ -90,8 +96,11 @@ def _reader(
         numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
         return VARINT, partial(_enum, numbers), _INT
     if field.type == field.TYPE_STRING:
-        # One that a column has is looked at there, if nothing else can take its place.
-        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), None
+        return (
+            SIZED,
+            sized if _is_looked_at_later(field, wanted, replaceable) else partial(_text, wanted),
+            None,
+        )
     if field.type == field.TYPE_BYTES:
         return SIZED, sized, None
     return _SCALARS[field.type]
@@ -125,9 +134,7 @@ def _kinds(message: Descriptor) -> dict[str, int]:
 
 
 def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
-    bounds = sized(lanes)
-    assert bounds.ends is not None
-    part = Lanes(lanes.buffer, bounds.numbers, bounds.ends, lanes.ok.copy())
+    part = lanes.inside(sized(lanes))
     found = walk(members, part)
     lanes.fail(~part.whole())
     return found
