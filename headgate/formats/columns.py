@@ -41,14 +41,21 @@ class Columns:
 
     def read(self, buffer: Buffer, starts: Places, ends: Places) -> list[Block]:
         """Records that are in none of the blocks are left."""
-        return [
+        found = (
             self._block(Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK]), first)
             for first in range(0, len(starts), BLOCK)
-        ]
+        )
+        return [each for each in found if each is not None]
 
-    def _block(self, lanes: Lanes, first: int) -> Block:
+    def _block(self, lanes: Lanes, first: int) -> Block | None:
+        """Nothing is made of what is not `ok` by now."""
         found = self.vectors(lanes)
-        lanes.fail(lanes.at != lanes.end)
+        lanes.unread()
+        kept = lanes.narrow(1)
+        if not len(lanes.at):
+            return None
+        if kept is not None:
+            found = {name: vector.only(kept) for name, vector in found.items()}
         arrays = []
         for name, make in zip(self.written, self.makes, strict=True):
             if name is None:
@@ -57,9 +64,9 @@ class Columns:
                 arrays.append(make(lanes, found[name]))
         rows = np.flatnonzero(lanes.ok)
         if len(rows) < len(lanes.at):
-            kept = pa.array(rows)
-            arrays = [each.take(kept) for each in arrays]
-        return Block(rows + first, arrays)
+            made = pa.array(rows)
+            arrays = [each.take(made) for each in arrays]
+        return Block((rows if lanes.rows is None else lanes.rows[rows]) + first, arrays)
 
 
 def columns_of(schema: LoadedSchema, bound: Sequence[Bound], types: Sequence[pa.DataType]) -> Columns | None:

@@ -136,8 +136,10 @@ def _kinds(message: Descriptor) -> dict[str, int]:
 def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
     part = lanes.inside(sized(lanes))
     found = walk(members, part)
-    lanes.fail(~part.whole())
-    return found
+    part.unread()
+    lanes.join(part)
+    rows = part.rows
+    return found if rows is None else {name: lanes.spread(vector, rows) for name, vector in found.items()}
 
 
 def _checked(members: Members, lanes: Lanes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _WIRES = np.array([VARINT, FIXED64, SIZED, FIXED32], np.int64)
 _ROUND = 1 << 32  # tags are below
 _DONE = 2**63 - 1
 _LONGEST = 5  # bytes of a tag or a length
+_OFTEN = 16  # steps after which it is asked again whether most records are not `ok`
 _STRAGGLERS = 256  # one in so many is not worth a step
 
 
@@ -62,10 +64,13 @@ def sized(lanes: Lanes) -> Vector:
 
 
 def walk(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
-    """Reads each record's message to its end, and hands over the wanted fields."""
+    """Reads each record's message to its end, and hands over the wanted fields; the records may be fewer
+    then."""
     found = _Found(lanes.at)
     keys = _next(members, lanes, np.zeros(len(lanes.at), np.int64))
-    while (key := int(keys.min(initial=_DONE))) != _DONE:
+    for step in count(1):
+        if (key := int(keys.min(initial=_DONE))) == _DONE:
+            break
         rows = np.flatnonzero(keys == key)
         if not lanes.steps.worth(len(rows)):
             _give_up(lanes, keys, keys == key if key < _ROUND else keys != _DONE)
@@ -79,6 +84,9 @@ def walk(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
             _take(members, key % _ROUND, part, rows, found)
             keys[rows] = _next(members, part, keys[rows])
             lanes.put(rows, part)
+        if step % _OFTEN == 0 and (kept := lanes.narrow()) is not None:
+            keys = keys[kept]
+            found.narrow(kept)
     return found.vectors(members, lanes)
 
 
@@ -159,6 +167,13 @@ class _Found:
                 self._kept[rival].present[where] = False
         if member.wanted or member.required:
             self._keep(member, rows, vector)
+
+    def narrow(self, rows: Places) -> None:
+        self._begin = self._begin[rows]
+        self._met = {name: met[rows] for name, met in self._met.items()}
+        for kept in self._kept.values():
+            kept.present = kept.present[rows]
+            kept.vector = None if kept.vector is None else kept.vector.only(rows)
 
     def _meet(self, member: Member, lanes: Lanes, where: Any) -> None:
         met = self._met.get(member.name)

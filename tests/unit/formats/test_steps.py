@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from both_roads import ALWAYS, decoded
+from damage import damaged
 from proto_files import compiled
 from proto_wire import tag, varint
-from record_schemas import protobuf_source
+from record_schemas import avro_bytes, avro_schema, avro_source, protobuf_source
 
+from headgate.contract.model import Source
 from headgate.formats import protobuf_walk
 from headgate.formats.decoder import Decoder
+from headgate.formats.lockstep import Lanes
 
 VARINT, SIZED = 0, 2
 A = [{"name": "a", "type": "long"}]
@@ -86,3 +90,107 @@ def test_a_message_that_is_there_twice_is_left_also_where_another_took_its_place
     assert read == [hostile]
     assert len(taken.records) < 10
     decoded(protobuf_source(text, "shop.Order", A), [hostile, fine, hostile])
+
+
+class Read:
+    """The records that each number was read of, whether they were `ok` or not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: list[int] = []
+        varint = Lanes.varint
+
+        def counted(lanes: Lanes) -> Any:
+            self.records.append(len(lanes.at))
+            return varint(lanes)
+
+        monkeypatch.setattr(Lanes, "varint", counted)
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    return Read(monkeypatch)
+
+
+WIDE = [(f"f{number}", "long") for number in range(200)]
+INSIDE = [("r", {"type": "record", "name": "R", "fields": [{"name": n, "type": t} for n, t in WIDE]})]
+
+
+def wide(fields: list[Any]) -> Source:
+    return avro_source(avro_schema(("n", "long"), *fields), [{"name": "n", "type": "long"}])
+
+
+@pytest.mark.parametrize("fields", [WIDE, INSIDE], ids=["flat", "nested"])
+def test_what_no_record_has_any_more_is_not_looked_for(numbers, fields):
+    found = Decoder(wide(fields)).decode(pa.array([b""] * 1000, pa.binary()))
+    assert found.broken.to_pylist() == [True] * 1000
+    assert len(numbers.records) <= 2 * 16
+
+
+@pytest.mark.parametrize("fields", [WIDE, INSIDE], ids=["flat", "nested"])
+def test_records_that_are_odd_are_not_taken_along_with_the_few_that_are_not(numbers, fields):
+    values = [b""] * 990 + [b"\x02" * 201] * 10
+    found = Decoder(wide(fields)).decode(pa.array(values, pa.binary()))
+    assert found.columns[0].to_pylist() == [None] * 990 + [1] * 10
+    assert sum(numbers.records) <= 2 * 16 * 1000 + 201 * 10
+
+
+def test_messages_that_are_odd_are_not_taken_along_with_the_few_that_are_not(monkeypatch):
+    kept: list[int] = []
+    merged = protobuf_walk._Found._merged
+
+    def counted(found: Any, old: Any, new: Any, rows: Any) -> Any:
+        kept.append(len(found._begin))
+        return merged(found, old, new, rows)
+
+    monkeypatch.setattr(protobuf_walk._Found, "_merged", counted)
+    text = compiled(" ".join(f"int64 f{number} = {number};" for number in range(1, 101)))
+    columns = [{"name": f"f{number}", "type": "long"} for number in range(1, 101)]
+    good = b"".join(tag(number, VARINT) + b"\x05" for number in range(1, 101))
+    odd = good[:4] + tag(0, VARINT)
+    values = pa.array([odd] * 990 + [good] * 10, pa.binary())
+    found = Decoder(protobuf_source(text, "shop.Order", columns), least=ALWAYS).decode(values)
+    assert found.columns[99].to_pylist() == [None] * 990 + [5] * 10
+    assert 0 < sum(kept) <= 16 * 1000 + 101 * 10
+
+
+def mostly_damaged(good: bytes, seed: int) -> list[bytes | None]:
+    chance = random.Random(seed)
+    kinds = ["cut", "cut", "flip", "noise", "empty", "high", "none"]
+    return [damaged(good, chance.choice(kinds), chance.randrange(2**32)) for _ in range(60)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_batches_of_which_most_records_are_damaged_are_read_as_one_at_a_time(seed):
+    types = ["long", "string", "double", ["null", "int"], "boolean"]
+    fields = [{"name": f"f{number}", "type": types[number % 5]} for number in range(60)]
+    one: dict[str, Any] = {"long": 300, "string": "aä", "double": -0.0, "boolean": True}
+    record = {each["name"]: one.get(str(each["type"]), 5) for each in fields}
+    columns = [
+        {"name": each["name"], "type": str(each["type"] if isinstance(each["type"], str) else "int")}
+        for each in fields[::2]
+    ]
+    nested = ("r", {"type": "record", "name": "R", "fields": fields})
+    schema = avro_schema(*((each["name"], each["type"]) for each in fields), nested)
+    good = avro_bytes(schema, {**record, "r": record})
+    found = decoded(avro_source(schema, columns), mostly_damaged(good, seed))
+    assert not all(found.broken.to_pylist())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_batches_of_which_most_messages_are_damaged_are_read_as_one_at_a_time(seed):
+    types = ["int64", "string", "double", "optional int32", "bool"]
+    bodies = [(VARINT, varint(300)), (SIZED, b"\x03a\xc3\xa4"), (1, b"\x00" * 7 + b"\x80"), (VARINT, b"\x05")]
+    bodies.append((VARINT, b"\x01"))
+    numbered = range(1, 41)
+    fields = " ".join(f"{types[number % 5]} f{number} = {number};" for number in numbered)
+    text = compiled(
+        f"{fields} In f41 = 41; google.protobuf.StringValue f42 = 42; message In {{ {fields} }}",
+        imports=("google/protobuf/wrappers.proto",),
+    )
+    body = b"".join(tag(number, bodies[number % 5][0]) + bodies[number % 5][1] for number in numbered)
+    good = body + sized(41, body) + sized(42, sized(1, b"text"))
+    kinds = ["long", "string", "double", "int", "boolean"]
+    columns = [{"name": f"f{number}", "type": kinds[number % 5]} for number in numbered]
+    source = protobuf_source(text, "shop.Order", [*columns, {"name": "f42", "type": "string"}])
+    found = decoded(source, mostly_damaged(good, seed))
+    assert not all(found.broken.to_pylist())
