@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from headgate.formats.lockstep import Lanes, Vector, texts
+from headgate.formats.schema import ReadVectors
 
 __all__ = ["avro_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
 _OFTEN = 16  # fields after which it is asked again whether most records are not `ok`
+# A field costs a block about what it costs so many records that are read one at a time.
+_LEAST = 64
 _REAL32, _REAL64 = np.dtype("<f4"), np.dtype("<f8")
 
 
@@ -24,7 +27,7 @@ class _NotPlainError(Exception):
     """There is something in the schema that is not read in lock-step."""
 
 
-def avro_vectors(schema: Any, wanted: Collection[str]) -> Callable[[Lanes], Mapping[str, Vector]] | None:
+def avro_vectors(schema: Any, wanted: Collection[str]) -> ReadVectors | None:
     """What reads whole records of a parsed schema and hands over the wanted fields, none of them a record;
     None for a schema that is not plain."""
     names: dict[str, Any] = {}
@@ -33,7 +36,7 @@ def avro_vectors(schema: Any, wanted: Collection[str]) -> Callable[[Lanes], Mapp
     except _NotPlainError:
         return None
 
-    return partial(_each, fields, wanted)
+    return ReadVectors(partial(_each, fields, wanted), _LEAST)
 
 
 def _each(fields: list[tuple[str, _Read]], wanted: Collection[str], lanes: Lanes) -> Mapping[str, Vector]:

@@ -39,17 +39,19 @@ class Columns:
     written: Sequence[str | None]
     makes: Sequence[Make | pa.Scalar]
 
-    def read(self, buffer: Buffer, starts: Places, ends: Places) -> list[Block]:
-        """Records that are in none of the blocks are left."""
-        found = (
-            self._block(Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK]), first)
-            for first in range(0, len(starts), BLOCK)
-        )
-        return [each for each in found if each is not None]
+    def read(self, buffer: Buffer, starts: Places, ends: Places, least: int | None = None) -> list[Block]:
+        """Records that are in none of the blocks are left: those of a block of fewer than `least`, too."""
+        worth = self.vectors.least if least is None else least
+        blocks = []
+        for first in range(0, len(starts), BLOCK):
+            lanes = Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK])
+            if len(lanes.at) >= worth and (block := self._block(lanes, first)) is not None:
+                blocks.append(block)
+        return blocks
 
     def _block(self, lanes: Lanes, first: int) -> Block | None:
         """Nothing is made of what is not `ok` by now."""
-        found = self.vectors(lanes)
+        found = self.vectors.read(lanes)
         lanes.unread()
         kept = lanes.narrow(1)
         if not len(lanes.at):

@@ -65,9 +65,10 @@ class _Writer:
 class Decoder:
     """Decodes the records of one source. Not for several threads: it remembers the writers that it met.
 
-    Fewer than `least` records of one schema are read one at a time: a block is not worth its while."""
+    Fewer than `least` records of one schema are read one at a time, by default those that are not worth a
+    block's while."""
 
-    def __init__(self, source: Source, writers: Writers | None = None, *, least: int = 32) -> None:
+    def __init__(self, source: Source, writers: Writers | None = None, *, least: int | None = None) -> None:
         schema = source.record_schema
         assert schema is not None, "only sources with a schema are decoded here"
         self._source = source
@@ -100,8 +101,8 @@ class Decoder:
         found = Gathered(len(values), self._types)
         for writer, records in self._groups(values):
             left = records
-            if writer.columns is not None and len(records) >= self._least:
-                blocks = writer.columns.read(records.buffer, records.starts, records.ends)
+            if writer.columns is not None:
+                blocks = writer.columns.read(records.buffer, records.starts, records.ends, self._least)
                 for block in blocks:
                     found.add_columns(records.rows[block.rows], block.columns)
                 left = records.without([block.rows for block in blocks])

@@ -39,6 +39,7 @@ class Member:
     read: Callable[[Lanes], Vector | None]
     wanted: bool
     dtype: np.dtype[Any] | None
+    steps: int
     presence: bool
     required: bool
     once: bool
@@ -53,6 +54,7 @@ class Members:
         self.by_tag: Mapping[int, Member] = {each.tag: each for each in members}
         self.tags = np.array(sorted(self.by_tag), np.int64)
         self.numbers = np.array(numbers, np.int64)
+        self.steps = sum(each.steps for each in members)
 
 
 def sized(lanes: Lanes) -> Vector:

@@ -153,6 +153,41 @@ def test_messages_that_are_odd_are_not_taken_along_with_the_few_that_are_not(mon
     assert 0 < sum(kept) <= 16 * 1000 + 101 * 10
 
 
+def singles(count: int, wanted: int, more: str = "") -> Source:
+    text = compiled(" ".join(f"int32 f{number} = {number};" for number in range(1, count + 1)) + more)
+    columns = [{"name": f"f{number}", "type": "int"} for number in range(1, wanted + 1)]
+    return protobuf_source(text, "shop.Order", columns)
+
+
+def read_in_columns(source: Source, count: int, fields: int) -> int:
+    """How many of so many messages with so many fields are, where the decoder has the choice."""
+    decoder = Decoder(source)
+    read = read_one_at_a_time(decoder)
+    message = b"".join(tag(number, VARINT) + b"\x05" for number in range(1, fields + 1))
+    found = decoder.decode(pa.array([message] * count, pa.binary()))
+    assert found.columns[0].to_pylist() == [5] * count
+    return count - len(read)
+
+
+def test_how_many_messages_are_worth_a_block_depends_on_how_many_fields_they_have_and_give():
+    assert read_in_columns(singles(5, 5), 200, 5) == 200
+    assert read_in_columns(singles(5, 5), 20, 5) == 0
+    assert read_in_columns(singles(200, 3), 2000, 200) == 0
+    assert read_in_columns(singles(200, 200), 2000, 200) == 2000
+    assert read_in_columns(singles(500, 1), 10_000, 5) == 0
+
+
+def test_the_fields_of_a_message_inside_count_as_well():
+    inside = " ".join(f"int32 f{number} = {number};" for number in range(1, 101))
+    nested = singles(5, 5, f" In f6 = 6; message In {{ {inside} }}")
+    assert read_in_columns(nested, 200, 5) == 0
+    assert read_in_columns(nested, 4000, 5) == 4000
+
+
+def test_what_is_left_over_behind_whole_blocks_is_no_block_if_it_is_too_small():
+    assert read_in_columns(singles(5, 5), 10_020, 5) == 10_000
+
+
 def mostly_damaged(good: bytes, seed: int) -> list[bytes | None]:
     chance = random.Random(seed)
     kinds = ["cut", "cut", "flip", "noise", "empty", "high", "none"]
