@@ -6,7 +6,7 @@ definition of what a record is; the rest it leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from headgate.formats.schema import LoadedSchema, ReadVectors
 from headgate.formats.shapes import SchemaProblem, taking_apart
 from headgate.formats.vectors import Make, vector_converter
 
-__all__ = ["Block", "Columns", "columns_of"]
+__all__ = ["BLOCK", "Block", "Columns", "columns_of"]
 
 BLOCK = 10_000  # records: what is known of them stays in the processor's cache
 
@@ -39,13 +39,34 @@ class Columns:
     written: Sequence[str | None]
     makes: Sequence[Make | pa.Scalar]
 
-    def read(self, buffer: Buffer, starts: Places, ends: Places, least: int | None = None) -> list[Block]:
-        """Records that are in none of the blocks are left: those of a block of fewer than `least`, too."""
+    def read(
+        self,
+        buffer: Buffer,
+        starts: Places,
+        ends: Places,
+        *,
+        least: int | None = None,
+        on_fault: Callable[[Exception], None] | None = None,
+    ) -> list[Block]:
+        """Records that are in none of the blocks are left: those of a block of fewer than `least`, too.
+
+        `on_fault` is told what a block raised, which is left then; without it that is raised."""
         worth = self.vectors.least if least is None else least
         blocks = []
         for first in range(0, len(starts), BLOCK):
             lanes = Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK])
-            if len(lanes.at) >= worth and (block := self._block(lanes, first)) is not None:
+            if len(lanes.at) < worth:
+                continue
+            try:
+                block = self._block(lanes, first)
+            except MemoryError:  # says nothing of the block, which may be read when the batch runs again
+                raise
+            except Exception as fault:
+                if on_fault is None:
+                    raise
+                on_fault(fault)
+                continue
+            if block is not None:
                 blocks.append(block)
         return blocks
 

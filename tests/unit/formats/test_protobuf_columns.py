@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from both_roads import ALWAYS, decoded
+from both_roads import ALWAYS, decoded, raised
 from damage import DAMAGES, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,7 +141,7 @@ def never(_: bytes) -> Any:
 def in_columns(text: str, columns: list[dict[str, str]], values: list[bytes]) -> list[list[Any]]:
     """As columns, and not one record of them another way."""
     source = protobuf_source(text, "shop.Order", columns)
-    decoder = Decoder(source, least=ALWAYS)
+    decoder = Decoder(source, least=ALWAYS, on_fault=raised)
     decoder._own = replace(decoder._own, read=never)
     found = decoder.decode(pa.array(values, pa.binary()))
     assert not any(found.broken.to_pylist())
@@ -284,7 +284,7 @@ def test_a_megabyte_of_unknown_fields_keeps_no_other_record_from_its_columns():
     hostile = [tag(15, 0) + b"\x00", tag(2, 5) + bytes(4), tag(1, 0) + b"\x00", climbing]
     values = [*(each * (1_000_000 // len(each)) for each in hostile), *[good] * 2000]
     read: list[bytes] = []
-    decoder = Decoder(source, least=ALWAYS)
+    decoder = Decoder(source, least=ALWAYS, on_fault=raised)
     exact = decoder._own.read
 
     def noted(value: bytes) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from both_roads import ALWAYS, decoded
+from both_roads import ALWAYS, decoded, raised
 from damage import damaged
 from proto_files import compiled
 from proto_wire import tag, varint
@@ -68,7 +68,7 @@ def test_messages_inside_one_another_have_the_steps_of_one_block_together(taken)
     outer = b"".join(sized(number, unknown * 50) for number in range(1, 11))
     hostile = GOOD + b"".join(sized(number, outer) for number in range(2, 12))
     values = [hostile, *[GOOD] * 100]
-    decoder = Decoder(protobuf_source(text, "shop.Order", A), least=ALWAYS)
+    decoder = Decoder(protobuf_source(text, "shop.Order", A), least=ALWAYS, on_fault=raised)
     read = read_one_at_a_time(decoder)
     found = decoder.decode(pa.array(values, pa.binary()))
     assert len(taken.records) <= 64 + sum(taken.records) // 64
@@ -84,7 +84,7 @@ def test_a_message_that_is_there_twice_is_left_also_where_another_took_its_place
     deep = (sized(1, b"") + sized(2, b"")) * 20
     hostile = GOOD + (sized(2, deep) + sized(3, deep)) * 20
     fine = GOOD + sized(2, sized(1, b"")) + sized(3, sized(2, b"\x08\x01"))
-    decoder = Decoder(protobuf_source(text, "shop.Order", A), least=ALWAYS)
+    decoder = Decoder(protobuf_source(text, "shop.Order", A), least=ALWAYS, on_fault=raised)
     read = read_one_at_a_time(decoder)
     decoder.decode(pa.array([hostile, *[fine] * 39], pa.binary()))
     assert read == [hostile]
@@ -121,7 +121,7 @@ def wide(fields: list[Any]) -> Source:
 
 @pytest.mark.parametrize("fields", [WIDE, INSIDE], ids=["flat", "nested"])
 def test_what_no_record_has_any_more_is_not_looked_for(numbers, fields):
-    found = Decoder(wide(fields)).decode(pa.array([b""] * 1000, pa.binary()))
+    found = Decoder(wide(fields), on_fault=raised).decode(pa.array([b""] * 1000, pa.binary()))
     assert found.broken.to_pylist() == [True] * 1000
     assert len(numbers.records) <= 2 * 16
 
@@ -129,7 +129,7 @@ def test_what_no_record_has_any_more_is_not_looked_for(numbers, fields):
 @pytest.mark.parametrize("fields", [WIDE, INSIDE], ids=["flat", "nested"])
 def test_records_that_are_odd_are_not_taken_along_with_the_few_that_are_not(numbers, fields):
     values = [b""] * 990 + [b"\x02" * 201] * 10
-    found = Decoder(wide(fields)).decode(pa.array(values, pa.binary()))
+    found = Decoder(wide(fields), on_fault=raised).decode(pa.array(values, pa.binary()))
     assert found.columns[0].to_pylist() == [None] * 990 + [1] * 10
     assert sum(numbers.records) <= 2 * 16 * 1000 + 201 * 10
 
@@ -148,7 +148,9 @@ def test_messages_that_are_odd_are_not_taken_along_with_the_few_that_are_not(mon
     good = b"".join(tag(number, VARINT) + b"\x05" for number in range(1, 101))
     odd = good[:4] + tag(0, VARINT)
     values = pa.array([odd] * 990 + [good] * 10, pa.binary())
-    found = Decoder(protobuf_source(text, "shop.Order", columns), least=ALWAYS).decode(values)
+    found = Decoder(protobuf_source(text, "shop.Order", columns), least=ALWAYS, on_fault=raised).decode(
+        values
+    )
     assert found.columns[99].to_pylist() == [None] * 990 + [5] * 10
     assert 0 < sum(kept) <= 16 * 1000 + 101 * 10
 
@@ -161,7 +163,7 @@ def singles(count: int, wanted: int, more: str = "") -> Source:
 
 def read_in_columns(source: Source, count: int, fields: int) -> int:
     """How many of so many messages with so many fields are, where the decoder has the choice."""
-    decoder = Decoder(source)
+    decoder = Decoder(source, on_fault=raised)
     read = read_one_at_a_time(decoder)
     message = b"".join(tag(number, VARINT) + b"\x05" for number in range(1, fields + 1))
     found = decoder.decode(pa.array([message] * count, pa.binary()))
