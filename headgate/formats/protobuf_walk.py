@@ -32,7 +32,7 @@ _STRAGGLERS = 256  # one in so many is not worth a step
 class Member:
     """A field that is read here. `once`: what a second one of it means is not known here, even where another
     took the place of the first. `rivals` are the other fields of its oneof. `dtype` is that of its numbers,
-    None where its values are bytes."""
+    None where its values are bytes; `steps` are those that a value takes."""
 
     name: str
     tag: int
