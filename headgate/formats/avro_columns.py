@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from headgate.formats.lockstep import Lanes, Vector, texts
+from headgate.formats.schema import ReadVectors
 
 __all__ = ["avro_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
+_OFTEN = 16  # fields after which it is asked again whether most records are not `ok`
+# A field costs a block about what it costs so many records that are read one at a time.
+_LEAST = 64
 _REAL32, _REAL64 = np.dtype("<f4"), np.dtype("<f8")
 
 
@@ -23,7 +27,7 @@ class _NotPlainError(Exception):
     """There is something in the schema that is not read in lock-step."""
 
 
-def avro_vectors(schema: Any, wanted: Collection[str]) -> Callable[[Lanes], Mapping[str, Vector]] | None:
+def avro_vectors(schema: Any, wanted: Collection[str]) -> ReadVectors | None:
     """What reads whole records of a parsed schema and hands over the wanted fields, none of them a record;
     None for a schema that is not plain."""
     names: dict[str, Any] = {}
@@ -32,15 +36,24 @@ def avro_vectors(schema: Any, wanted: Collection[str]) -> Callable[[Lanes], Mapp
     except _NotPlainError:
         return None
 
-    def read(lanes: Lanes) -> Mapping[str, Vector]:
-        found = {}
-        for name, part in fields:
-            vector = part(lanes)
-            if vector is not None and name in wanted:
-                found[name] = vector
-        return found
+    return ReadVectors(partial(_each, fields, wanted), _LEAST)
 
-    return read
+
+def _each(fields: list[tuple[str, _Read]], wanted: Collection[str], lanes: Lanes) -> Mapping[str, Vector]:
+    """Not all of them where no record is left that is `ok`."""
+    found: dict[str, Vector] = {}
+    for place, (name, read) in enumerate(fields, 1):
+        vector = read(lanes)
+        if vector is not None and name in wanted:
+            found[name] = vector
+        if place % _OFTEN:
+            continue
+        kept = lanes.narrow()
+        if not len(lanes.at):
+            break
+        if kept is not None:
+            found = {each: one.only(kept) for each, one in found.items()}
+    return found
 
 
 def _fields(
@@ -77,17 +90,18 @@ def _complex(
     if kind in {"array", "map"}:
         raise _NotPlainError
     if kind in {"record", "error"}:
-        return _record([part for _, part in _fields(schema, names, above)])
+        return _record(_fields(schema, names, above))
     if kind in {"enum", "fixed"}:
         names[schema["name"]] = schema
         return partial(_enum, len(schema["symbols"])) if kind == "enum" else partial(_fixed, schema["size"])
     return _reader(kind, names, above, wanted)
 
 
-def _record(parts: list[_Read]) -> _Read:
+def _record(fields: list[tuple[str, _Read]]) -> _Read:
     def read(lanes: Lanes) -> None:
-        for part in parts:
-            part(lanes)
+        part = lanes.apart()
+        _each(fields, (), part)
+        lanes.join(part)
 
     return read
 

@@ -6,7 +6,7 @@ definition of what a record is; the rest it leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from headgate.formats.schema import LoadedSchema, ReadVectors
 from headgate.formats.shapes import SchemaProblem, taking_apart
 from headgate.formats.vectors import Make, vector_converter
 
-__all__ = ["Block", "Columns", "columns_of"]
+__all__ = ["BLOCK", "Block", "Columns", "columns_of"]
 
 BLOCK = 10_000  # records: what is known of them stays in the processor's cache
 
@@ -39,16 +39,46 @@ class Columns:
     written: Sequence[str | None]
     makes: Sequence[Make | pa.Scalar]
 
-    def read(self, buffer: Buffer, starts: Places, ends: Places) -> list[Block]:
-        """Records that are in none of the blocks are left."""
-        return [
-            self._block(Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK]), first)
-            for first in range(0, len(starts), BLOCK)
-        ]
+    def read(
+        self,
+        buffer: Buffer,
+        starts: Places,
+        ends: Places,
+        *,
+        least: int | None = None,
+        on_fault: Callable[[Exception], None] | None = None,
+    ) -> list[Block]:
+        """Records that are in none of the blocks are left: those of a block of fewer than `least`, too.
 
-    def _block(self, lanes: Lanes, first: int) -> Block:
-        found = self.vectors(lanes)
-        lanes.fail(lanes.at != lanes.end)
+        `on_fault` is told what a block raised, which is left then; without it that is raised."""
+        worth = self.vectors.least if least is None else least
+        blocks = []
+        for first in range(0, len(starts), BLOCK):
+            lanes = Lanes(buffer, starts[first : first + BLOCK], ends[first : first + BLOCK])
+            if len(lanes.at) < worth:
+                continue
+            try:
+                block = self._block(lanes, first)
+            except MemoryError:  # says nothing of the block, which may be read when the batch runs again
+                raise
+            except Exception as fault:
+                if on_fault is None:
+                    raise
+                on_fault(fault)
+                continue
+            if block is not None:
+                blocks.append(block)
+        return blocks
+
+    def _block(self, lanes: Lanes, first: int) -> Block | None:
+        """Nothing is made of what is not `ok` by now."""
+        found = self.vectors.read(lanes)
+        lanes.unread()
+        kept = lanes.narrow(1)
+        if not len(lanes.at):
+            return None
+        if kept is not None:
+            found = {name: vector.only(kept) for name, vector in found.items()}
         arrays = []
         for name, make in zip(self.written, self.makes, strict=True):
             if name is None:
@@ -57,9 +87,9 @@ class Columns:
                 arrays.append(make(lanes, found[name]))
         rows = np.flatnonzero(lanes.ok)
         if len(rows) < len(lanes.at):
-            kept = pa.array(rows)
-            arrays = [each.take(kept) for each in arrays]
-        return Block(rows + first, arrays)
+            made = pa.array(rows)
+            arrays = [each.take(made) for each in arrays]
+        return Block((rows if lanes.rows is None else lanes.rows[rows]) + first, arrays)
 
 
 def columns_of(schema: LoadedSchema, bound: Sequence[Bound], types: Sequence[pa.DataType]) -> Columns | None:

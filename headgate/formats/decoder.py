@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.contract.model import Source
 from headgate.formats.binding import Bound, bind, carrier_of
 from headgate.formats.convert import NotConvertibleError, UnreadableError
+from headgate.formats.faults import tell_once
 from headgate.formats.schema import LoadedSchema, load_schema, schema_of
 from headgate.formats.shapes import Record, SchemaProblem
 from headgate.formats.types import arrow_type, parse_type
@@ -65,9 +66,17 @@ class _Writer:
 class Decoder:
     """Decodes the records of one source. Not for several threads: it remembers the writers that it met.
 
-    Fewer than `least` records of one schema are read one at a time: a block is not worth its while."""
+    Fewer than `least` records of one schema are read one at a time, by default those that are not worth a
+    block's while. `on_fault` is told what goes wrong in reading a block, which is read one at a time then."""
 
-    def __init__(self, source: Source, writers: Writers | None = None, *, least: int = 32) -> None:
+    def __init__(
+        self,
+        source: Source,
+        writers: Writers | None = None,
+        *,
+        least: int | None = None,
+        on_fault: Callable[[Exception], None] = tell_once,
+    ) -> None:
         schema = source.record_schema
         assert schema is not None, "only sources with a schema are decoded here"
         self._source = source
@@ -75,7 +84,7 @@ class Decoder:
         self._message = schema.message
         self._framed = schema.registry
         self._writers = writers
-        self._least = least
+        self._least, self._on_fault = least, on_fault
         shown = carriers(source)
         self._types = [
             arrow_type(parse_type("string" if shown[column.name] == "text" else column.type))
@@ -100,8 +109,14 @@ class Decoder:
         found = Gathered(len(values), self._types)
         for writer, records in self._groups(values):
             left = records
-            if writer.columns is not None and len(records) >= self._least:
-                blocks = writer.columns.read(records.buffer, records.starts, records.ends)
+            if writer.columns is not None:
+                blocks = writer.columns.read(
+                    records.buffer,
+                    records.starts,
+                    records.ends,
+                    least=self._least,
+                    on_fault=self._on_fault,
+                )
                 for block in blocks:
                     found.add_columns(records.rows[block.rows], block.columns)
                 left = records.without([block.rows for block in blocks])

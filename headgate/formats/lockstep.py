@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Places", "Vector", "binaries", "texts", "unzigzag"]
+__all__ = ["Buffer", "Lanes", "Mask", "Numbers", "Places", "Steps", "Vector", "binaries", "texts", "unzigzag"]
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -37,6 +37,9 @@ _SQUEEZE = tuple(
 )
 _ONE = np.uint64(1)
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
+_STEPS = 64  # are allowed to any block
+_FEW = 4  # of so many records one is too few to take the others along
+_WORTH = 64  # records that a further step should have on average
 
 
 class Buffer:
@@ -67,26 +70,76 @@ class Vector:
     present: Mask | None = None
     per_second: int | None = None
 
+    def only(self, rows: Places) -> Vector:
+        ends = None if self.ends is None else self.ends[rows]
+        present = None if self.present is None else self.present[rows]
+        return Vector(self.numbers[rows], ends, present, self.per_second)
+
+
+class Steps:
+    """What a block may still cost, whatever is inside what in its records: a step for few of them is dearer
+    than reading these one at a time."""
+
+    def __init__(self) -> None:
+        self._left = _STEPS * _WORTH
+
+    def worth(self, records: int) -> bool:
+        """Whether a step for so many records may be taken; one for many always is."""
+        if records < _WORTH and self._left < _WORTH:
+            return False
+        self._left += records - _WORTH
+        return True
+
 
 class Lanes:
     """Where the reading of each record is, and where the record ends. What is not `ok` stands still, or is
-    moved about between its bytes: what is read there has no meaning."""
+    moved about between its bytes: what is read there has no meaning. `rows` are the places that these records
+    had at first, None where none was taken out."""
 
-    def __init__(self, buffer: Buffer, at: Places, end: Places, ok: Mask | None = None) -> None:
+    def __init__(
+        self, buffer: Buffer, at: Places, end: Places, ok: Mask | None = None, steps: Steps | None = None
+    ) -> None:
         self.buffer, self.at, self.end = buffer, at, end
         self.ok: Mask = np.ones(len(at), np.bool_) if ok is None else ok
+        self.steps = Steps() if steps is None else steps
+        self.rows: Places | None = None
 
     def fail(self, odd: Mask) -> None:
         if odd.any():
             self.ok &= ~odd
 
-    def whole(self) -> Mask:
-        """The records that are read to their ends and no further."""
-        found: Mask = self.ok & (self.at == self.end)
-        return found
+    def unread(self) -> None:
+        """Those that are not read to their ends are odd."""
+        self.fail(self.at != self.end)
+
+    def narrow(self, one_in: int = _FEW) -> Places | None:
+        """Goes on with those that are `ok` alone where these are fewer than one in so many, and says which
+        they were: for what is not `ok` each step costs as much."""
+        if np.count_nonzero(self.ok) * one_in >= len(self.ok):
+            return None
+        kept = np.flatnonzero(self.ok)
+        self.at, self.end, self.ok = self.at[kept], self.end[kept], self.ok[kept]
+        self.rows = kept if self.rows is None else self.rows[kept]
+        return kept
 
     def only(self, rows: Places) -> Lanes:
-        return Lanes(self.buffer, self.at[rows], self.end[rows], self.ok[rows])
+        return Lanes(self.buffer, self.at[rows], self.end[rows], self.ok[rows], self.steps)
+
+    def apart(self) -> Lanes:
+        """The same records, to be narrowed and joined again."""
+        return Lanes(self.buffer, self.at, self.end, self.ok.copy(), self.steps)
+
+    def inside(self, bounds: Vector) -> Lanes:
+        """What each record has between its bounds, which `join` takes back at their ends."""
+        assert bounds.ends is not None, "numbers have no inside"
+        return Lanes(self.buffer, bounds.numbers, bounds.ends, self.ok.copy(), self.steps)
+
+    def join(self, part: Lanes) -> None:
+        if part.rows is None:
+            self.at, self.ok = part.at, part.ok
+            return
+        self.ok[:] = False
+        self.put(part.rows, part)
 
     def put(self, rows: Places, part: Lanes) -> None:
         """Take back what `only` gave out."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -25,90 +25,115 @@ from headgate.formats.protobuf_walk import (
     sized,
     walk,
 )
+from headgate.formats.schema import ReadVectors
 
 __all__ = ["protobuf_vectors"]
 
 _Read = Callable[[Lanes], Vector | None]
-_Dtype = np.dtype[Any]
 _MICROS = 1_000_000
 _MOST_SECONDS = 10**12  # beyond all years that a column has, and in microseconds still a number of 64 bits
+# What each costs, beside the others: a step of a block, a record that is read one at a time, a value of it.
+_STEP, _OBJECT, _VALUE = 500, 15, 2
 _MOMENT = {"seconds": FieldDescriptor.TYPE_INT64, "nanos": FieldDescriptor.TYPE_INT32}
 
 
-def protobuf_vectors(
-    message: Descriptor, wanted: Collection[str]
-) -> Callable[[Lanes], Mapping[str, Vector]] | None:
+class _Way(NamedTuple):
+    """The wire type, what reads a value of it, the type of the numbers that are read, and the steps of it."""
+
+    wire: int
+    read: _Read | None = None
+    dtype: np.dtype[Any] | None = None
+    steps: int = 1
+
+
+def protobuf_vectors(message: Descriptor, wanted: Collection[str]) -> ReadVectors | None:
     """What reads whole messages and hands over the wanted fields; None where it has not all of them."""
     members = _members(message, (), wanted)
     if members is None or not set(wanted) <= {each.name for each in members.by_tag.values()}:
         return None
-    return partial(walk, members)
+    return ReadVectors(partial(walk, members), _least(members, len(wanted)))
 
 
-def _members(message: Descriptor, above: tuple[str, ...], wanted: Collection[str] = ()) -> Members | None:
-    """None for a message that may have fields which its own schema does not name, or that contains itself."""
+def _least(members: Members, wanted: int) -> int:
+    """Compiled code reads one message at a time and passes over a field as fast as it is passed over here, so
+    that what a record saves is to become an object and values of Python; each field costs a block a step."""
+    return _STEP * members.steps // (_OBJECT + _VALUE * wanted)
+
+
+def _members(
+    message: Descriptor, above: tuple[str, ...], wanted: Collection[str] = (), *, replaceable: bool = False
+) -> Members | None:
+    """None for a message that may have fields which its own schema does not name, or that contains itself.
+
+    `replaceable`: another field may take the place of the whole message."""
     if message.is_extendable or message.full_name in above:
         return None
     inside = (*above, message.full_name)
-    found = (_member(field, inside, field.name in wanted) for field in message.fields)
+    found = (_member(field, inside, field.name in wanted, replaceable) for field in message.fields)
     members = [each for each in found if each is not None]
     return Members(members, [field.number for field in message.fields])
 
 
-def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool) -> Member | None:
+def _member(field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool) -> Member | None:
     if field.is_repeated or field.type == field.TYPE_GROUP:
         return None
     oneof = field.containing_oneof
     others = () if oneof is None else [each for each in oneof.fields if each.number != field.number]
-    wire, read, dtype = _reader(field, above, wanted, bool(others))
-    if read is None:
+    replaceable = replaceable or bool(others)
+    way = _reader(field, above, wanted, replaceable)
+    if way.read is None:
         return None
     return Member(
         name=field.name,
-        tag=field.number << 3 | wire,
-        read=read,
+        tag=field.number << 3 | way.wire,
+        read=way.read,
         wanted=wanted,
-        dtype=dtype,
+        dtype=way.dtype,
+        steps=way.steps,
         presence=field.has_presence,
         required=field.is_required,
-        once=field.message_type is not None or field.type == field.TYPE_STRING,
+        once=field.message_type is not None or _is_looked_at_later(field, wanted, replaceable),
         rivals=tuple(each.name for each in others),
     )
 
 
-def _reader(
-    field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool
-) -> tuple[int, _Read | None, _Dtype | None]:
-    """The wire type, what reads a value of it, and the type of the numbers that are read."""
+def _is_looked_at_later(field: FieldDescriptor, wanted: bool, replaceable: bool) -> bool:
+    """Text that a column has is, where the column is made, if nothing else can take its place."""
+    return field.type == field.TYPE_STRING and wanted and not replaceable
+
+
+def _reader(field: FieldDescriptor, above: tuple[str, ...], wanted: bool, replaceable: bool) -> _Way:
     if field.message_type is not None:
-        return SIZED, *_message_reader(field.message_type, above, wanted)
+        return _message_reader(field.message_type, above, wanted, replaceable)
     if field.enum_type is not None and field.enum_type.is_closed:
         numbers = np.array(sorted({each.number for each in field.enum_type.values}), np.int64)
-        return VARINT, partial(_enum, numbers), _INT
+        return _Way(VARINT, partial(_enum, numbers), _INT)
     if field.type == field.TYPE_STRING:
-        # One that a column has is looked at there, if nothing else can take its place.
-        return SIZED, sized if wanted and not replaceable else partial(_text, wanted), None
+        later = _is_looked_at_later(field, wanted, replaceable)
+        return _Way(SIZED, sized if later else partial(_text, wanted))
     if field.type == field.TYPE_BYTES:
-        return SIZED, sized, None
+        return _Way(SIZED, sized)
     return _SCALARS[field.type]
 
 
-def _message_reader(
-    message: Descriptor, above: tuple[str, ...], wanted: bool
-) -> tuple[_Read | None, _Dtype | None]:
+def _message_reader(message: Descriptor, above: tuple[str, ...], wanted: bool, replaceable: bool) -> _Way:
     """Of Google's messages that stand for one value that is read, if they are as Google has them: a schema
     brings its own files."""
-    if wanted and message.full_name == TIMESTAMP:
-        inner = _members(message, above, _MOMENT)
-        return (partial(_moment, inner) if inner is not None and _kinds(message) == _MOMENT else None), _INT
-    if wanted and message.full_name in WRAPPERS:
-        inner = _members(message, above, ("value",))
-        if inner is None or "value" not in _kinds(message):
-            return None, None
-        (value,) = (each for each in inner.by_tag.values() if each.name == "value")
-        return partial(_wrapped, inner), value.dtype
-    inner = _members(message, above)
-    return (None if inner is None else partial(_checked, inner)), _INT
+    is_moment = wanted and message.full_name == TIMESTAMP
+    is_wrapper = wanted and message.full_name in WRAPPERS
+    inside = _MOMENT if is_moment else ("value",) if is_wrapper else ()
+    members = _members(message, above, inside, replaceable=replaceable)
+    if members is None:
+        return _Way(SIZED)
+    steps = members.steps + 1
+    if is_moment:
+        return _Way(SIZED, partial(_moment, members) if _kinds(message) == _MOMENT else None, _INT, steps)
+    if not is_wrapper:
+        return _Way(SIZED, partial(_checked, members), _INT, steps)
+    if "value" not in _kinds(message):
+        return _Way(SIZED)
+    (value,) = (each for each in members.by_tag.values() if each.name == "value")
+    return _Way(SIZED, partial(_wrapped, members), value.dtype, steps)
 
 
 def _kinds(message: Descriptor) -> dict[str, int]:
@@ -121,12 +146,12 @@ def _kinds(message: Descriptor) -> dict[str, int]:
 
 
 def _inside(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
-    bounds = sized(lanes)
-    assert bounds.ends is not None
-    part = Lanes(lanes.buffer, bounds.numbers, bounds.ends, lanes.ok.copy())
+    part = lanes.inside(sized(lanes))
     found = walk(members, part)
-    lanes.fail(~part.whole())
-    return found
+    part.unread()
+    lanes.join(part)
+    rows = part.rows
+    return found if rows is None else {name: lanes.spread(vector, rows) for name, vector in found.items()}
 
 
 def _checked(members: Members, lanes: Lanes) -> None:
@@ -169,22 +194,22 @@ def _sint32(lanes: Lanes) -> Vector:
     return Vector(unzigzag(_bounded(0, 2**32 - 1, lanes).numbers.view(np.uint64)))
 
 
-def _fixed(wire: int, form: str) -> tuple[int, _Read, _Dtype]:
+def _fixed(wire: int, form: str) -> _Way:
     dtype = np.dtype(form)
-    return wire, lambda lanes: Vector(lanes.fixed(dtype)), dtype
+    return _Way(wire, lambda lanes: Vector(lanes.fixed(dtype)), dtype)
 
 
 _INT, _UINT = np.dtype(np.int64), np.dtype(np.uint64)
 _INT32: _Read = partial(_bounded, -(2**31), 2**31 - 1)
-_SCALARS: Mapping[int, tuple[int, _Read, _Dtype]] = {
-    FieldDescriptor.TYPE_INT32: (VARINT, _INT32, _INT),
-    FieldDescriptor.TYPE_INT64: (VARINT, lambda lanes: Vector(lanes.varint().view(np.int64)), _INT),
-    FieldDescriptor.TYPE_UINT32: (VARINT, partial(_bounded, 0, 2**32 - 1), _INT),
-    FieldDescriptor.TYPE_UINT64: (VARINT, lambda lanes: Vector(lanes.varint()), _UINT),
-    FieldDescriptor.TYPE_SINT32: (VARINT, _sint32, _INT),
-    FieldDescriptor.TYPE_SINT64: (VARINT, lambda lanes: Vector(lanes.zigzag()), _INT),
-    FieldDescriptor.TYPE_BOOL: (VARINT, partial(_bounded, 0, 1), _INT),
-    FieldDescriptor.TYPE_ENUM: (VARINT, _INT32, _INT),  # an open one has all numbers
+_SCALARS: Mapping[int, _Way] = {
+    FieldDescriptor.TYPE_INT32: _Way(VARINT, _INT32, _INT),
+    FieldDescriptor.TYPE_INT64: _Way(VARINT, lambda lanes: Vector(lanes.varint().view(np.int64)), _INT),
+    FieldDescriptor.TYPE_UINT32: _Way(VARINT, partial(_bounded, 0, 2**32 - 1), _INT),
+    FieldDescriptor.TYPE_UINT64: _Way(VARINT, lambda lanes: Vector(lanes.varint()), _UINT),
+    FieldDescriptor.TYPE_SINT32: _Way(VARINT, _sint32, _INT),
+    FieldDescriptor.TYPE_SINT64: _Way(VARINT, lambda lanes: Vector(lanes.zigzag()), _INT),
+    FieldDescriptor.TYPE_BOOL: _Way(VARINT, partial(_bounded, 0, 1), _INT),
+    FieldDescriptor.TYPE_ENUM: _Way(VARINT, _INT32, _INT),  # an open one has all numbers
     FieldDescriptor.TYPE_FIXED32: _fixed(FIXED32, "<u4"),
     FieldDescriptor.TYPE_SFIXED32: _fixed(FIXED32, "<i4"),
     FieldDescriptor.TYPE_FLOAT: _fixed(FIXED32, "<f4"),

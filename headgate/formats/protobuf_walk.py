@@ -24,21 +24,22 @@ _WIRES = np.array([VARINT, FIXED64, SIZED, FIXED32], np.int64)
 _ROUND = 1 << 32  # tags are below
 _DONE = 2**63 - 1
 _LONGEST = 5  # bytes of a tag or a length
-_STEPS = 64  # are allowed to any message
-_WORTH = 64  # records that a further step should have on average
+_OFTEN = 16  # steps after which it is asked again whether most records are not `ok`
 _STRAGGLERS = 256  # one in so many is not worth a step
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A field that is read here. `once`: what a second one of it means is not known here. `rivals` are the
-    other fields of its oneof. `dtype` is that of its numbers, None where its values are bytes."""
+    """A field that is read here. `once`: what a second one of it means is not known here, even where another
+    took the place of the first. `rivals` are the other fields of its oneof. `dtype` is that of its numbers,
+    None where its values are bytes; `steps` are those that a value takes."""
 
     name: str
     tag: int
     read: Callable[[Lanes], Vector | None]
     wanted: bool
     dtype: np.dtype[Any] | None
+    steps: int
     presence: bool
     required: bool
     once: bool
@@ -53,6 +54,7 @@ class Members:
         self.by_tag: Mapping[int, Member] = {each.tag: each for each in members}
         self.tags = np.array(sorted(self.by_tag), np.int64)
         self.numbers = np.array(numbers, np.int64)
+        self.steps = sum(each.steps for each in members)
 
 
 def sized(lanes: Lanes) -> Vector:
@@ -64,31 +66,37 @@ def sized(lanes: Lanes) -> Vector:
 
 
 def walk(members: Members, lanes: Lanes) -> Mapping[str, Vector]:
-    """Reads each record's message to its end, and hands over the wanted fields."""
+    """Reads each record's message to its end, and hands over the wanted fields; the records may be fewer
+    then."""
     found = _Found(lanes.at)
     keys = _next(members, lanes, np.zeros(len(lanes.at), np.int64))
-    handled = 0
     for step in count(1):
-        key = int(keys.min(initial=_DONE))
-        if key == _DONE:
-            break
-        if step > _STEPS + min(4 * len(members.tags), handled // _WORTH):
-            lanes.fail(keys != _DONE)
+        if (key := int(keys.min(initial=_DONE))) == _DONE:
             break
         rows = np.flatnonzero(keys == key)
-        handled += len(rows)
-        if len(rows) == len(keys):
+        if not lanes.steps.worth(len(rows)):
+            _give_up(lanes, keys, keys == key if key < _ROUND else keys != _DONE)
+        elif len(rows) == len(keys):
             _take(members, key % _ROUND, lanes, None, found)
             keys = _next(members, lanes, keys)
-            continue
-        if np.count_nonzero(keys != _DONE) * _STRAGGLERS < len(keys):
-            lanes.fail(keys != _DONE)
-            break
-        part = lanes.only(rows)
-        _take(members, key % _ROUND, part, rows, found)
-        keys[rows] = _next(members, part, keys[rows])
-        lanes.put(rows, part)
+        elif np.count_nonzero(keys != _DONE) * _STRAGGLERS < len(keys):
+            _give_up(lanes, keys, keys != _DONE)
+        else:
+            part = lanes.only(rows)
+            _take(members, key % _ROUND, part, rows, found)
+            keys[rows] = _next(members, part, keys[rows])
+            lanes.put(rows, part)
+        if step % _OFTEN == 0 and (kept := lanes.narrow()) is not None:
+            keys = keys[kept]
+            found.narrow(kept)
     return found.vectors(members, lanes)
+
+
+def _give_up(lanes: Lanes, keys: Places, odd: Mask) -> None:
+    """In the first round only those whose turn it is, for the others may be in order; later all that are
+    left."""
+    lanes.fail(odd)
+    keys[odd] = _DONE
 
 
 def _next(members: Members, lanes: Lanes, previous: Places) -> Places:
@@ -149,23 +157,38 @@ class _Found:
     def __init__(self, begin: Places) -> None:
         self._begin = begin
         self._kept: dict[str, _Kept] = {}
+        self._met: dict[str, Mask] = {}
 
     def take(self, member: Member, lanes: Lanes, rows: Places | None) -> None:
-        vector = member.read(lanes)
         where = slice(None) if rows is None else rows
+        if member.once:
+            self._meet(member, lanes, where)
+        vector = member.read(lanes)
         for rival in member.rivals:
             if rival in self._kept:
                 self._kept[rival].present[where] = False
-        if member.wanted or member.once or member.required:
-            self._keep(member, lanes, rows, vector)
+        if member.wanted or member.required:
+            self._keep(member, rows, vector)
 
-    def _keep(self, member: Member, lanes: Lanes, rows: Places | None, vector: Vector | None) -> None:
+    def narrow(self, rows: Places) -> None:
+        self._begin = self._begin[rows]
+        self._met = {name: met[rows] for name, met in self._met.items()}
+        for kept in self._kept.values():
+            kept.present = kept.present[rows]
+            kept.vector = None if kept.vector is None else kept.vector.only(rows)
+
+    def _meet(self, member: Member, lanes: Lanes, where: Any) -> None:
+        met = self._met.get(member.name)
+        if met is None:
+            met = self._met[member.name] = np.zeros(len(self._begin), np.bool_)
+        lanes.fail(met[where])
+        met[where] = True
+
+    def _keep(self, member: Member, rows: Places | None, vector: Vector | None) -> None:
         where = slice(None) if rows is None else rows
         kept = self._kept.get(member.name)
         if kept is None:
             kept = self._kept[member.name] = _Kept(np.zeros(len(self._begin), np.bool_))
-        if member.once:
-            lanes.fail(kept.present[where])
         kept.present[where] = True
         if vector is not None and member.wanted:
             kept.vector = vector if rows is None else self._merged(kept.vector, vector, rows)

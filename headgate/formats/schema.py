@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["LoadedSchema", "ReadVectors", "load_schema", "same_schema", "schema_of"]
 
 
-ReadVectors = Callable[["Lanes"], Mapping[str, "Vector"]]
+@dataclass(frozen=True, slots=True)
+class ReadVectors:
+    """`read` hands over fields of many records; `least` is how many these must be to be worth it."""
+
+    read: Callable[[Lanes], Mapping[str, Vector]]
+    least: int
 
 
 @dataclass(frozen=True, slots=True)

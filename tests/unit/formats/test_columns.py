@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from both_roads import ALWAYS, decoded
+from both_roads import ALWAYS, decoded, raised
 from damage import DAMAGES, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,7 +183,7 @@ def test_plain_records_are_all_read_in_columns():
     columns = [{"name": name, **possible[-1]} for name, (_, _, possible) in TYPES.items() if possible]
     values = [avro_bytes(plain, {**record, "string": "ä" * n, "long": 10**n * 2}) for n in range(18)]
     source = avro_source(schema, columns)
-    found = fast_only(Decoder(source, least=ALWAYS)).decode(pa.array(values))
+    found = fast_only(Decoder(source, least=ALWAYS, on_fault=raised)).decode(pa.array(values))
     assert not any(found.broken.to_pylist())
     doubles = found.columns[[each["name"] for each in columns].index("double")].to_pylist()
     assert {math.copysign(1, each) for each in doubles} == {-1.0}
@@ -195,10 +195,10 @@ def test_a_slice_of_a_batch_has_its_own_records():
     source = avro_source(schema, [{"name": "a", "type": "string"}])
     values = [avro_bytes(schema, {"a": "x" * each}) for each in range(9)]
     part = pa.array([*values[:5], None, *values[5:]], pa.binary()).slice(3, 5)
-    found = Decoder(source, least=ALWAYS).decode(part)
+    found = Decoder(source, least=ALWAYS, on_fault=raised).decode(part)
     assert found.columns[0].to_pylist() == ["xxx", "xxxx", None, "xxxxx", "xxxxxx"]
     assert found.broken.to_pylist() == [False, False, True, False, False]
-    assert Decoder(source, least=ALWAYS).decode(part.slice(0, 0)).broken.to_pylist() == []
+    assert Decoder(source, least=ALWAYS, on_fault=raised).decode(part.slice(0, 0)).broken.to_pylist() == []
 
 
 def test_more_records_than_a_block_has_stay_in_their_order():
@@ -206,7 +206,7 @@ def test_more_records_than_a_block_has_stay_in_their_order():
     source = avro_source(schema, [{"name": "a", "type": "long"}, {"name": "b", "type": "string"}])
     values: list[bytes | None] = [avro_bytes(schema, {"a": each, "b": str(each)}) for each in range(21_000)]
     values[10_000] = values[20_999] = b"\x02"
-    found = Decoder(source).decode(pa.array(values))
+    found = Decoder(source, on_fault=raised).decode(pa.array(values))
     expected = [None if each in {10_000, 20_999} else each for each in range(21_000)]
     assert found.columns[0].to_pylist() == expected
     assert found.columns[1].to_pylist() == [None if each is None else str(each) for each in expected]
@@ -283,7 +283,9 @@ def test_an_enum_or_a_record_that_is_named_again_is_read_and_one_that_contains_i
     again = avro_schema(("one", enum), ("two", "E"), ("three", ["null", "E"]))
     columns = [{"name": name, "type": "string"} for name in ("one", "two", "three")]
     value = avro_bytes(again, {"one": "B", "two": "A", "three": "B"})
-    found = fast_only(Decoder(avro_source(again, columns), least=ALWAYS)).decode(pa.array([value]))
+    found = fast_only(Decoder(avro_source(again, columns), least=ALWAYS, on_fault=raised)).decode(
+        pa.array([value])
+    )
     assert [each.to_pylist() for each in found.columns] == [["B"], ["A"], ["B"]]
     itself = avro_schema(("n", "int"), ("next", ["null", "Reading"]))
     value = avro_bytes(itself, {"n": 1, "next": {"n": 2, "next": None}})

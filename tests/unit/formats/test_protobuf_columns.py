@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from both_roads import ALWAYS, decoded
+from both_roads import ALWAYS, decoded, raised
 from damage import DAMAGES, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +68,7 @@ def oneof(first: int, *types: str) -> str:
 
 KINDS = list(FIELDS)
 CHOSEN = ["int32", "string", "In", "google.protobuf.Timestamp", "K", "bytes"]
+WRAPPED = ["google.protobuf.StringValue", "int32", "google.protobuf.BytesValue", "In"]
 OPTIONAL = ["int64", "string", "K", "double"]
 # Numbers of one and of two bytes, and what is left to the exact road where a record has it.
 SCHEMAS: dict[str, tuple[str, str, list[str]]] = {
@@ -90,6 +91,7 @@ SCHEMAS: dict[str, tuple[str, str, list[str]]] = {
         "proto3",
         [*CHOSEN, "int64", "string", "string"],
     ),
+    "wrapped": (oneof(1, *WRAPPED) + f" {MESSAGES}", "proto3", WRAPPED),
     "required": (
         numbered("required int64", "optional string", "required string") + ENUM,
         "proto2",
@@ -139,7 +141,7 @@ def never(_: bytes) -> Any:
 def in_columns(text: str, columns: list[dict[str, str]], values: list[bytes]) -> list[list[Any]]:
     """As columns, and not one record of them another way."""
     source = protobuf_source(text, "shop.Order", columns)
-    decoder = Decoder(source, least=ALWAYS)
+    decoder = Decoder(source, least=ALWAYS, on_fault=raised)
     decoder._own = replace(decoder._own, read=never)
     found = decoder.decode(pa.array(values, pa.binary()))
     assert not any(found.broken.to_pylist())
@@ -214,6 +216,27 @@ def test_a_field_of_a_oneof_takes_the_place_of_another_also_where_no_column_has_
     ]
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(messages(dict(enumerate((FIELDS[each][0] for each in WRAPPED), 1))), max_size=8))
+def test_wrappers_that_take_the_place_of_each_other_are_read_as_one_at_a_time(values):
+    declared, syntax, kinds = SCHEMAS["wrapped"]
+    decoded(protobuf_source(compiled(declared, syntax, IMPORTS), "shop.Order", all_columns(kinds)), values)
+
+
+NO_TEXT = b"\x0a\x01\xff"
+
+
+@pytest.mark.parametrize("behind", [b"", tag(2, 0) + b"\x05", tag(2, 0) + b"\x05" + tag(1, 2) + b"\x00"])
+def test_a_wrapped_text_that_is_no_utf8_breaks_its_record_whatever_takes_its_place(behind):
+    text = compiled("oneof one { google.protobuf.StringValue s = 1; int32 i = 2; }", imports=IMPORTS)
+    source = protobuf_source(
+        text, "shop.Order", [{"name": "s", "type": "string"}, {"name": "i", "type": "int"}]
+    )
+    good = tag(1, 2) + b"\x03\x0a\x01a"
+    found = decoded(source, [good, tag(1, 2) + b"\x03" + NO_TEXT + behind, good])
+    assert found.broken.to_pylist() == [False, True, False]
+
+
 NUMBER_OF = ["long", "string", "double", "int"]
 HOSTILE = [
     tag(1, 0) + b"\xff" * 9 + b"\x01",
@@ -261,7 +284,7 @@ def test_a_megabyte_of_unknown_fields_keeps_no_other_record_from_its_columns():
     hostile = [tag(15, 0) + b"\x00", tag(2, 5) + bytes(4), tag(1, 0) + b"\x00", climbing]
     values = [*(each * (1_000_000 // len(each)) for each in hostile), *[good] * 2000]
     read: list[bytes] = []
-    decoder = Decoder(source, least=ALWAYS)
+    decoder = Decoder(source, least=ALWAYS, on_fault=raised)
     exact = decoder._own.read
 
     def noted(value: bytes) -> Any:
