@@ -39,7 +39,7 @@ unit: ## the tests that need no service, and no other program for long
 	@$(BIN)/pytest -q -n 3 tests/unit
 
 e2e: ## the tests that run real services, and programs of their own
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=10 tests/e2e
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=10 tests/e2e
 
 test: ## set up, then all checks and all tests
 	@tools/setup.sh --tests

@@ -13,9 +13,10 @@ from driver_process import Stream, send
 from small_contract import KINDS, record, small_contract
 from spark_cluster import Cluster
 
-from headgate.arrow.choice import record_lane
+from headgate.arrow.choice import record_lane, stateful_lane
 from headgate.checkpoints.layout import RECORDS
 from headgate.checkpoints.logs import newest
+from headgate.contract.frozen import with_lane
 from headgate.settings import load_settings
 from headgate.topics.apply import apply_plan
 from headgate.topics.plan import make_plan
@@ -58,8 +59,9 @@ def stream(
     }
     settings, _ = load_settings(environ=environ)
     lane = request.param
-    frozen = small_contract(f"cluster-{lane}-{os.getpid()}", job={**JOB, "lane": lane})
-    assert record_lane(frozen).lane == lane
+    said = small_contract(f"cluster-{lane}-{os.getpid()}", job={**JOB, "lane": lane})
+    frozen = with_lane(said, None, {"counts": lane})
+    assert (record_lane(frozen).lane, stateful_lane(frozen, "counts").lane) == (lane, lane)
     apply_plan(settings, make_plan(settings, [frozen]), by="tests")
     made = Stream(environ, frozen)
     try:

@@ -63,7 +63,7 @@ outputs:
     mode: append
     key: [minute]
     to: [{delta: closed}]
-job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 1g, lane: jvm}
+job: {trigger: 1 second, max_records_per_batch: 2000, cores: 2, memory: 1g, shuffle_partitions: 1, lane: jvm}
 """
 
 
@@ -99,7 +99,7 @@ outputs:
     mode: update
     key: [minute]
     to: [{delta: per_minute}]
-job: {trigger: 300 milliseconds, max_records_per_batch: 2000, cores: 2, memory: 1g, lane: arrow}
+job: {trigger: 1 second, max_records_per_batch: 2000, cores: 2, memory: 1g, shuffle_partitions: 1, lane: arrow}
 """
 
 
