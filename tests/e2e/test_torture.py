@@ -99,7 +99,8 @@ outputs:
     mode: update
     key: [minute]
     to: [{delta: per_minute}]
-job: {trigger: 1 second, max_records_per_batch: 2000, cores: 2, memory: 1g, shuffle_partitions: 1, lane: arrow}
+job:
+  {trigger: 1 second, max_records_per_batch: 2000, cores: 2, memory: 1g, shuffle_partitions: 1, lane: arrow}
 """
 
 
