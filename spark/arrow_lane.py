@@ -123,7 +123,7 @@ class ArrowLane:
             found = elsewhere or reported(batch.toArrow())
             self._require(found)
             self._add_own(batch, batch_id, found)
-            refuse(context.frozen, {self._plan.source_name: found.counts})
+            refuse(context.frozen, self._plan.source_name, found.counts, found.refused)
             self._check_counts(batch_id, found)
             self._measured(found, batch_id, elsewhere=elsewhere is not None)
         except BaseException:
@@ -182,6 +182,7 @@ class ArrowLane:
                 found.doubted += records.num_rows
                 settled = self._settle(batch.sparkSession, records)
                 found.counts.update(settled.counts)
+                found.refuse(settled.refused)
                 for output in self._plan.outputs:
                     if (rows := settled.good.get(output.name)) is not None:
                         outputs[output.name].write(rows.cast(output.schema))

@@ -20,6 +20,7 @@ from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, newest, quarantine_rows
 from headgate.arrow.screen import RAW, Judged, Screen, record_bytes
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.refusal import RecordPlace
 from headgate.errors import HeadgateError
 from headgate.formats.decoder import Writers
 from headgate.tables.place import Place
@@ -82,6 +83,7 @@ class _Work:
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._examples: list[tuple[int, int]] = []  # offset and partition of bad records
+        self._refused: dict[str, RecordPlace] = {}
         prefix = batch_mark(order.mark, _batch())
         self._outputs = {
             each.name: TableFiles(order.folders[each.name], each.schema, prefix) for each in plan.outputs
@@ -97,6 +99,7 @@ class _Work:
         self._bytes += record_bytes(records)
         judged: Judged = self._screen.judge(records)
         self._counts.update(judged.counts)
+        self._refused = {**judged.refused, **self._refused}  # a task reads its partition in order
         for name, rows in judged.good.items():
             self._outputs[name].write(rows)
         self._examples = [*self._examples, *newest(judged.bad)][-1:]
@@ -109,6 +112,7 @@ class _Work:
             "counts": self._counts,
             "bytes": self._bytes,
             "examples": self._examples,
+            "refused": {rule: [place.partition, place.offset] for rule, place in self._refused.items()},
             "outputs": {name: [one.to_json() for one in each] for name, each in files.items()},
             "quarantine": [one.to_json() for one in self._bad.files.close()],
             "aside": [one.to_json() for one in self._doubtful.files.close()],

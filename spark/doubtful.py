@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED
+from headgate.contract.refusal import RecordPlace
 from spark.screen import Screened, screen
 from spark.stateful import output_frame
 
@@ -31,6 +32,7 @@ class Settled:
     counts: Counter[str]
     good: Mapping[str, pa.Table]
     bad: pa.Table
+    refused: Mapping[str, RecordPlace]  # the first record that breaks each of these rules
 
 
 def settle(
@@ -55,7 +57,18 @@ def settle(
         for output in frozen.record_outputs:
             good[output] = output_frame(spark, frozen.contract, output, {source: one.good()}).toArrow()
     bad = rows.filter(rows.column("bad")).select([*RAW.names, "reasons"])
-    return Settled(counts, good, bad)
+    return Settled(counts, good, bad, _refused(one, rows))
+
+
+def _refused(one: Screened, rows: pa.Table) -> dict[str, RecordPlace]:
+    columns = _numbered(one)
+    found = {name: rows.filter(rows.column(columns[name])) for name, _ in one.fail}
+    return {name: min(_places(broken)) for name, broken in found.items() if broken.num_rows}
+
+
+def _places(rows: pa.Table) -> list[RecordPlace]:
+    numbers = (rows.column(name).to_pylist() for name in ("_partition", "_offset"))
+    return [RecordPlace(*place) for place in zip(*numbers, strict=True)]
 
 
 def _verdict(one: Screened) -> dict[str, Column]:

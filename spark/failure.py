@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.checkpoints.owner import FencedError
+from headgate.contract.refusal import refusal_in
 from headgate.errors import HeadgateError, RefusedError, UnavailableError
 from headgate.streams.failures import classify
 from headgate.streams.model import FailureClass
@@ -33,8 +34,11 @@ def failure_of(error: BaseException) -> Failure:
     own = _own_class(error)
     if own is not None:
         return Failure(own, type(error).__name__, masked(str(error))[:MAX_MESSAGE])
-    conditions = list(dict.fromkeys(_conditions(error)))
     text = _text(error)
+    refused = refusal_in(text)
+    if refused is not None:
+        return failure_of(refused)
+    conditions = list(dict.fromkeys(_conditions(error)))
     found = classify(conditions, text)
     named = [name for name in conditions if name.isupper()] or conditions
     return Failure(found.value, named[-1] if named else type(error).__name__, text[:MAX_MESSAGE])

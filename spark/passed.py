@@ -17,6 +17,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from headgate.arrow.passed import passed_plan
 from headgate.arrow.reading import leaves_none
 from headgate.arrow.screen import RAW
+from headgate.contract.refusal import refusals
 from spark.arrow_lane import bound_batches
 from spark.passed_task import PassedOrder, pass_on
 from spark.screen import screen
@@ -65,7 +66,8 @@ def good_in_arrow(
     )
     beside = [_READ, *(f"{_GOOD}{name}" for name in plan.columns)]
     judged = screen(again, frozen.contract, source, writers, beside=beside)
-    kept = judged.frame.where(F.col(_READ) | judged.passed)
+    passed = judged.passed_or_failed(refusals(frozen.contract, source, topic))
+    kept = judged.frame.where(F.when(F.col(_READ), F.lit(True)).otherwise(passed))
     return kept.select(*(_either(name).alias(name) for name in plan.columns))
 
 

@@ -15,6 +15,7 @@ from headgate.arrow.passed import PassedPlan, passed_plan, passed_rows
 from headgate.arrow.screen import RAW, Judged, Screen
 from headgate.arrow.stretches import StretchNotes
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.refusal import RecordRefused, refusals
 from headgate.errors import HeadgateError
 from headgate.formats.decoder import Writers
 
@@ -43,8 +44,11 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
+        refused = refusals(
+            FrozenContract.from_json(json.loads(order.contract)).contract, order.source, order.topic
+        )
         screen = Screen(plan.records, order.topic, order.writers, for_others=order.notes is not None)
-        notes = _Notes(order, plan)
+        notes = _Notes(order)
         for batch in batches:
             records = pa.Table.from_batches([batch]).cast(RAW)
             judged = screen.judge(records)
@@ -54,6 +58,8 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
                     expected="none: nobody looks for them behind this task",
                     help="leave `lane` out on the output, then `headgate plan` and `headgate apply`",
                 )
+            for rule, place in judged.refused.items():
+                raise RecordRefused(refused[rule], place)
             notes.take(records, judged)
             yield from passed_rows(judged, plan).to_batches()
         notes.end()
@@ -65,12 +71,11 @@ class _Notes:
     """What is judged, noted where somebody wants it. A note that cannot be written is one that is missing,
     and no reason to fail."""
 
-    def __init__(self, order: PassedOrder, plan: PassedPlan) -> None:
+    def __init__(self, order: PassedOrder) -> None:
         self._notes: StretchNotes | None = None
         if order.notes is not None:
             folder, mark = order.notes
-            refused = [check.name for check in plan.records.checks if check.otherwise == "fail"]
-            self._notes = StretchNotes(Path(folder), mark, refused)
+            self._notes = StretchNotes(Path(folder), mark)
 
     def take(self, records: pa.Table, judged: Judged) -> None:
         self._try(lambda notes: notes.take(records, judged))

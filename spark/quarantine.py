@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Observation
 from pyspark.sql import functions as F
 
 from headgate.checkpoints.layout import RECORDS
+from headgate.contract.refusal import RecordPlace
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.context import DriverContext
@@ -39,10 +40,12 @@ COLLECT_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one pass over a source's records has counted, and the bad records that came along."""
+    """What one pass over a source's records has counted, and the bad records that came along. `refused`: by
+    rule that stops the stream, the first record that breaks it."""
 
     numbers: Mapping[str, int]
     carried: Sequence[Any]
+    refused: Mapping[str, RecordPlace] = field(default_factory=dict)
 
 
 def carried(one: Screened) -> Column:

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from headgate.checkpoints.books import Page, Totals, write_page
 from headgate.checkpoints.layout import RECORDS
-from headgate.errors import HeadgateError
+from headgate.contract.refusal import RecordPlace, refusals
 from headgate.failpoints import hit
 from spark.context import DriverContext
 from spark.quarantine import BAD, BAD_BYTES, Counted, Quarantine, carried, example, record_bytes
@@ -34,16 +34,12 @@ if TYPE_CHECKING:
 
     from headgate.contract.frozen import FrozenContract
 
-__all__ = ["RecordQuery", "RuleFailedError", "keep_books", "refuse"]
+__all__ = ["RecordQuery", "keep_books"]
 
 WRITER = "delta-spark"
 
 # Counted beside the reasons and rules, none of which can have these names.
 READ, GOOD, WARNED, CARRIED, BYTES = "_read", "_good", "_warned", "_carried", "_bytes"
-
-
-class RuleFailedError(HeadgateError):
-    """A record broke a rule whose `otherwise` is `fail`: the stream stops before the batch is written."""
 
 
 class RecordQuery:
@@ -77,7 +73,8 @@ class RecordQuery:
             name: screen(frame, frozen.contract, name, writers.get(name)) for name, frame in sources.items()
         }
         counts = self._write_good(batch, screened, batch_id)
-        refuse(frozen, {name: one.numbers for name, one in counts.items()})
+        for name, one in counts.items():
+            refuse(frozen, name, one.numbers, one.refused)
         total = Totals()
         for name, one in counts.items():
             self._context.caps.measured(name, batch_id, one.numbers[READ], one.numbers[BYTES])
@@ -106,7 +103,7 @@ class RecordQuery:
             batch.persist()
         try:
             counts = {name: _count(one) for name, one in screened.items()}
-            if any(counts[name].numbers[rule] for name, one in screened.items() for rule, _ in one.fail):
+            if any(one.refused for one in counts.values()):
                 return counts
             good = {name: one.good() for name, one in screened.items()}
             for output in outputs:
@@ -159,18 +156,14 @@ class RecordQuery:
             hit("records.after_redis")
 
 
-def refuse(frozen: FrozenContract, counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Raise where a record broke a rule that stops the stream. `counts`: by source and name of the rule."""
-    for name, source in frozen.contract.sources.items():
-        for rule in source.rules:
-            broken = counts[name].get(rule.name, 0)
-            if rule.otherwise == "fail" and broken:
-                raise RuleFailedError(
-                    f"{broken} records of source {name} broke the rule {rule.name}: {rule.expect}",
-                    expected="no such record: the rule says `otherwise: fail`",
-                    help="fix the producer, or say `otherwise: quarantine` and `headgate plan` and "
-                    f"`headgate apply`; then `headgate restart {frozen.pipeline}`",
-                )
+def refuse(
+    frozen: FrozenContract, source: str, counts: Mapping[str, int], refused: Mapping[str, RecordPlace]
+) -> None:
+    """Raise where records broke a rule that stops the stream: before any output has one of the batch.
+    `counts` is by rule, `refused` has the first record that broke it."""
+    for rule, refusal in refusals(frozen.contract, source, frozen.topics[source]).items():
+        if counts.get(rule, 0):
+            raise refusal.error(refused.get(rule), counts[rule])
 
 
 def keep_books(context: DriverContext, counted: Callable[[Page], None], batch_id: int, total: Totals) -> None:
@@ -201,8 +194,12 @@ def _counters(one: Screened) -> dict[str, Column]:
 def _count(one: Screened) -> Counted:
     counters = {**_counters(one), GOOD: F.count_if(one.passed)}
     columns = [column.alias(name) for name, column in counters.items()]
-    row = one.frame.agg(*columns, carried(one).alias(CARRIED)).collect()[0]
-    return _counted(row.asDict(recursive=False))
+    place = F.struct("_partition", "_offset")
+    first = [F.min(F.when(broken, place)).alias(f"_first_{rule}") for rule, broken in one.fail]
+    row = one.frame.agg(*columns, *first, carried(one).alias(CARRIED)).collect()[0].asDict(recursive=False)
+    places = {rule: row.pop(f"_first_{rule}") for rule, _ in one.fail}
+    refused = {rule: RecordPlace(*found) for rule, found in places.items() if found is not None}
+    return replace(_counted(row), refused=refused)
 
 
 def _counted(values: Mapping[str, Any]) -> Counted:

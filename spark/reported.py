@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from headgate.arrow.files import Written
 from headgate.arrow.quarantine import newest
 from headgate.arrow.screen import RAW
 from headgate.arrow.stretches import Stretch, read_rows, tally
+from headgate.contract.refusal import RecordPlace
 
 __all__ = ["Reported", "noted", "reported"]
 
@@ -32,6 +33,13 @@ class Reported:
     doubtful: pa.Table = field(default_factory=RAW.empty_table)  # the same
     doubted: int = 0  # how many they were, with those that were put aside
     examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
+    refused: dict[str, RecordPlace] = field(
+        default_factory=dict
+    )  # the first record that breaks each of these rules
+
+    def refuse(self, found: Mapping[str, RecordPlace]) -> None:
+        for rule, place in found.items():
+            self.refused[rule] = min(place, self.refused.get(rule, place))
 
 
 def reported(rows: pa.Table) -> Reported:
@@ -41,6 +49,7 @@ def reported(rows: pa.Table) -> Reported:
         report: dict[str, Any] = json.loads(text)
         found.counts.update(report["counts"])
         found.bytes += report["bytes"]
+        found.refuse({rule: RecordPlace(*place) for rule, place in report["refused"].items()})
         for name, files in report["outputs"].items():
             found.outputs[name].extend(Written(**file) for file in files)
         found.quarantine.extend(Written(**file) for file in report["quarantine"])

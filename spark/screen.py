@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from headgate.contract.compile import failure_conditions, source_columns
+from headgate.contract.refusal import Refusal
 from spark.decode import decode
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class Screened:
 
     `frame` has the columns that SQL may use, where each record is from, and the words of bits.
     `quarantine`: reason to condition, in order; any of them makes a record bad. `warn` and `fail` are
-    rules that only count, and rules that stop the stream. What breaks one of `fail` is not good either: a
-    stateful query, which may read it before the record query stops the stream, must not take it up.
+    rules that only count, and rules that stop the stream. What breaks one of `fail` is not good either.
     """
 
     frame: DataFrame
@@ -71,9 +71,19 @@ class Screened:
     def passed(self) -> Column:
         return ~_any_bit([*self._quarantine.values(), *self._fail.values()])
 
-    def good(self) -> DataFrame:
-        """The records that passed, with the columns that SQL may use."""
-        return self.frame.where(self.passed).select(*self.columns)
+    def passed_or_failed(self, refusals: Mapping[str, Refusal]) -> Column:
+        """`passed`; a record that breaks one of `fail` ends the query with the mark of its refusal. A query
+        that reads on its own must end there: what it leaves out and commits, no contract brings back."""
+        if not self._fail:
+            return self.passed
+        marks = F.coalesce(*(F.when(broken, _mark(refusals[name])) for name, broken in self.fail))
+        return F.when(marks.isNotNull(), F.raise_error(marks).cast("boolean")).otherwise(self.passed)
+
+    def good(self, refusals: Mapping[str, Refusal] | None = None) -> DataFrame:
+        """The records that passed, with the columns that SQL may use. With `refusals` as in
+        `passed_or_failed`."""
+        passed = self.passed if refusals is None else self.passed_or_failed(refusals)
+        return self.frame.where(passed).select(*self.columns)
 
     def reasons(self) -> Column:
         """The names of what a record broke: array<string>."""
@@ -117,6 +127,13 @@ def screen(
         *kept, *(_settled(word).alias(name) for word, name in zip(words, names, strict=True))
     )
     return Screened(frame, columns, names, kinds["quarantine"], kinds["warn"], kinds["fail"])
+
+
+def _mark(refusal: Refusal) -> Column:
+    before, between, behind = (F.lit(part) for part in refusal.mark())
+    return F.concat(
+        before, F.col("_partition").cast("string"), between, F.col("_offset").cast("string"), behind
+    )
 
 
 def _word(conditions: Sequence[Column]) -> Column:

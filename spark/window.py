@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from headgate.arrow.choice import stateful_lane
 from headgate.arrow.passed import read_sources
+from headgate.contract.refusal import refusals
 from headgate.errors import HeadgateError
 from headgate.failpoints import hit
 from spark.collected import few_rows, text_bytes
@@ -66,7 +67,8 @@ def stateful_frame(
         if name in in_arrow:
             good = good_in_arrow(raw, frozen, output, name, writers=asked, notes=notes)
         else:
-            good = screen(raw, frozen.contract, name, asked).good()
+            stopping = refusals(frozen.contract, name, frozen.topics[name])
+            good = screen(raw, frozen.contract, name, asked).good(stopping)
         frames[name] = with_watermark(good, source) if late else good
     return output_frame(spark, frozen.contract, output, frames)
 

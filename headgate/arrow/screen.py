@@ -18,6 +18,7 @@ from headgate.arrow.plan import RecordPlan
 from headgate.arrow.reading import Reading, reader_of
 from headgate.contract.facts import event_time_name
 from headgate.contract.model import seconds
+from headgate.contract.refusal import RecordPlace
 from headgate.formats.decoder import Writers
 
 __all__ = ["BAD", "GOOD", "RAW", "READ", "WARNED", "ForOthers", "Judged", "Screen", "record_bytes"]
@@ -44,12 +45,14 @@ _FAR = 2**62
 @dataclass(frozen=True, slots=True)
 class Judged:
     """`good`: what each output has of the good records. `bad`: RAW and `reasons`. `doubtful`: RAW alone;
-    they are not counted here. `others`: what another query that reads the same records needs, too."""
+    they are not counted here. `refused`: by rule that stops the stream, the first record that breaks it.
+    `others`: what another query that reads the same records needs, too."""
 
     counts: Counter[str]
     good: Mapping[str, pa.Table]
     bad: pa.Table
     doubtful: pa.Table
+    refused: Mapping[str, RecordPlace]
     others: ForOthers | None = None
 
 
@@ -132,9 +135,11 @@ class Screen:
             named = _with_reasons(records.select(["_partition", "_offset"]), kinds["warn"], warned)
             others = ForOthers(named, self._latest(own, passed))
         rows_of = {each.name: each.rows(good) for each in self._plan.outputs}
-        return Judged(
-            counts, rows_of, _with_reasons(records, kinds["quarantine"], bad), RAW.empty_table(), others
-        )
+        refused = {
+            name: _first(records, found & sure) for name, found in kinds["fail"] if (found & sure).any()
+        }
+        bad_ones = _with_reasons(records, kinds["quarantine"], bad)
+        return Judged(counts, rows_of, bad_ones, RAW.empty_table(), refused, others)
 
     def _latest(self, own: Mapping[str, Converted], passed: Mask) -> int:
         """The earliest bound under which no good record is in its future."""
@@ -186,6 +191,12 @@ def _holds_from(bad: pa.Table, latest: int | None) -> int | None:
     if not pc.all(pc.less_equal(came, now).fill_null(False)).as_py():
         return None
     return max(latest, int(pc.max(came).as_py()))
+
+
+def _first(records: pa.Table, found: Mask) -> RecordPlace:
+    """Of those found: records are of one partition, in the order of their offsets."""
+    row = int(np.argmax(found))
+    return RecordPlace(records.column("_partition")[row].as_py(), records.column("_offset")[row].as_py())
 
 
 def _with_reasons(records: pa.Table, reasons: Reasons, which: Mask) -> pa.Table:

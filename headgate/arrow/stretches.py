@@ -86,9 +86,8 @@ class Cover:
 class StretchNotes:
     """Notes stretches from a task, which reads one partition in the order of its offsets."""
 
-    def __init__(self, folder: Path, mark: str, refused: Iterable[str]) -> None:
-        """`refused`: the rules whose breach stops the stream."""
-        self._folder, self._mark, self._refused = folder, mark, tuple(refused)
+    def __init__(self, folder: Path, mark: str) -> None:
+        self._folder, self._mark = folder, mark
         self._partition = self._first = self._behind = -1
         self._rows: list[pa.Table] = []
         self._bytes = self._record_bytes = self._holds_from = 0
@@ -98,7 +97,7 @@ class StretchNotes:
         if not records.num_rows:
             return
         others = judged.others
-        holds_from = None if others is None or self._stops(judged) else others.holds_from
+        holds_from = None if others is None or judged.refused else others.holds_from
         run = None if holds_from is None else _run(records)
         if run is None or (run[0], run[1]) != (self._partition, self._behind):
             self.end()
@@ -123,9 +122,6 @@ class StretchNotes:
             _write(self._folder, self._mark, (*place, self._record_bytes, self._holds_from), self._rows)
         self._partition = self._first = self._behind = -1
         self._rows, self._bytes, self._record_bytes, self._holds_from = [], 0, 0, 0
-
-    def _stops(self, judged: Judged) -> bool:
-        return any(judged.counts[rule] for rule in self._refused)
 
 
 def _run(records: pa.Table) -> tuple[int, int, int] | None:

@@ -17,10 +17,10 @@ from two_lanes import Outcome, frozen_of, lane_context, run_batch, run_both
 
 from headgate.checkpoints.owner import FencedError
 from headgate.contract.frozen import FrozenContract
+from headgate.contract.refusal import RuleFailedError
 from headgate.errors import HeadgateError
 from spark import arrow_lane
 from spark.decode import raw_columns
-from spark.record import RuleFailedError
 
 pytestmark = pytest.mark.e2e
 __all__ = ["spark_session"]

@@ -169,6 +169,7 @@ def test_a_bad_contract_that_is_begun_from_a_damaged_checkpoint_parks_with_what_
     place.headgate("restart", place.name, "--wait", "240")
     until("all records are read", place.stream.drained, seconds=SECONDS)
     assert place.counts() == Counter(f"k{number % KINDS}" for number in range(place.sent))
+    place.headgate("stop", place.name)
 
 
 def test_a_state_that_does_not_fit_is_begun_anew_by_plan_apply_and_an_order(place: Place) -> None:
@@ -182,7 +183,7 @@ def test_a_state_that_does_not_fit_is_begun_anew_by_plan_apply_and_an_order(plac
     (note,) = [each for each in plan.notes if each.code == "state_does_not_fit"]
     assert f"headgate restart {place.name} --from earliest" in note.message
     place.apply(changed)
-    assert place.status().phase is Phase.PARKED, "applying starts nothing"
+    assert place.status().phase is Phase.STOPPED, "applying starts nothing"
 
     told = place.headgate("preflight", place.name, code=3)
     assert "state_does_not_fit" in told

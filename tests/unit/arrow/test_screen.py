@@ -17,6 +17,7 @@ from headgate.arrow.plan import RecordPlan, plan_records
 from headgate.arrow.quarantine import QUARANTINE, quarantine_rows
 from headgate.arrow.screen import BAD, GOOD, RAW, READ, WARNED, Judged, Screen
 from headgate.contract.frozen import ResolvedOutput, freeze
+from headgate.contract.refusal import RecordPlace
 from headgate.topics.schemas import QUARANTINE_SCHEMA
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,6 +100,7 @@ def test_good_records_reach_the_output_and_bad_ones_keep_their_bytes_and_reasons
     counts = found.counts
     assert (counts[READ], counts[GOOD], counts[BAD], counts[WARNED]) == (9, 2, 6, 1)
     assert (counts["never"], counts["small"], counts["_parse"]) == (1, 1, 2)
+    assert found.refused == {"never": RecordPlace(0, 3)}
 
 
 def test_an_output_leaves_out_what_its_where_says_and_null_too():

@@ -55,7 +55,7 @@ def records(values: list[bytes | None], first: int = 0, partition: int = 3, ahea
 
 def note(folder: Path, *batches: pa.Table) -> list[Stretch]:
     """As one task does."""
-    notes = StretchNotes(folder, "mark", ["never"])
+    notes = StretchNotes(folder, "mark")
     for batch in batches:
         notes.take(batch, SCREEN.judge(batch))
     notes.end()

@@ -25,13 +25,14 @@ from headgate.arrow.screen import RAW, READ
 from headgate.arrow.stretches import Stretch
 from headgate.checkpoints.books import Page
 from headgate.checkpoints.owner import FencedError
+from headgate.contract.refusal import RuleFailedError
 from headgate.errors import HeadgateError, TablesUnavailable
 from headgate.tables.answers import StoreDenied
 from spark import arrow_lane, arrow_task, delta
 from spark.arrow_lane import ArrowLane
 from spark.arrow_task import ROWS
 from spark.doubtful import Settled
-from spark.record import RecordQuery, RuleFailedError
+from spark.record import RecordQuery
 
 ARRIVED = datetime(2026, 1, 1, tzinfo=UTC)
 SOURCE = {
@@ -184,7 +185,7 @@ def test_a_store_that_does_not_remove_what_no_commit_names_keeps_no_batch_from_i
 
 def _all_bad(_spark: Any, _frozen: Any, _source: str, records: pa.Table, _writers: Any) -> Settled:
     bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
-    return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)
+    return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad, {})
 
 
 def test_a_batch_that_was_lost_between_two_tables_gets_what_it_lacks(place, monkeypatch):
@@ -246,7 +247,7 @@ def test_doubtful_records_that_are_many_are_judged_and_written_piece_by_piece(pl
         good = {name: pa.table({"n": pa.array([1], pa.int32())}) for name in ("even",)}
         counts = Counter({READ: len(records) + 1, PASSED: 1, BADS: len(records), "positive": len(records)})
         good["all"] = good["even"].append_column("place", pa.array([7]))
-        return Settled(counts, good, bad)
+        return Settled(counts, good, bad, {})
 
     class Told(TableFiles):
         def write(self, table: pa.Table) -> None:
@@ -274,7 +275,7 @@ def test_small_pieces_of_doubtful_records_are_judged_together(place, monkeypatch
     def settled(_spark: Any, _frozen: Any, _source: str, records: pa.Table, _writers: Any) -> Settled:
         asked.append(records.num_rows)
         bad = records.append_column("reasons", pa.array([["positive"]] * len(records), QUARANTINED))
-        return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad)
+        return Settled(Counter({READ: len(records), BADS: len(records)}), {}, bad, {})
 
     monkeypatch.setattr(arrow_task, "CARRIED_ROWS", 1)
     monkeypatch.setattr(arrow_lane, "settle", settled)
