@@ -112,8 +112,8 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
     Rule: {
         "name": "the reason in the quarantine and the label of the metric; unique in the contract",
         "expect": "a Spark SQL boolean over the source's columns; NULL counts as broken",
-        "otherwise": "`quarantine` the record, only `warn`, or `fail` the stream: no output gets the batch that "
-        "has the record",
+        "otherwise": "`quarantine` the record, only `warn`, or `fail` the stream: no output gets the batch "
+        "that has the record",
     },
     Output: {
         "sql": "one SELECT over the sources; aggregates make it stateful",
