@@ -101,6 +101,12 @@ def _promises(applied: AppliedContract | None) -> dict[str, Any]:
         "quarantined_ratio": contract.slo.quarantined_ratio,
         "trigger": seconds(contract.job.trigger),
         "quality_every": applied.pointer.quality_every,
+        "warn_rules": frozenset(
+            rule.name
+            for source in contract.sources.values()
+            for rule in source.rules
+            if rule.otherwise == "warn"
+        ),
         "retention": retention,
     }
 

@@ -125,6 +125,9 @@ class PipelineSnapshot:
     quarantined_ratio: float | None = None
     trigger: float | None = None
     quality_every: float | None = None
+    warn_rules: frozenset[str] = (
+        frozenset()
+    )  # those of the applied contract that keep no record from being good
     retention: dict[str, float] = field(default_factory=dict)
     airflow_finding: str | None = None  # paused | unwatched | ownerless | "" when the sweep found nothing
     contract_pending: bool = False

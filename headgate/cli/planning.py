@@ -114,7 +114,7 @@ def _make(settings: Settings, names: Sequence[str]) -> Plan:
     from headgate.topics.pipelines import plan_pipelines
 
     with progress("comparing the contracts with what is there"):
-        return plan_pipelines(settings, names)
+        return plan_pipelines(settings, names, say)
 
 
 def _write(plan: Plan, file: Path) -> None:

@@ -168,7 +168,13 @@ def _broken_rules(item: PipelineSnapshot) -> None:
     if item.rows is None or not item.rows.rules:
         return
     broken = sorted(item.rows.rules.items(), key=lambda each: (-each[1], each[0]))
-    print_table(("rule", "records"), [(name, wording.count(count)) for name, count in broken])
+    print_table(
+        ("rule", "records", "which were"),
+        [
+            (name, wording.count(count), "good, with a warning" if name in item.warn_rules else "quarantined")
+            for name, count in broken
+        ],
+    )
     if item.rows.quarantined:
         out.print(f"the records themselves: headgate quarantine {item.pipeline}", markup=False)
 

@@ -13,12 +13,24 @@ from pydantic_core import ErrorDetails
 
 from headgate.contract.checks import check_contract
 from headgate.contract.document import Document, read_document
-from headgate.contract.model import Contract
+from headgate.contract.model import (
+    COLUMN,
+    EXPECTATION,
+    FUNCTION,
+    MEMORY,
+    NAME,
+    PIPELINE,
+    REDIS_KEY,
+    SIZE,
+    TOPIC,
+    Contract,
+)
+from headgate.contract.record_schema import MESSAGE
 from headgate.contract.record_schemas import with_schema_files
 from headgate.errors import ContractError, NotFoundError, Problem
 from headgate.suggest import did_you_mean
 
-__all__ = ["LoadedContract", "load_contract", "load_contracts", "parse_contract"]
+__all__ = ["SPOKEN", "LoadedContract", "load_contract", "load_contracts", "parse_contract"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,7 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
         return document.problem(
             at,
             f"`{_short(error['input'])}` does not fit here",
-            expected=f"text that matches {error['ctx']['pattern']}",
+            expected=SPOKEN[error["ctx"]["pattern"]],
             on_key="[key]" in error["loc"],
         )
     return _of_value(document, at, error)
@@ -137,6 +149,20 @@ def _of_value(document: Document, at: Sequence[str | int], error: ErrorDetails) 
     told = f"`{last}`: found `{_short(value)}`" if last else "the contract"
     return document.problem(tuple(at), f"{told}; {message[0].lower()}{message[1:]}")
 
+
+# What the patterns of the model ask for, in words.
+SPOKEN = {
+    NAME: "small letters, digits and `_`, a letter first, at most 63",
+    PIPELINE: "small letters, digits and `-`, a letter first, at most 63",
+    TOPIC: "letters, digits, `.`, `_` and `-`, at most 200",
+    REDIS_KEY: "letters, digits, `_`, `.`, `:` and `-`, at most 200",
+    COLUMN: "letters, digits and `_`, no digit first, at most 127",
+    FUNCTION: "a module and a function of it, such as `streams.orders:totals`",
+    EXPECTATION: "the name of an expectation, such as `ExpectColumnValuesToNotBeNull`",
+    MEMORY: "megabytes or gigabytes, such as `512m` or `2g`",
+    SIZE: "a size, such as `64k`, `16m` or `1g`",
+    MESSAGE: "the name of a message with its package, such as `shop.Order`",
+}
 
 # pydantic's names of what has another type, and what the person is to write.
 _WANTED = (

@@ -42,6 +42,10 @@ PIPELINE = r"^[a-z][a-z0-9-]{0,62}$"
 TOPIC = r"^[a-zA-Z0-9._-]{1,200}$"
 REDIS_KEY = r"^[a-zA-Z0-9_.:-]{1,200}$"
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]{0,126}$"
+FUNCTION = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+EXPECTATION = r"^Expect[A-Za-z]+$"
+MEMORY = r"^[1-9]\d{0,5}[mg]$"
+SIZE = r"^[1-9]\d{0,5}[kmg]$"
 
 SIMPLE_TYPES = ("string", "boolean", "int", "long", "float", "double", "date", "timestamp", "binary")
 _DECIMAL = re.compile(r"^decimal\((\d{1,2}),\s*(\d{1,2})\)$")
@@ -200,7 +204,7 @@ class Output(_Model):
     """
 
     sql: str | None = Field(default=None, max_length=20_000)
-    python: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    python: str | None = Field(default=None, pattern=FUNCTION)
     mode: Literal["append", "update"] = "append"
     key: tuple[str, ...] = ()
     event_time: str | None = None
@@ -221,7 +225,7 @@ class Expectation(_Model):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     output: Name
-    expect: str = Field(pattern=r"^Expect[A-Za-z]+$")
+    expect: str = Field(pattern=EXPECTATION)
     severity: Literal["critical", "warning", "info"] = "critical"
 
     @property
@@ -258,9 +262,9 @@ class Job(_Model):
 
     trigger: PositiveDuration = "2 seconds"
     max_records_per_batch: int = Field(default=500_000, strict=True, ge=1, le=1_000_000_000)
-    max_bytes_per_batch: str | None = Field(default=None, pattern=r"^[1-9]\d{0,5}[kmg]$")
+    max_bytes_per_batch: str | None = Field(default=None, pattern=SIZE)
     cores: int = Field(default=2, strict=True, ge=1, le=256)
-    memory: str = Field(default="1g", pattern=r"^[1-9]\d{0,5}[mg]$")
+    memory: str = Field(default="1g", pattern=MEMORY)
     shuffle_partitions: int = Field(default=2, strict=True, ge=1, le=10_000)
     stall_restart: PositiveDuration = "10 minutes"
     poison_ratio: float = Field(default=0.9, gt=0, le=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["RecordSchema"]
+__all__ = ["MESSAGE", "RecordSchema"]
+
+MESSAGE = r"^[A-Za-z_][\w.]*$"
 
 
 class RecordSchema(BaseModel):
@@ -19,7 +21,7 @@ class RecordSchema(BaseModel):
     file: str | None = Field(default=None, min_length=1, max_length=400)
     registry: bool = False
     subject: str | None = Field(default=None, min_length=1, max_length=400)
-    message: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*$", max_length=400)
+    message: str | None = Field(default=None, pattern=MESSAGE, max_length=400)
     version: int | None = Field(default=None, strict=True, ge=1)
     text: str | None = None
     id: int | None = None

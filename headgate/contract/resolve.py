@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,23 @@ from headgate.settings import Settings
 from headgate.suggest import did_you_mean
 from headgate.topics.schemas import unportable_types
 
-__all__ = ["needs_analysis", "resolve"]
+__all__ = ["resolve"]
 
 ANALYSIS = 2  # raised when the analysis learns to see more: what an older one let pass is asked again
 ANALYSIS_SECONDS = 600  # it takes some ten seconds; a machine that has to swap takes long, none takes this
 
 
-def needs_analysis(loaded: Sequence[LoadedContract], settings: Settings) -> bool:
-    """Whether `resolve` will start a JVM: worth telling a person who waits."""
-    return any(not _cache_file(item.contract, settings).is_file() for item in loaded)
-
-
-def resolve(loaded: Sequence[LoadedContract], settings: Settings) -> list[FrozenContract]:
-    """Frozen contracts in the given order. Raises ContractError with all problems of all contracts."""
+def resolve(
+    loaded: Sequence[LoadedContract], settings: Settings, tell: Callable[[str], None] = lambda _: None
+) -> list[FrozenContract]:
+    """Frozen contracts in the given order. Raises ContractError with all problems of all contracts.
+    What takes long is told before it begins, for a person who waits."""
     loaded = with_registered(loaded, settings)
     missing = [item for item in loaded if not _cache_file(item.contract, settings).is_file()]
     found: dict[str, Any] = {}
     if missing:
+        names = ", ".join(item.contract.pipeline for item in missing)
+        tell(f"Spark starts, to analyse what is new or changed: {names}")
         results = _ask_spark([item.contract for item in missing], settings)
         for item, result in zip(missing, results, strict=True):
             found[item.contract.pipeline] = result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headgate.contract.frozen import ContractStore, FrozenContract
 from headgate.contract.loader import LoadedContract, load_contracts, parse_contract
@@ -15,23 +15,28 @@ from headgate.topics.plan import Plan, make_plan
 __all__ = ["load_pipelines", "plan_pipelines"]
 
 
-def plan_pipelines(settings: Settings, names: Sequence[str] = ()) -> Plan:
-    """Plan the named pipelines, or all of them together with what has lost its file.
+def plan_pipelines(
+    settings: Settings, names: Sequence[str] = (), tell: Callable[[str], None] = lambda _: None
+) -> Plan:
+    """Plan the named pipelines, or all of them together with what has lost its file. `tell` is that of
+    `resolve`.
 
     Raises ContractError with every problem, NotFoundError, KafkaUnavailable, StoreUnavailable, ServiceError.
     """
     loaded = load_pipelines(settings, names)
-    frozen = _resolve(settings, loaded)
+    frozen = _resolve(settings, loaded, tell)
     removed = [] if names else _removed(settings, loaded)
     files = {item.contract.pipeline: item.name for item in loaded}
     return make_plan(settings, frozen, files=files, removed=removed)
 
 
-def _resolve(settings: Settings, loaded: Sequence[LoadedContract]) -> list[FrozenContract]:
+def _resolve(
+    settings: Settings, loaded: Sequence[LoadedContract], tell: Callable[[str], None]
+) -> list[FrozenContract]:
     """Raises ContractError with what Spark and Great Expectations object to, together."""
     problems = expectation_problems(loaded)
     try:
-        frozen = resolve(loaded, settings)
+        frozen = resolve(loaded, settings, tell)
         problems += column_problems(loaded, frozen)
     except ContractError as error:
         problems += error.problems

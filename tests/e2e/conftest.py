@@ -39,7 +39,7 @@ LONGEST = (
     "test_cluster",
     "test_replay",
     "test_upgrades",
-    "test_s3",
+    "test_s3_streams",
     "test_spare",
     "test_origins",
     "test_arrow_driver",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from contract_examples import ORDERS, changed, place_of
 
 from headgate.contract.document import MAX_BYTES
-from headgate.contract.loader import LoadedContract, load_contract, load_contracts
+from headgate.contract.loader import SPOKEN, LoadedContract, load_contract, load_contracts
+from headgate.contract.schema import schema_text
 from headgate.errors import ContractError, NotFoundError, Problem
 
 COPY = "SELECT at, shop, amount FROM orders"
@@ -76,7 +79,7 @@ BROKEN = [
     Broken("version: 1", "version: 2147483648", "2147483648", "less than or equal to 2147483647"),
     Broken("batch: 9", "batch: 1000000001", "1000000001", "less than or equal to 1000000000"),
     Broken("redis: latest_orders", "redis: headgate:x", "- {delta: per_minute}", "are headgate's own"),
-    Broken("memory: 1g", "memory: 1 GB", "1 GB", "`1 GB` does not fit here"),
+    Broken("memory: 1g", "memory: 1 GB", "1 GB", "`1 GB` does not fit", expected="such as `512m` or `2g`"),
     Broken("ratio: 0.01", "ratio: 1.5", "1.5", "less than or equal to 1"),
     Broken("ExpectColumnValuesToNotBeNull", "expect_null", "expect_null", "does not fit here"),
     # what needs two places at once
@@ -375,3 +378,8 @@ def test_nesting_without_end_is_a_problem_and_no_crash(tmp_path):
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ContractError, match="the folder of contracts does not exist"):
         load_contracts(tmp_path / "nowhere")
+
+
+def test_what_a_pattern_asks_for_is_said_in_words():
+    patterns = set(re.findall(r'"pattern": ("[^\n]*")', schema_text()))
+    assert {json.loads(each) for each in patterns} <= set(SPOKEN)

@@ -14,7 +14,7 @@ from headgate.arrow.choice import record_lane
 from headgate.contract import resolve as module
 from headgate.contract.loader import LoadedContract, load_contract
 from headgate.contract.model import Contract
-from headgate.contract.resolve import needs_analysis, resolve
+from headgate.contract.resolve import resolve
 from headgate.errors import ContractError, ServiceError
 from headgate.settings import Settings
 
@@ -84,10 +84,11 @@ def test_a_count_of_records_is_known_for_outputs_that_keep_state_alone(spark, se
 
 
 def test_the_analysis_runs_once_for_the_same_content(spark, settings, tmp_path):
-    assert needs_analysis(loaded(tmp_path), settings)
-    one = resolve(loaded(tmp_path), settings)
-    assert not needs_analysis(loaded(tmp_path), settings)
-    again = resolve(loaded(tmp_path, "# a comment\n" + ORDERS), settings)
+    told: list[str] = []
+    one = resolve(loaded(tmp_path), settings, told.append)
+    assert told == ["Spark starts, to analyse what is new or changed: orders"]
+    again = resolve(loaded(tmp_path, "# a comment\n" + ORDERS), settings, told.append)
+    assert len(told) == 1
     assert [f.hash for f in one] == [f.hash for f in again]
     assert spark.asked == 1
     resolve(loaded(tmp_path, changed("amount > 0", "amount > 1")), settings)

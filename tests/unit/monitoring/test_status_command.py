@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +65,14 @@ def test_one_pipeline_shows_why_records_were_quarantined_and_how_to_see_them(
 ) -> None:
     item = orders()
     assert item.rows is not None
-    rows = replace(item.rows, quarantined=9, rules={"positive": 2, "_malformed": 7})
-    shown.append(replace(shown[0], pipelines=(replace(item, rows=rows),)))
+    rows = replace(item.rows, quarantined=9, rules={"positive": 2, "_malformed": 7, "known": 1})
+    item = replace(item, rows=rows, warn_rules=frozenset({"known"}))
+    shown.append(replace(shown[0], pipelines=(item,)))
     assert run(["status", "orders"]) == 0
     text = capsys.readouterr().out
-    assert text.index("_malformed") < text.index("positive")
+    assert re.search(
+        r"_malformed +7 +quarantined\s+positive +2 +quarantined\s+known +1 +good, with a warn", text
+    )
     assert "headgate quarantine orders" in text
 
 
