@@ -6,6 +6,7 @@ limited before it is parsed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,19 +27,24 @@ __all__ = ["MAX_BYTES", "Document", "Place", "read_document"]
 MAX_BYTES = 262_144
 MAX_DEPTH = 30
 
+# The first thing that a message names, such as a column that SQL has and the source has not.
+_NAMED = re.compile(r"(?:`[^`]+`\.)*`([^`]+)`")
+
 Place = tuple[int, int]
 Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The data of one file, with (line, column), from 1, of every key and value."""
+    """The data of one file, with (line, column), from 1, of every key and value. `last_lines` is of values
+    on several lines."""
 
     name: str
     data: Any
     places: Mapping[Key, Place]
     key_places: Mapping[Key, Place]
     lines: tuple[str, ...] = field(repr=False, default=())
+    last_lines: Mapping[Key, int] = field(repr=False, default_factory=dict)
 
     def problem(
         self,
@@ -49,12 +55,25 @@ class Document:
         help: str | None = None,
         on_key: bool = False,
     ) -> Problem:
-        """A problem at a path of keys, or at the nearest place above it that the file has."""
-        line, column = self._place(at, on_key)
+        """A problem at a path of keys, or at the nearest place above it that the file has. In a value on
+        several lines it is where that stands which the message names first."""
+        line, column = self._within(at, message) or self._place(at, on_key)
         excerpt = self.lines[line - 1] if 0 < line <= len(self.lines) else None
         if excerpt is not None and len(excerpt) > 160:
             excerpt = None
         return Problem(self.name, line, column, message, expected, help, excerpt)
+
+    def _within(self, at: Key, message: str) -> Place | None:
+        named = _NAMED.search(message)
+        if named is None or at not in self.last_lines:
+            return None
+        word = re.compile(rf"(?<!\w){re.escape(named.group(1))}(?!\w)", re.IGNORECASE)
+        first, column = self.places[at]
+        for number in range(first, self.last_lines[at] + 1):
+            found = word.search(self.lines[number - 1], column - 1 if number == first else 0)
+            if found is not None:
+                return number, found.start() + 1
+        return None
 
     def _place(self, at: Key, on_key: bool) -> Place:
         wanted = self.key_places if on_key else self.places
@@ -103,7 +122,7 @@ def _parse(text: str, name: str) -> Document | Problem:
         )
     except (YAMLError, ValueError, RecursionError) as error:
         return Problem(name, 1, 1, f"not valid YAML: {error}".splitlines()[0])
-    return Document(name, data, builder.places, builder.key_places, lines)
+    return Document(name, data, builder.places, builder.key_places, lines, builder.last_lines)
 
 
 class _Refused(Exception):
@@ -134,6 +153,7 @@ class _Builder:
         self.lines = lines
         self.places: dict[Key, Place] = {}
         self.key_places: dict[Key, Place] = {}
+        self.last_lines: dict[Key, int] = {}
         self._constructor = YAML(typ="safe", pure=True).constructor
 
     def read(self, text: str) -> Any:
@@ -160,6 +180,10 @@ class _Builder:
             self._plain_tag(node, "tag:yaml.org,2002:seq", place)
             return [self.build(child, (*at, i), depth + 1) for i, child in enumerate(node.value)]
         assert isinstance(node, ScalarNode)
+        # A block, `|` or `>`, ends where the next line begins.
+        last = min(node.end_mark.line + (node.style not in ("|", ">")), len(self.lines))
+        if last > place[0]:
+            self.last_lines[at] = last
         return self._scalar(node, place)
 
     def _mapping(self, node: MappingNode, at: Key, depth: int) -> dict[str, Any]:
