@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spark.context import DriverContext
     from spark.progress import StatusFile
 
-__all__ = ["begin_query"]
+__all__ = ["begin_query", "on_checkpoint"]
 
 
 def begin_query(
@@ -31,11 +31,15 @@ def begin_query(
     context.before_write()  # it may be a query that starts again, long after the claim
     layout, lineage = context.layout, context.lineage.id
     note_contract(layout, lineage, name, context.frozen.hash)
-    folder = layout.query(lineage, name)
-    title = f"{context.frozen.pipeline}.{name}"
-    ready = writer.queryName(title).option("checkpointLocation", str(folder))
+    folder, ready = layout.query(lineage, name), on_checkpoint(context, name, writer)
     again = redo_folder(layout.lineage(lineage), name)
     redo(again, folder, lambda: one_batch(ready.trigger(once=True).start(), context.gate, status))
     query = triggered(ready, context.frozen).start()
     note_query(layout, lineage, name, str(query.id))
     return query
+
+
+def on_checkpoint(context: DriverContext, name: str, writer: DataStreamWriter) -> DataStreamWriter:
+    folder = context.layout.query(context.lineage.id, name)
+    title = f"{context.frozen.pipeline}.{name}"
+    return writer.queryName(title).option("checkpointLocation", str(folder))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headgate import failpoints
 from headgate.batches.caps import BatchCaps
@@ -39,6 +39,7 @@ from spark.sizes import RecordSizes
 from spark.starts import query_starts, readings
 from spark.stop import StopGate, StopRequestedError, drain, end_with
 from spark.tasks import TaskWatch
+from spark.unfinished import Commit, end_unfinished
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -118,9 +119,8 @@ class Driver:
         return begin_generation(self._settings, frozen, self._order, claim, spark_version)
 
     def _open_desk(self, frozen: FrozenContract, kept: Path) -> None:
-        gate, status = self._gate, self._status
         self._desk = open_desk(
-            self._settings, frozen.contract, kept, stopping=gate.wait, waiting=status.waiting
+            self._settings, frozen.contract, kept, stopping=self._gate.wait, waiting=self._status.waiting
         )
         self._writers = self._desk.askers if self._desk is not None else {}
 
@@ -141,12 +141,13 @@ class Driver:
         spark.streams.addListener(listener)
         begins = self._all_queries(spark, context, metrics, starts)
         self._sizes.settle()
+        end_unfinished(spark, context, self._guarded, metrics.count, self._status)
         self._runs = RunningQueries(begins, context.caps, names, listener)
         self._queries = self._runs.queries
         self._runs.start()
         self._tasks = TaskWatch(spark.sparkContext.statusTracker(), self._status, metrics.task)
-        port, ui = self._serve(metrics), spark.sparkContext.uiWebUrl
-        self._status.change(phase="running", metrics_port=port, ui_url=ui)
+        ui = spark.sparkContext.uiWebUrl
+        self._status.change(phase="running", metrics_port=self._serve(metrics), ui_url=ui)
         _log.info("running %s, epoch %d, lineage %s", self._order.pipeline, context.epoch, context.lineage.id)
 
     def _serve(self, metrics: DriverMetrics) -> int | None:
@@ -207,14 +208,17 @@ class Driver:
 
         caps, writers = context.caps.of(output), self._writers
         notes = self._shared.notes_of(output) if self._shared is not None else None
-        settings, frozen = self._settings, context.frozen
         return stateful_frame(
-            spark, settings, frozen, output, starts, caps=caps, writers=writers, notes=notes
+            spark, self._settings, context.frozen, output, starts, caps=caps, writers=writers, notes=notes
         )
 
     def _query(
-        self, context: DriverContext, name: str, writer: DataStreamWriter, commit: Any
+        self, context: DriverContext, name: str, writer: DataStreamWriter, commit: Commit
     ) -> StreamingQuery:
+        ready = writer.foreachBatch(self._guarded(name, commit))
+        return begin_query(context, self._status, name, ready, self._triggered)
+
+    def _guarded(self, name: str, commit: Commit) -> Commit:
         def guarded(batch: DataFrame, batch_id: int) -> None:
             # Spark wraps what is raised here in text; the first failure is kept as it was.
             try:
@@ -227,7 +231,7 @@ class Driver:
                     self.first_failure, self.failed_query = failure_of(error), name
                 raise
 
-        return begin_query(context, self._status, name, writer.foreachBatch(guarded), self._triggered)
+        return guarded
 
     def _before(self, query: str) -> None:
         """Ahead of each batch of a query; what is raised here ends it."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,9 +45,6 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = _plan(order.contract, order.output, order.source)
-        refused = refusals(
-            FrozenContract.from_json(json.loads(order.contract)).contract, order.source, order.topic
-        )
         screen = Screen(plan.records, order.topic, order.writers, for_others=order.notes is not None)
         notes = _Notes(order)
         for batch in batches:
@@ -58,13 +56,20 @@ def pass_on(order: PassedOrder) -> Callable[[Iterator[pa.RecordBatch]], Iterator
                     expected="none: nobody looks for them behind this task",
                     help="leave `lane` out on the output, then `headgate plan` and `headgate apply`",
                 )
-            for rule, place in judged.refused.items():
-                raise RecordRefused(refused[rule], place)
+            if judged.refused:
+                raise _refused(order, judged)
             notes.take(records, judged)
             yield from passed_rows(judged, plan).to_batches()
         notes.end()
 
     return run
+
+
+def _refused(order: PassedOrder, judged: Judged) -> RecordRefused:
+    """Of the first of these records."""
+    rule, place = min(judged.refused.items(), key=itemgetter(1))
+    contract = FrozenContract.from_json(json.loads(order.contract)).contract
+    return RecordRefused(refusals(contract, order.source, order.topic)[rule], place)
 
 
 class _Notes:

@@ -33,9 +33,7 @@ class Reported:
     doubtful: pa.Table = field(default_factory=RAW.empty_table)  # the same
     doubted: int = 0  # how many they were, with those that were put aside
     examples: list[tuple[int, int]] = field(default_factory=list)  # offset and partition of bad records
-    refused: dict[str, RecordPlace] = field(
-        default_factory=dict
-    )  # the first record that breaks each of these rules
+    refused: dict[str, RecordPlace] = field(default_factory=dict)  # by rule, the first that breaks it
 
     def refuse(self, found: Mapping[str, RecordPlace]) -> None:
         for rule, place in found.items():

@@ -77,7 +77,8 @@ class Screened:
         if not self._fail:
             return self.passed
         marks = F.coalesce(*(F.when(broken, _mark(refusals[name])) for name, broken in self.fail))
-        return F.when(marks.isNotNull(), F.raise_error(marks).cast("boolean")).otherwise(self.passed)
+        failed = F.raise_error(F.coalesce(marks, F.lit("a rule of `fail` was broken"))).cast("boolean")
+        return F.when(_any_bit(self._fail.values()), failed).otherwise(self.passed)
 
     def good(self, refusals: Mapping[str, Refusal] | None = None) -> DataFrame:
         """The records that passed, with the columns that SQL may use. With `refusals` as in

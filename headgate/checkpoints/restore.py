@@ -27,7 +27,7 @@ from headgate.checkpoints.lineage import (
     write_lineage,
 )
 from headgate.checkpoints.logs import batch_offsets, newest
-from headgate.checkpoints.sinks import Sink
+from headgate.checkpoints.sinks import Sink, newest_batch
 from headgate.checkpoints.snapshots import Snapshot, verify
 from headgate.errors import RefusedError
 from headgate.tables.delta import is_table, open_table
@@ -82,7 +82,9 @@ def following(
     found = {}
     for query, batch in snapshot.queries.items():
         own = [sink for sink in sinks if sink.query == query]
-        written = max((_written(sink, tables, snapshot) for sink in own), default=-1)
+        written = max(
+            (newest_batch(sink, tables, snapshot.pipeline, snapshot.lineage) for sink in own), default=-1
+        )
         last, problem = _last_whole(layout.query(snapshot.lineage, query), batch)
         found[query] = Following(batch, last, written, problem)
     return found
@@ -97,16 +99,6 @@ def _last_whole(query: Path, batch: int) -> tuple[int, str]:
         except RefusedError as error:
             return number - 1, error.message
     return max(batch, -1 if end is None else end), ""
-
-
-def _written(sink: Sink, tables: Place, snapshot: Snapshot) -> int:
-    path = sink.path(tables, snapshot.pipeline)
-    if not is_table(path):
-        return -1
-    table = open_table(path)
-    names = sink.transactions(snapshot.pipeline, snapshot.lineage)
-    known = (table.transaction_version(name) for name in names)
-    return max((batch for batch in known if batch is not None), default=-1)
 
 
 def redo_folder(lineage: Path, query: str) -> Path:

@@ -14,7 +14,7 @@ from headgate.tables.place import Place
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["QUARANTINE", "Sink", "sinks_of", "versions_of"]
+__all__ = ["QUARANTINE", "Sink", "newest_batch", "sinks_of", "versions_of"]
 
 QUARANTINE = "_quarantine"
 
@@ -43,6 +43,15 @@ def sinks_of(frozen: FrozenContract) -> tuple[Sink, ...]:
         found += [Sink(t.delta, query, (name,), output.mode == "update") for t in output.to if t.delta]
     sources = tuple(f"{QUARANTINE}.{source}" for source in frozen.contract.sources)
     return (*found, Sink(QUARANTINE, RECORDS, sources, keyed=False))
+
+
+def newest_batch(sink: Sink, tables: Place, pipeline: str, lineage: str) -> int:
+    """The newest batch that a table holds of this lineage, -1 for none."""
+    path = sink.path(tables, pipeline)
+    if not is_table(path):
+        return -1
+    table = open_table(path)
+    return max(_batch(table, name) for name in sink.transactions(pipeline, lineage))
 
 
 def versions_of(

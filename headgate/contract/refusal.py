@@ -45,15 +45,13 @@ class Refusal:
     def error(self, place: RecordPlace | None, records: int = 1) -> RuleFailedError:
         """`records`: how many of them broke the rule; `place` is that of the first one."""
         count = "a record" if records == 1 else f"{records} records"
-        first = "" if records == 1 else "the first of them is in "
-        where = (
-            ""
-            if place is None
-            else f"\n  {first}topic {self.topic}, partition {place.partition}, offset {place.offset}"
-        )
+        where = ""
+        if place is not None:
+            first = "" if records == 1 else "the first of them in "
+            where = f": {first}topic {self.topic}, partition {place.partition}, offset {place.offset}"
         return RuleFailedError(
-            f"{count} of source {self.source} broke the rule {self.rule}: {self.expect}{where}",
-            expected="no such record: the rule says `otherwise: fail`",
+            f"{count} of source {self.source} broke the rule {self.rule}{where}",
+            expected=f"{self.expect}, for the rule says `otherwise: fail`",
             help="fix the producer, or say `otherwise: quarantine` and `headgate plan` and "
             f"`headgate apply`; then `headgate restart {self.pipeline}`",
         )
@@ -79,11 +77,10 @@ def refusals(contract: Contract, source: str, topic: str) -> dict[str, Refusal]:
 
 def refusal_in(text: str) -> RuleFailedError | None:
     """What a mark in a text says, None where there is none that is whole."""
-    _, found, behind = text.partition(f"{_MARK} ")
-    if not found:
-        return None
-    try:
-        told, _ = json.JSONDecoder().raw_decode(behind)
-        return Refusal(**told["refusal"]).error(RecordPlace(told["partition"], told["offset"]))
-    except (ValueError, TypeError, KeyError):
-        return None
+    for behind in text.split(f"{_MARK} ")[1:]:
+        try:
+            told, _ = json.JSONDecoder().raw_decode(behind)
+            return Refusal(**told["refusal"]).error(RecordPlace(told["partition"], told["offset"]))
+        except (ValueError, TypeError, KeyError):
+            continue  # what Spark shows of a plan has the mark's text, too, without a record
+    return None

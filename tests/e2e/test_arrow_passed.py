@@ -175,8 +175,8 @@ def test_a_record_that_breaks_a_rule_of_fail_ends_the_query_with_its_place(spark
         output_frame(spark_session, contract.contract, "o", {"a": good}).toArrow()
     failure = failure_of(raised.value)
     assert (failure.failure_class, failure.condition) == ("deterministic", "RuleFailedError")
-    assert failure.message.startswith("a record of source a broke the rule never: n <> 66 OR n IS NULL")
-    assert "topic t, partition 0, offset 40" in failure.message
+    told = "a record of source a broke the rule never: topic t, partition 0, offset 40\n"
+    assert failure.message.startswith(f"{told}  expected: n <> 66 OR n IS NULL")
 
 
 class Noted:
