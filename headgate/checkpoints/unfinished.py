@@ -45,8 +45,10 @@ def unfinished_batches(
     for query in (RECORDS, *frozen.stateful_outputs):
         folder = layout.query(lineage, query)
         batch, committed = newest(folder / "offsets"), newest(folder / "commits")
+        if batch is None or batch == committed:
+            continue
         noted = last_contract(layout, lineage, query)
-        if batch is None or batch == committed or noted == frozen.hash:
+        if noted == frozen.hash:
             continue
         before = contract(noted)
         sinks = [sink for sink in sinks_of(before) if sink.query == query]
